@@ -1,0 +1,93 @@
+//! What a media server tells without being asked.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{IceCandidate, MediaKind};
+
+/// Something happened to the pipeline or element whose creator passed the [`EventSender`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A local candidate to pass to the peer.
+    IceCandidateFound(IceCandidate),
+    /// No more local candidates will come.
+    IceGatheringDone,
+    /// The transport connected or was lost (consent expired, DTLS closed).
+    MediaStateChanged(MediaState),
+    /// Packets of this kind began or ceased to arrive from the peer.
+    MediaFlowInChanged {
+        /// Audio, video or data.
+        kind: MediaKind,
+        /// True while packets arrive.
+        flowing: bool,
+    },
+    /// Something failed after the call that caused it had returned.
+    Error {
+        /// Kurento's name of the failure.
+        kind: ErrorKind,
+        /// For humans.
+        description: String,
+        /// Kurento's number of the failure.
+        code: i32,
+    },
+}
+
+/// Whether an endpoint can exchange media with its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MediaState {
+    /// ICE and DTLS are up.
+    Connected,
+    /// Not up yet, or lost.
+    Disconnected,
+}
+
+/// Names of asynchronous failures, as applications written for Kurento know them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A medium cannot be forwarded, as when the sink does not accept the codec of the source.
+    StreamFailed,
+    /// Anything else, by the name the media server gives.
+    Other(String),
+}
+
+impl ErrorKind {
+    /// Kurento's text, such as `STREAM_ERROR_FAILED`.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::StreamFailed => "STREAM_ERROR_FAILED",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+/// Where the events of one pipeline or element go. Cheap to clone.
+///
+/// It is called on the media server's own threads: the function behind it must neither block nor
+/// call back into the media server, and should pass the event on to a bounded queue.
+#[derive(Clone)]
+pub struct EventSender(Arc<dyn Fn(Event) + Send + Sync>);
+
+impl EventSender {
+    /// Calls `deliver` with every event.
+    pub fn new(deliver: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(deliver))
+    }
+
+    /// Drops every event.
+    pub fn discard() -> Self {
+        Self::new(|_| {})
+    }
+
+    /// Delivers one event.
+    pub fn send(&self, event: Event) {
+        (self.0)(event);
+    }
+}
+
+impl fmt::Debug for EventSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EventSender")
+    }
+}

@@ -1,0 +1,8 @@
+//! Placeholder: the scripted media server.
+
+/// Placeholder.
+pub struct Fake;
+/// Placeholder.
+pub struct Call;
+/// Placeholder.
+pub struct Script;

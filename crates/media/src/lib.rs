@@ -1,0 +1,23 @@
+//! The seam between signaling and media: what a media server can do, whatever runs behind it.
+//!
+//! Read [`MediaServer`] first. Elements live in a pipeline and are wired with
+//! [`connect`](MediaServer::connect); packets never cross this seam, and nothing here does I/O.
+//! Deliberately absent: sockets, wire formats, and any knowledge of rooms.
+
+mod error;
+mod event;
+#[cfg(any(test, feature = "fake"))]
+mod fake;
+mod id;
+mod server;
+mod stats;
+
+pub use error::Error;
+pub use event::{ErrorKind, Event, EventSender, MediaState};
+#[cfg(any(test, feature = "fake"))]
+pub use fake::{Call, Fake, Script};
+pub use id::{ElementId, PipelineId};
+pub use server::{
+    BandwidthLimits, ElementKind, IceCandidate, Kilobits, MediaKind, MediaServer, OfferOptions,
+};
+pub use stats::{Direction, StreamStats};

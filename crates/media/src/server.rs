@@ -1,0 +1,190 @@
+//! The seam itself.
+
+use std::future::Future;
+
+use crate::{ElementId, Error, EventSender, PipelineId, StreamStats};
+
+/// A server that runs media elements: our own core, a Kurento Media Server, a pool of either, or a
+/// scripted fake.
+///
+/// Calls may take as long as a network does, so callers put a deadline on each. Calls for one
+/// element take effect in the order in which they were made.
+pub trait MediaServer: Send + Sync + 'static {
+    /// Makes a pipeline. `events` receives its failures.
+    fn create_pipeline(
+        &self,
+        events: EventSender,
+    ) -> impl Future<Output = Result<PipelineId, Error>> + Send;
+
+    /// Makes an element in `pipeline`. `events` receives everything that happens to it; being passed
+    /// here, it cannot miss an early one.
+    fn create_element(
+        &self,
+        pipeline: &PipelineId,
+        kind: ElementKind,
+        events: EventSender,
+    ) -> impl Future<Output = Result<ElementId, Error>> + Send;
+
+    /// Answers the peer's offer. Once per endpoint, unless the offer renegotiates the same media or
+    /// restarts ICE and the server supports that.
+    fn process_offer(
+        &self,
+        element: &ElementId,
+        offer: &str,
+    ) -> impl Future<Output = Result<String, Error>> + Send;
+
+    /// Makes an offer for the peer.
+    fn generate_offer(
+        &self,
+        element: &ElementId,
+        options: OfferOptions,
+    ) -> impl Future<Output = Result<String, Error>> + Send;
+
+    /// Applies the peer's answer to an offer of ours. Returns the local description.
+    fn process_answer(
+        &self,
+        element: &ElementId,
+        answer: &str,
+    ) -> impl Future<Output = Result<String, Error>> + Send;
+
+    /// Starts to report local candidates as [`Event::IceCandidateFound`](crate::Event).
+    fn gather_candidates(
+        &self,
+        element: &ElementId,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Adds a candidate of the peer. An empty candidate ends them and is accepted.
+    fn add_ice_candidate(
+        &self,
+        element: &ElementId,
+        candidate: IceCandidate,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Feeds `sink` from `source`: one kind, or all if `kind` is `None`. A sink has one source of
+    /// each kind, so an earlier one is replaced. Order relative to negotiation does not matter.
+    fn connect(
+        &self,
+        source: &ElementId,
+        sink: &ElementId,
+        kind: Option<MediaKind>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Cuts what [`connect`](Self::connect) made. Cutting what is not there succeeds.
+    fn disconnect(
+        &self,
+        source: &ElementId,
+        sink: &ElementId,
+        kind: Option<MediaKind>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Bounds the video of an endpoint. Applies to what is sent from here on.
+    fn set_bandwidth(
+        &self,
+        element: &ElementId,
+        limits: BandwidthLimits,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Counters of every RTP stream of an endpoint.
+    fn stats(
+        &self,
+        element: &ElementId,
+    ) -> impl Future<Output = Result<Vec<StreamStats>, Error>> + Send;
+
+    /// Releases an element with all its connections. Unknown ids are ignored. Not `async`, so that
+    /// a drop guard can call it.
+    fn release_element(&self, element: &ElementId);
+
+    /// Releases a pipeline with all its elements. Unknown ids are ignored.
+    fn release_pipeline(&self, pipeline: &PipelineId);
+}
+
+/// What to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ElementKind {
+    /// ICE, DTLS and SRTP towards a browser or phone.
+    WebRtcEndpoint {
+        /// Accept and offer data channels.
+        data_channels: bool,
+    },
+    /// Plain RTP towards a gateway or camera: no ICE, no DTLS.
+    RtpEndpoint,
+    /// Forwards what it gets; the fixed point from which a publisher fans out.
+    PassThrough,
+    /// Something only some media servers know, such as a filter, by its Kurento class name.
+    Other(String),
+}
+
+impl ElementKind {
+    /// Kurento's class name.
+    pub fn class_name(&self) -> &str {
+        match self {
+            Self::WebRtcEndpoint { .. } => "WebRtcEndpoint",
+            Self::RtpEndpoint => "RtpEndpoint",
+            Self::PassThrough => "PassThrough",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+/// A kind of media. Connections are made and cut by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MediaKind {
+    /// Sound.
+    Audio,
+    /// Pictures.
+    Video,
+    /// Data-channel messages.
+    Data,
+}
+
+impl MediaKind {
+    /// Every kind, in the order in which Kurento connects them.
+    pub const ALL: [Self; 3] = [Self::Audio, Self::Video, Self::Data];
+}
+
+/// An ICE candidate as signaling carries it (RFC 8839, section 5.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IceCandidate {
+    /// `candidate:…`, without `a=`; empty at the end of candidates.
+    pub candidate: String,
+    /// The `a=mid` of the media section.
+    pub sdp_mid: String,
+    /// Index of the media section, from 0.
+    pub sdp_m_line_index: u16,
+}
+
+/// What a generated offer asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfferOptions {
+    /// Include an audio section.
+    pub audio: bool,
+    /// Include a video section.
+    pub video: bool,
+}
+
+impl Default for OfferOptions {
+    fn default() -> Self {
+        Self {
+            audio: true,
+            video: true,
+        }
+    }
+}
+
+/// A bit rate in kbit/s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kilobits(pub u32);
+
+/// Bounds of an endpoint's video. `None`: unlimited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BandwidthLimits {
+    /// The peer is told it may send this much even when the path seems worse.
+    pub min_video_recv: Option<Kilobits>,
+    /// The peer is told to send no more than this.
+    pub max_video_recv: Option<Kilobits>,
+    /// Sent to the peer even when its path seems worse.
+    pub min_video_send: Option<Kilobits>,
+    /// The source of what is sent to the peer is asked for no more than this.
+    pub max_video_send: Option<Kilobits>,
+}
