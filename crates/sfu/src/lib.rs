@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The native media server.
+
+pub mod engine;
