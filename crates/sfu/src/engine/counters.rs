@@ -1,0 +1,103 @@
+//! What a worker counts. Plain numbers on the worker's own thread, copied out for metrics.
+
+/// Why an incoming datagram was thrown away before it could touch any state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discard {
+    /// Its first byte belongs to no protocol we speak (RFC 7983).
+    Unknown,
+    /// STUN that is malformed, unauthenticated, or for nobody here.
+    Stun,
+    /// DTLS or media from a 5-tuple that ICE has not validated.
+    NotValidated,
+    /// Media before the DTLS handshake is done.
+    NoKeys,
+    /// An RTP or RTCP header that lies about its lengths.
+    Malformed,
+    /// SRTP or SRTCP that fails authentication.
+    Unauthentic,
+    /// SRTP or SRTCP seen before, or too old to tell.
+    Replayed,
+    /// RTP that belongs to no negotiated section, or one stream too many.
+    UnknownStream,
+    /// A payload type that was not negotiated.
+    UnknownPayload,
+    /// A retransmission of a packet that is not missing, or not yet known.
+    UselessRetransmission,
+}
+
+impl Discard {
+    /// Every reason, in the order of [`Counters::discarded`].
+    pub const ALL: [Self; 10] = [
+        Self::Unknown,
+        Self::Stun,
+        Self::NotValidated,
+        Self::NoKeys,
+        Self::Malformed,
+        Self::Unauthentic,
+        Self::Replayed,
+        Self::UnknownStream,
+        Self::UnknownPayload,
+        Self::UselessRetransmission,
+    ];
+
+    /// Its name as a metrics label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Stun => "stun",
+            Self::NotValidated => "not_validated",
+            Self::NoKeys => "no_keys",
+            Self::Malformed => "malformed",
+            Self::Unauthentic => "unauthentic",
+            Self::Replayed => "replayed",
+            Self::UnknownStream => "unknown_stream",
+            Self::UnknownPayload => "unknown_payload",
+            Self::UselessRetransmission => "useless_retransmission",
+        }
+    }
+}
+
+/// Totals of one worker since it began.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// RTP packets that were authenticated and belonged to a stream.
+    pub rtp_received: u64,
+    /// RTP packets sent to subscribers, retransmissions not included.
+    pub rtp_forwarded: u64,
+    /// RTP packets sent again because a subscriber missed them.
+    pub rtp_retransmitted: u64,
+    /// RTP packets that a subscriber did not get although it is connected (gated, muted…).
+    pub rtp_withheld: u64,
+    /// RTCP packets that were authenticated.
+    pub rtcp_received: u64,
+    /// RTCP packets sent.
+    pub rtcp_sent: u64,
+    /// Key frames asked of publishers.
+    pub key_frames_requested: u64,
+    /// STUN requests answered.
+    pub stun_answered: u64,
+    /// Packets asked of publishers by NACK.
+    pub nacks_sent: u64,
+    /// Transports whose DTLS handshake succeeded.
+    pub transports_connected: u64,
+    /// Transports closed because the peer fell silent.
+    pub transports_expired: u64,
+    /// Transports closed because their DTLS handshake failed.
+    pub handshakes_failed: u64,
+    /// Transports closed because handling one of their packets panicked.
+    pub panics: u64,
+    /// Data-channel messages passed on.
+    pub messages_forwarded: u64,
+    /// Transports that exist now.
+    pub transports: u64,
+    /// Elements that exist now.
+    pub elements: u64,
+    /// Datagrams thrown away, by [`Discard`].
+    pub discarded: [u64; Discard::ALL.len()],
+}
+
+impl Counters {
+    pub(super) fn discard(&mut self, reason: Discard) {
+        self.discarded[reason as usize] += 1;
+    }
+}
