@@ -1,0 +1,187 @@
+//! The two ciphers: AES-GCM (RFC 7714), and AES counter mode with HMAC-SHA1 (RFC 3711, sections 4.1.1 and 4.2.1).
+//!
+//! Both number RTP and RTCP packets alike: an SRTCP index is a packet index below 2^31.
+
+use aes::Aes128;
+use aes::cipher::{InnerIvInit, KeyInit, StreamCipher, StreamCipherCoreWrapper};
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ctr::Ctr128BE;
+use hmac::{Hmac, Mac};
+use sha1::Sha1;
+
+use super::keys::{Profile, SessionKeys};
+
+/// Length of the tag of AES-GCM, in bytes.
+pub(super) const GCM_TAG: usize = 16;
+
+/// Length of the truncated tag of HMAC-SHA1, in bytes.
+pub(super) const HMAC_TAG: usize = 10;
+
+/// Why no input of ours can make aws-lc refuse to seal.
+const SEALS: &str = "AES-GCM seals every packet that fits a datagram";
+
+/// One keyed cipher, for RTP or RTCP in one direction.
+pub(super) enum Transform {
+    Gcm(Gcm),
+    /// Boxed: twenty times as large as the other, which keeps its key behind a pointer too.
+    CounterMode(Box<CounterMode>),
+}
+
+impl Transform {
+    pub(super) fn new(profile: Profile, keys: &SessionKeys) -> Self {
+        match profile {
+            Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => Self::Gcm(Gcm::new(profile, keys)),
+            Profile::Aes128CmHmacSha1_80 => Self::CounterMode(Box::new(CounterMode::new(keys))),
+        }
+    }
+
+    pub(super) const fn tag_len(&self) -> usize {
+        match self {
+            Self::Gcm(_) => GCM_TAG,
+            Self::CounterMode(_) => HMAC_TAG,
+        }
+    }
+}
+
+pub(super) struct Gcm {
+    key: LessSafeKey,
+    salt: [u8; 12],
+}
+
+impl Gcm {
+    fn new(profile: Profile, keys: &SessionKeys) -> Self {
+        let algorithm = if profile == Profile::AeadAes256Gcm {
+            &AES_256_GCM
+        } else {
+            &AES_128_GCM
+        };
+        let key = UnboundKey::new(algorithm, &keys.encryption[..profile.key_len()])
+            .expect("the key has the length of its algorithm");
+        let mut salt = [0; 12];
+        salt.copy_from_slice(&keys.salt[..12]);
+        Self {
+            key: LessSafeKey::new(key),
+            salt,
+        }
+    }
+
+    /// Two zero bytes, SSRC, packet index; XOR salt (RFC 7714, sections 8.1 and 9.1).
+    fn nonce(&self, ssrc: u32, index: u64) -> Nonce {
+        let mut nonce = [0; 12];
+        nonce[2..6].copy_from_slice(&ssrc.to_be_bytes());
+        nonce[6..].copy_from_slice(&index.to_be_bytes()[2..]);
+        for (byte, salt) in nonce.iter_mut().zip(self.salt) {
+            *byte ^= salt;
+        }
+        Nonce::assume_unique_for_key(nonce)
+    }
+
+    pub(super) fn seal(
+        &self,
+        ssrc: u32,
+        index: u64,
+        clear: &[u8],
+        text: &mut [u8],
+    ) -> [u8; GCM_TAG] {
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(self.nonce(ssrc, index), Aad::from(clear), text)
+            .expect(SEALS);
+        tag.as_ref()
+            .try_into()
+            .expect("the tag of AES-GCM has 16 bytes")
+    }
+
+    /// Seals `start` in place and `end` out of place: `output` is as long as `end` and a tag.
+    pub(super) fn seal_gather(
+        &self,
+        ssrc: u32,
+        index: u64,
+        clear: &[u8],
+        start: &mut [u8],
+        end: &[u8],
+        output: &mut [u8],
+    ) {
+        let nonce = self.nonce(ssrc, index);
+        if start.is_empty() {
+            let (text, tag) = output.split_at_mut(end.len());
+            self.key
+                .seal_out_of_place_scatter(nonce, Aad::from(clear), end, text, &[], tag)
+        } else {
+            self.key
+                .seal_in_place_scatter(nonce, Aad::from(clear), start, end, output)
+        }
+        .expect(SEALS);
+    }
+
+    /// Opens `text_and_tag` in place; false, with the text lost, unless it is authentic.
+    #[must_use]
+    pub(super) fn open(
+        &self,
+        ssrc: u32,
+        index: u64,
+        clear: &[u8],
+        text_and_tag: &mut [u8],
+    ) -> bool {
+        self.key
+            .open_in_place(self.nonce(ssrc, index), Aad::from(clear), text_and_tag)
+            .is_ok()
+    }
+}
+
+pub(super) struct CounterMode {
+    /// Expanded once, then only borrowed.
+    cipher: Aes128,
+    /// Keyed: the inner and outer pads are hashed already, a clone starts from there.
+    authenticator: Hmac<Sha1>,
+    salt: [u8; 14],
+}
+
+impl CounterMode {
+    fn new(keys: &SessionKeys) -> Self {
+        Self {
+            cipher: Aes128::new(keys.encryption[..16].into()),
+            authenticator: <Hmac<Sha1> as Mac>::new_from_slice(&keys.authentication[..])
+                .expect("HMAC takes keys of any length"),
+            salt: *keys.salt,
+        }
+    }
+
+    /// Encrypts or decrypts in place: `IV = salt·2^16 XOR SSRC·2^64 XOR index·2^16` (RFC 3711, section 4.1.1).
+    pub(super) fn apply_keystream(&self, ssrc: u32, index: u64, text: &mut [u8]) {
+        let mut counter = [0; 16];
+        counter[4..8].copy_from_slice(&ssrc.to_be_bytes());
+        counter[8..14].copy_from_slice(&index.to_be_bytes()[2..]);
+        for (byte, salt) in counter.iter_mut().zip(self.salt) {
+            *byte ^= salt;
+        }
+        let core = ctr::CtrCore::inner_iv_init(&self.cipher, &counter.into());
+        let mut keystream: Ctr128BE<&Aes128> = StreamCipherCoreWrapper::from_core(core);
+        keystream.apply_keystream(text);
+    }
+
+    /// The tag of a packet and the word that follows it: for RTP the roll-over counter, which is not sent, and for
+    /// RTCP the index word, which is (RFC 3711, section 4.2).
+    pub(super) fn tag(&self, packet: &[u8], word: u32) -> [u8; HMAC_TAG] {
+        let full = self.authenticate(packet, word).finalize().into_bytes();
+        let mut tag = [0; HMAC_TAG];
+        tag.copy_from_slice(&full[..HMAC_TAG]);
+        tag
+    }
+
+    /// Compares in constant time.
+    #[must_use]
+    pub(super) fn verify(&self, packet: &[u8], word: u32, tag: &[u8]) -> bool {
+        debug_assert_eq!(tag.len(), HMAC_TAG);
+        self.authenticate(packet, word)
+            .verify_truncated_left(tag)
+            .is_ok()
+    }
+
+    fn authenticate(&self, packet: &[u8], word: u32) -> Hmac<Sha1> {
+        let mut authenticator = self.authenticator.clone();
+        authenticator.update(packet);
+        authenticator.update(&word.to_be_bytes());
+        authenticator
+    }
+}
