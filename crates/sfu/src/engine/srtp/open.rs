@@ -186,4 +186,9 @@ impl Opener {
             rtcp_senders: Vec::new(),
         }
     }
+
+    #[cfg(test)]
+    pub(super) fn rtcp_sender_count(&self) -> usize {
+        self.rtcp_senders.len()
+    }
 }

@@ -13,7 +13,7 @@ const RTP_WINDOW_WORDS: usize = 16;
 ///
 /// A packet index is 48 bits: roll-over counter, then sequence number. A fresh state takes the first packet that
 /// authenticates with roll-over counter zero as the start.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReceiveIndex {
     window: ReplayWindow<RTP_WINDOW_WORDS>,
 }
@@ -55,7 +55,7 @@ impl ReceiveIndex {
 }
 
 /// The indices seen among the last `WORDS * 64`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ReplayWindow<const WORDS: usize> {
     highest: Option<u64>,
     /// A ring: bit `index % (WORDS * 64)` tells whether `index` was seen.

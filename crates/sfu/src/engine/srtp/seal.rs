@@ -5,7 +5,7 @@ use super::transform::{HMAC_TAG, Transform};
 use super::{RTCP_ENCRYPTED, RTCP_HEADER, RTCP_INDEX, RTP_HEADER_MIN, ssrc_of_rtcp};
 
 /// The number of SRTCP packets one master key may protect (RFC 3711, section 9.2).
-const RTCP_PACKETS_MAX: u32 = 1 << 31;
+pub(super) const RTCP_PACKETS_MAX: u32 = 1 << 31;
 
 /// The number of RTP packets of one SSRC one master key may protect (RFC 3711, section 9.2).
 const RTP_INDEX_END: u64 = 1 << 48;

@@ -185,3 +185,24 @@ impl CounterMode {
         authenticator
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::MasterKey;
+    use super::*;
+
+    // The vectors of the standards and the oracle only reach small roll-over counters.
+    #[test]
+    fn nonce_holds_all_48_bits_of_the_packet_index() {
+        let profile = Profile::AeadAes128Gcm;
+        let mut keys = MasterKey::new(profile, &[1; 16], &[2; 12]).rtp_session_keys();
+        keys.salt.fill(0);
+        let nonce = Gcm::new(profile, &keys).nonce(0xa1a2_a3a4, 0x1112_1314_1516);
+        assert_eq!(
+            nonce.as_ref()[..],
+            [
+                0, 0, 0xa1, 0xa2, 0xa3, 0xa4, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16
+            ]
+        );
+    }
+}

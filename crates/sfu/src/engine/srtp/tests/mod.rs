@@ -1,3 +1,5 @@
 //! Against the standards' own vectors, and both ways against `rtc-srtp`.
 
+mod hostile;
+mod oracle;
 mod vectors;
