@@ -1,1 +1,47 @@
-//! Placeholder.
+//! Which packet goes to whom, and how it is rewritten on the way.
+//!
+//! Pure: no socket, no clock, no task, no lock, no cipher. `now` is an argument, deadlines come out of
+//! `poll_timeout`, and nothing here knows rooms or transports. The caller owns the bytes; this crate takes and gives
+//! *decisions* about them. Method families: getters, `handle_*` for what came in, verbs for commands, `poll_*` for
+//! what must go out.
+//!
+//! # Walk of a packet
+//!
+//! Once per received packet, after SRTP has opened it:
+//!
+//! 1. [`rtp::Header::parse`] reads the header ([`rtp::Header::parse_protected`] before that finds the SSRC).
+//! 2. [`receive::ReceiveStream::handle_packet`] counts it, notices holes, and drops duplicates;
+//!    [`transport_feedback::TransportFeedback::handle_packet`] notes its arrival for the publisher's estimator.
+//! 3. [`codec::inspect`] finds key frames and picture numbers. Together that is a [`packet::SourcePacket`].
+//! 4. [`history::History::insert`] keeps the payload, once for all subscribers.
+//!
+//! Then once per subscriber, in one loop:
+//!
+//! 5. [`subscription::Subscription::handle_packet`]: the [`selector::Selector`] says send or drop, the
+//!    [`rewriter::Rewriter`] gives sequence number, timestamp and picture numbers.
+//! 6. [`rtp::HeaderTemplate::write`] writes the header, [`codec::Vp8Patch::apply`] renumbers the picture, the caller
+//!    seals, and [`send::SendStream::handle_sent`] counts.
+//!
+//! A NACK walks back: [`rtcp::Nack::seqs`] → [`rewriter::Rewriter::unmap`] → [`history::History::get`] →
+//! [`send::SendStream::retransmit`] (may it be sent?) → [`rewriter::Rewriter::replay`] → step 6.
+//! What is missing from the publisher comes out of [`receive::ReceiveStream::poll_nacks`], what subscribers cannot
+//! start without goes through [`keyframe::KeyFrameRequests`].
+//!
+//! Deliberately absent: layer selection by bandwidth (its seam is [`selector`]), a pacer, and forward error correction.
+
+pub mod bandwidth;
+pub mod codec;
+pub mod history;
+pub mod keyframe;
+pub mod packet;
+pub mod rate;
+pub mod receive;
+pub mod rewriter;
+pub mod rtcp;
+pub mod rtp;
+pub mod selector;
+pub mod send;
+pub mod subscription;
+#[cfg(test)]
+mod test_support;
+pub mod transport_feedback;

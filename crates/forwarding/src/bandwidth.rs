@@ -1,0 +1,119 @@
+//! What a publisher is told it may send: [`ReceiverEstimate`], the value of REMB.
+//!
+//! Where transport-wide feedback is negotiated, the publisher's own estimator decides and REMB is a cap. Where it is
+//! not, this loss-driven estimate is the only brake (draft-ietf-rmcat-gcc-02, section 6). A delay-based estimate is
+//! deliberately absent.
+
+use std::time::{Duration, Instant};
+
+use crate::rate::Bitrate;
+
+/// Value before anything is measured. Too low → publishers begin with a poor picture; too high → a weak uplink is
+/// flooded until the first losses are reported.
+const START: Bitrate = Bitrate::from_kbps(2_000);
+
+/// No publisher is told less: below this no codec gives a picture, and the estimate could not recover.
+const FLOOR: Bitrate = Bitrate::from_kbps(30);
+
+/// Loss above which the estimate goes down and below which it goes up, in 1/256 (10 % and 2 %).
+const LOSS_HIGH: u8 = 26;
+const LOSS_LOW: u8 = 5;
+
+/// Growth per second without loss. Too low → a picture stays poor long after congestion; too high → it swings.
+const GROWTH_PER_SECOND: f64 = 0.08;
+
+/// The estimate exceeds what is received at most by this factor. Too low → the publisher cannot grow; too high → after
+/// minutes of a still picture the estimate says nothing.
+const HEADROOM: f64 = 2.0;
+
+/// Time between two REMBs. Too low → feedback eats bandwidth; too high → congestion lasts longer.
+const REMB_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A change beyond this share of the value is told at once.
+const URGENT_DECREASE: f64 = 0.97;
+
+/// Bounds that the application sets; `None` is no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BitrateLimits {
+    /// Never announce less, except where it exceeds `max`.
+    pub min: Option<Bitrate>,
+    /// Never announce more.
+    pub max: Option<Bitrate>,
+}
+
+/// Estimate of what one publisher's uplink carries, from reported loss.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceiverEstimate {
+    limits: BitrateLimits,
+    /// The least that a viewer can take, if viewers shall bound the publisher.
+    viewers: Option<Bitrate>,
+    estimate: Bitrate,
+    updated_at: Option<Instant>,
+    sent: Option<(Instant, Bitrate)>,
+}
+
+impl ReceiverEstimate {
+    /// An estimate that knows nothing yet: 2 Mbit/s, or the maximum if that is more.
+    pub fn new(limits: BitrateLimits) -> Self {
+        let estimate = limits.max.map_or(START, |max| max.max(START));
+        Self {
+            limits,
+            viewers: None,
+            estimate,
+            updated_at: None,
+            sent: None,
+        }
+    }
+
+    /// Changes the bounds.
+    pub fn set_limits(&mut self, limits: BitrateLimits) {
+        self.limits = limits;
+    }
+
+    /// Sets what the weakest viewer can take; `None` if viewers shall not bound the publisher.
+    pub fn set_viewers(&mut self, bitrate: Option<Bitrate>) {
+        self.viewers = bitrate;
+    }
+
+    /// Takes note of a report interval: its loss in 1/256 and what was received meanwhile.
+    pub fn handle_report(&mut self, now: Instant, fraction_lost: u8, received: Bitrate) {
+        let updated_at = self.updated_at.replace(now).unwrap_or(now);
+        let elapsed = now.saturating_duration_since(updated_at).min(REMB_INTERVAL);
+        if fraction_lost > LOSS_HIGH {
+            let base = self.estimate.min(received.scaled(HEADROOM)).max(received);
+            self.estimate = base.scaled(1.0 - 0.5 * f64::from(fraction_lost) / 256.0);
+        } else if fraction_lost < LOSS_LOW && received.scaled(HEADROOM) >= self.estimate {
+            self.estimate = self
+                .estimate
+                .scaled(1.0 + GROWTH_PER_SECOND * elapsed.as_secs_f64());
+        }
+        let ceiling = self.limits.max.unwrap_or(Bitrate(u64::MAX)).max(START);
+        self.estimate = self.estimate.clamp(FLOOR, ceiling);
+    }
+
+    /// The value to announce: the estimate, not above the viewers' or the maximum, not below the minimum.
+    pub fn bitrate(&self) -> Bitrate {
+        let capped = self.estimate.min(self.viewers.unwrap_or(Bitrate(u64::MAX)));
+        let floored = capped.max(self.limits.min.unwrap_or(FLOOR)).max(FLOOR);
+        floored.min(self.limits.max.unwrap_or(Bitrate(u64::MAX)))
+    }
+
+    /// The value to send, if it is time or the value has gone down.
+    pub fn poll(&mut self, now: Instant) -> Option<Bitrate> {
+        let bitrate = self.bitrate();
+        let due = self.sent.is_none_or(|(at, sent)| {
+            now.saturating_duration_since(at) >= REMB_INTERVAL
+                || bitrate < sent.scaled(URGENT_DECREASE)
+        });
+        if !due {
+            return None;
+        }
+        self.sent = Some((now, bitrate));
+        Some(bitrate)
+    }
+
+    /// When [`Self::poll`] has something to say at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.sent.map(|(at, _)| at + REMB_INTERVAL)
+    }
+}

@@ -1,0 +1,155 @@
+//! Looking into payloads just far enough to forward them: where key frames and frames start, and the VP8 descriptor.
+//!
+//! Start with [`inspect`]. Nothing here decodes; any bytes give an answer, at worst "not a key frame".
+
+mod av1;
+mod h264;
+mod vp8;
+mod vp9;
+
+pub use vp8::{PictureId, Vp8Descriptor, Vp8Patch};
+
+use crate::rtp::ClockRate;
+
+/// Payload formats that are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Codec {
+    /// RFC 7587.
+    Opus,
+    /// G.711 µ-law, RFC 3551.
+    Pcmu,
+    /// G.711 A-law, RFC 3551.
+    Pcma,
+    /// RFC 7741.
+    Vp8,
+    /// RFC 9628.
+    Vp9,
+    /// RFC 6184.
+    H264,
+    /// AV1 RTP payload specification of the Alliance for Open Media, version 1.0.0.
+    Av1,
+    /// Forwarded without looking inside.
+    Other,
+}
+
+impl Codec {
+    /// The codec of an `a=rtpmap` encoding name, letter case ignored.
+    pub fn from_encoding_name(name: &str) -> Self {
+        const NAMES: [(&str, Codec); 7] = [
+            ("opus", Codec::Opus),
+            ("PCMU", Codec::Pcmu),
+            ("PCMA", Codec::Pcma),
+            ("VP8", Codec::Vp8),
+            ("VP9", Codec::Vp9),
+            ("H264", Codec::H264),
+            ("AV1", Codec::Av1),
+        ];
+        NAMES
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map_or(Self::Other, |(_, codec)| *codec)
+    }
+
+    /// True if a receiver can only start at a key frame that we can recognise.
+    #[inline]
+    pub fn has_key_frames(self) -> bool {
+        matches!(self, Self::Vp8 | Self::Vp9 | Self::H264 | Self::Av1)
+    }
+
+    /// The usual RTP clock; what `a=rtpmap` says comes first.
+    pub fn clock_rate(self) -> ClockRate {
+        match self {
+            Self::Opus => ClockRate::OPUS,
+            Self::Pcmu | Self::Pcma => ClockRate::NARROW_BAND,
+            Self::Vp8 | Self::Vp9 | Self::H264 | Self::Av1 | Self::Other => ClockRate::VIDEO,
+        }
+    }
+}
+
+/// What one packet is to those who forward it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrameInfo {
+    /// A receiver that knows nothing can start at this packet: the first packet of a key frame.
+    /// Always true for codecs without key frames.
+    pub key_frame: bool,
+    /// The packet may be the first of its frame. H264 and AV1 payloads rule out only continuations of a
+    /// fragment; there the change of timestamp tells for sure.
+    pub starts_frame: bool,
+    /// Temporal layer, 0 being the base; `None` if the payload does not say.
+    pub temporal_layer: Option<u8>,
+    /// Spatial layer of this packet, 0 being the base; `None` if the payload does not say.
+    pub spatial_layer: Option<u8>,
+    /// The VP8 descriptor, for rewriting.
+    pub vp8: Option<Vp8Descriptor>,
+}
+
+impl FrameInfo {
+    const INDEPENDENT: Self = Self {
+        key_frame: true,
+        starts_frame: true,
+        temporal_layer: None,
+        spatial_layer: None,
+        vp8: None,
+    };
+}
+
+/// Inspects a payload in the clear (without RTP padding).
+#[inline]
+pub fn inspect(codec: Codec, payload: &[u8]) -> FrameInfo {
+    match codec {
+        Codec::Vp8 => vp8::inspect(payload),
+        Codec::Vp9 => vp9::inspect(payload).unwrap_or_default(),
+        Codec::H264 => h264::inspect(payload),
+        Codec::Av1 => av1::inspect(payload).unwrap_or_default(),
+        Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::Other => FrameInfo::INDEPENDENT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn encoding_names_ignore_case() {
+        let rows = [
+            ("OPUS", Codec::Opus),
+            ("vp8", Codec::Vp8),
+            ("h264", Codec::H264),
+            ("av1", Codec::Av1),
+            ("pcma", Codec::Pcma),
+            ("H265", Codec::Other),
+            ("", Codec::Other),
+        ];
+        for (name, expected) in rows {
+            assert_eq!(Codec::from_encoding_name(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn packets_without_key_frames_stand_alone() {
+        for codec in [Codec::Opus, Codec::Pcmu, Codec::Pcma, Codec::Other] {
+            assert!(inspect(codec, &[]).key_frame);
+            assert!(!codec.has_key_frames());
+        }
+    }
+
+    #[test]
+    fn empty_video_payload_is_no_key_frame() {
+        for codec in [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1] {
+            assert_eq!(inspect(codec, &[]), FrameInfo::default());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_payload_is_inspected_without_panic(payload in proptest::collection::vec(any::<u8>(), 0..64)) {
+            for codec in [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1] {
+                let info = inspect(codec, &payload);
+                prop_assert!(!info.key_frame || info.starts_frame);
+            }
+        }
+    }
+}

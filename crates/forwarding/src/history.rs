@@ -1,0 +1,227 @@
+//! The last packets of one source, in the clear, kept once for all subscribers: [`History`].
+//!
+//! Packets lie one behind the other in blocks; a table finds them by sequence number. The oldest block is used again
+//! when its packets are old enough or the limit is reached. An idle source holds no block.
+
+use std::time::{Duration, Instant};
+
+use crate::packet::SourcePacket;
+use crate::rtp::ExtendedSeq;
+
+/// How much a [`History`] may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryLimits {
+    /// Size of one block, the step in which memory grows; no larger packet is kept.
+    pub block_bytes: usize,
+    /// Blocks at most.
+    pub blocks_max: usize,
+    /// Packets at most; a power of two.
+    pub packets_max: usize,
+    /// A packet is kept at least this long, as far as the other limits allow.
+    pub age: Duration,
+}
+
+impl HistoryLimits {
+    /// About one second of video at 5 Mbit/s (625 kB, 520 packets) with room for a key frame's burst. Too small → a
+    /// receiver far away asks in vain and freezes until a key frame; too large → each source costs more memory (1 MiB
+    /// at most here, 64 kB per 100 ms of a 5 Mbit/s source), and repairs come too late to be played.
+    pub const VIDEO: Self = Self {
+        block_bytes: 64 * 1024,
+        blocks_max: 16,
+        packets_max: 1024,
+        age: Duration::from_secs(1),
+    };
+
+    /// About one second of audio: 50 packets, 100 to 200 bytes each. Longer repairs are useless, jitter buffers of
+    /// audio are shorter than that.
+    pub const AUDIO: Self = Self {
+        block_bytes: 8 * 1024,
+        blocks_max: 4,
+        packets_max: 128,
+        age: Duration::from_secs(1),
+    };
+}
+
+/// A packet found in a [`History`].
+#[derive(Clone, Copy, Debug)]
+pub struct Stored<'a> {
+    /// What the subscribers' rewriters need.
+    pub packet: &'a SourcePacket,
+    /// The payload in the clear, without padding.
+    pub payload: &'a [u8],
+}
+
+/// Ring of recent packets of one source, by sequence number. Does not allocate once it has reached its working size.
+#[derive(Clone, Debug)]
+pub struct History {
+    limits: HistoryLimits,
+    /// Indexed by sequence number modulo length, a power of two; empty until the first packet.
+    table: Vec<Option<Entry>>,
+    blocks: Vec<Block>,
+    /// Index of the block being filled.
+    filling: usize,
+    /// How often a block was begun.
+    generations: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    packet: SourcePacket,
+    block: u32,
+    /// The block's generation when the packet was written; another one means its bytes are gone.
+    generation: u64,
+    start: u32,
+    len: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    bytes: Vec<u8>,
+    /// Value of `generations` when it was begun: unique, and larger for younger blocks.
+    generation: u64,
+    newest_at: Instant,
+}
+
+/// First size of the table, packets; it doubles up to the limit.
+const TABLE_LEN_START: usize = 64;
+
+impl History {
+    /// An empty history; allocates nothing.
+    pub fn new(limits: HistoryLimits) -> Self {
+        Self {
+            limits,
+            table: Vec::new(),
+            blocks: Vec::new(),
+            filling: 0,
+            generations: 0,
+        }
+    }
+
+    /// Keeps a packet and its payload in the clear. False if it was not kept: larger than a block, or older than
+    /// what its place in the table holds.
+    pub fn insert(&mut self, now: Instant, packet: &SourcePacket, payload: &[u8]) -> bool {
+        if payload.len() > self.limits.block_bytes {
+            return false;
+        }
+        self.grow_table(now, packet.seq);
+        let place = self.place(packet.seq);
+        if self.table[place].is_some_and(|entry| entry.packet.seq > packet.seq) {
+            return false;
+        }
+        let index = self.block_with_room(now, payload.len());
+        let block = &mut self.blocks[index];
+        let start = block.bytes.len() as u32;
+        block.bytes.extend_from_slice(payload);
+        block.newest_at = now;
+        self.table[place] = Some(Entry {
+            packet: *packet,
+            block: index as u32,
+            generation: block.generation,
+            start,
+            len: payload.len() as u32,
+        });
+        true
+    }
+
+    /// Finds a packet.
+    pub fn get(&self, seq: ExtendedSeq) -> Option<Stored<'_>> {
+        if self.table.is_empty() {
+            return None;
+        }
+        let entry = self.table[self.place(seq)]
+            .as_ref()
+            .filter(|entry| entry.packet.seq == seq)?;
+        let block = self.live_block(entry)?;
+        let start = entry.start as usize;
+        Some(Stored {
+            packet: &entry.packet,
+            payload: &block.bytes[start..start + entry.len as usize],
+        })
+    }
+
+    /// Memory held for payloads, bytes.
+    pub fn allocated_bytes(&self) -> usize {
+        self.blocks.len() * self.limits.block_bytes
+    }
+
+    /// Forgets everything and gives the memory back: for a source that has gone silent.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.limits);
+    }
+
+    fn place(&self, seq: ExtendedSeq) -> usize {
+        seq.0 as usize & (self.table.len() - 1)
+    }
+
+    fn live_block(&self, entry: &Entry) -> Option<&Block> {
+        self.blocks
+            .get(entry.block as usize)
+            .filter(|block| block.generation == entry.generation)
+    }
+
+    /// Doubles the table if a packet would push out one that is still young.
+    fn grow_table(&mut self, now: Instant, seq: ExtendedSeq) {
+        if self.table.is_empty() {
+            self.table
+                .resize(TABLE_LEN_START.min(self.limits.packets_max), None);
+            return;
+        }
+        let young =
+            |block: &Block| now.saturating_duration_since(block.newest_at) < self.limits.age;
+        let occupied = self.table[self.place(seq)]
+            .as_ref()
+            .filter(|entry| entry.packet.seq < seq)
+            .and_then(|entry| self.live_block(entry))
+            .is_some_and(young);
+        if !occupied || self.table.len() >= self.limits.packets_max {
+            return;
+        }
+        let larger = vec![None; self.table.len() * 2];
+        for entry in std::mem::replace(&mut self.table, larger)
+            .into_iter()
+            .flatten()
+        {
+            let place = self.place(entry.packet.seq);
+            self.table[place] = Some(entry);
+        }
+    }
+
+    /// The block to write to: the one being filled, or the oldest if it may go, or one more.
+    fn block_with_room(&mut self, now: Instant, len: usize) -> usize {
+        let capacity = self.limits.block_bytes;
+        if self
+            .blocks
+            .get(self.filling)
+            .is_some_and(|block| block.bytes.len() + len <= capacity)
+        {
+            return self.filling;
+        }
+        let full = self.blocks.len() >= self.limits.blocks_max;
+        let oldest = self
+            .blocks
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, block)| block.generation);
+        let reusable = oldest.filter(|(_, block)| {
+            full || now.saturating_duration_since(block.newest_at) >= self.limits.age
+        });
+        self.generations += 1;
+        match reusable.map(|(index, _)| index) {
+            Some(index) => {
+                self.filling = index;
+                self.blocks[index].bytes.clear();
+                self.blocks[index].generation = self.generations;
+            }
+            None => {
+                self.filling = self.blocks.len();
+                let bytes = Vec::with_capacity(capacity);
+                self.blocks.push(Block {
+                    bytes,
+                    generation: self.generations,
+                    newest_at: now,
+                });
+            }
+        }
+        self.filling
+    }
+}

@@ -1,0 +1,334 @@
+//! One continuous stream per subscriber out of changing sources: [`Rewriter`].
+//!
+//! The outgoing numbers are the source's plus an offset. An offset holds for a *segment*; a segment ends where the
+//! source changes, where forwarding pauses, or where we leave packets out. Past segments are kept for late packets
+//! and retransmissions. What is deliberately absent: a table with an entry per packet.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::codec::{PictureId, Vp8Patch};
+use crate::packet::SourcePacket;
+use crate::rtp::{ClockRate, ExtendedSeq, RtpTime, Seq, Ssrc};
+
+/// Past segments kept. Too low → late packets and NACKs across several switches or left-out frames find nothing;
+/// too high → 32 bytes each, searched for each late packet.
+const PAST_SEGMENTS_MAX: usize = 32;
+
+/// Largest gap of a source that the subscriber sees as loss, packets. A larger one is a source that restarted its
+/// numbering; the subscriber sees one lost packet instead. Too low → bursts of loss are hidden from NACK; too high →
+/// receivers reset (libwebrtc does at half the number space) or ask for thousands of packets nobody has.
+const SOURCE_GAP_MAX: u64 = 3_000;
+
+/// How far a source's own clock may run ahead of ours when its forwarding resumes. Too low → resampled clocks break
+/// the timestamp continuity of one source; too high → a source that jumps takes the receiver's jitter buffer along.
+const CLOCK_SLACK: Duration = Duration::from_secs(10);
+
+/// What changes on the way to one subscriber. Marker and payload length stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewritten {
+    /// Outgoing sequence number; also the SRTP packet index.
+    pub seq: ExtendedSeq,
+    /// Outgoing timestamp.
+    pub timestamp: RtpTime,
+    /// New picture numbers; `None` if the payload goes out as it is.
+    pub vp8: Option<Vp8Patch>,
+}
+
+/// Where an outgoing packet came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The source it was forwarded from, whose history has it.
+    pub ssrc: Ssrc,
+    /// Its number there.
+    pub seq: ExtendedSeq,
+}
+
+/// Gives one subscriber's stream its numbers: sequence, timestamp, VP8 picture id and TL0PICIDX.
+///
+/// Gaps of the source stay gaps, so that the receiver sees and repairs loss. Packets we leave out on purpose
+/// ([`Self::leave_out`], or a pause followed by [`Self::start`]) leave no gap.
+#[derive(Clone, Debug)]
+pub struct Rewriter {
+    clock_rate: ClockRate,
+    current: Option<Segment>,
+    /// Highest outgoing packet; before the first: what it would be.
+    head: Head,
+    past: VecDeque<Segment>,
+    /// Timestamp offset to use at the next start.
+    aligned: Option<u32>,
+}
+
+/// The frontier of the outgoing stream.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    next_seq: u64,
+    timestamp: RtpTime,
+    sent_at: Option<Instant>,
+    picture_id: Option<u16>,
+    tl0_picture_index: u8,
+}
+
+/// Constant offsets for the source numbers `first..end`; all offsets wrap.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    ssrc: Ssrc,
+    first: u64,
+    /// One past the highest source number that got an outgoing number.
+    end: u64,
+    seq_offset: u64,
+    timestamp_offset: u32,
+    picture_id_offset: u16,
+    tl0_offset: u8,
+    /// Picture id of the frame left out last, so that a frame of several packets is closed once.
+    left_out_picture: Option<u16>,
+}
+
+impl Segment {
+    fn contains(&self, ssrc: Ssrc, seq: u64) -> bool {
+        self.ssrc == ssrc && (self.first..self.end).contains(&seq)
+    }
+
+    #[inline]
+    fn apply(&self, packet: &SourcePacket) -> Rewritten {
+        Rewritten {
+            seq: ExtendedSeq(packet.seq.0.wrapping_add(self.seq_offset)),
+            timestamp: packet.timestamp.wrapping_add(self.timestamp_offset),
+            vp8: self.patch(packet),
+        }
+    }
+
+    #[inline]
+    fn patch(&self, packet: &SourcePacket) -> Option<Vp8Patch> {
+        if self.picture_id_offset == 0 && self.tl0_offset == 0 {
+            return None;
+        }
+        let descriptor = packet.frame.vp8.as_ref()?;
+        let picture_id = descriptor.picture_id.map(|id| {
+            let mask = if id.long { 0x7fff } else { 0x7f };
+            PictureId {
+                value: id.value.wrapping_add(self.picture_id_offset) & mask,
+                ..id
+            }
+        });
+        let tl0_picture_index = descriptor
+            .tl0_picture_index
+            .map(|(value, at)| (value.wrapping_add(self.tl0_offset), at));
+        if picture_id.is_none() && tl0_picture_index.is_none() {
+            return None;
+        }
+        Some(Vp8Patch {
+            picture_id,
+            tl0_picture_index,
+        })
+    }
+}
+
+impl Rewriter {
+    /// A stream that has sent nothing. `first_seq` should be random below 2^15 (a receiver that misses the first
+    /// packets must not misjudge the roll-over count, RFC 3711 section 3.3.1), `first_timestamp` random.
+    pub fn new(clock_rate: ClockRate, first_seq: Seq, first_timestamp: RtpTime) -> Self {
+        Self {
+            clock_rate,
+            current: None,
+            head: Head {
+                next_seq: u64::from(first_seq.0),
+                timestamp: first_timestamp,
+                sent_at: None,
+                picture_id: None,
+                tl0_picture_index: 0,
+            },
+            past: VecDeque::new(),
+            aligned: None,
+        }
+    }
+
+    /// Outgoing timestamp minus source timestamp (modulo 2^32) of the source forwarded last.
+    pub fn timestamp_offset(&self) -> Option<u32> {
+        self.current.map(|segment| segment.timestamp_offset)
+    }
+
+    /// The number that the next packet in order gets.
+    pub fn next_seq(&self) -> ExtendedSeq {
+        ExtendedSeq(self.head.next_seq)
+    }
+
+    /// Timestamp offset for the next [`Self::start`], instead of one from elapsed time: for two sources of one clock,
+    /// as simulcast layers are, [`crate::send::aligned_offset`] computes it from their sender reports. Not used if
+    /// it would make timestamps go back.
+    pub fn align(&mut self, timestamp_offset: u32) {
+        self.aligned = Some(timestamp_offset);
+    }
+
+    /// Starts or resumes forwarding with this packet, from the same source or another one: the numbers continue
+    /// without a gap, the timestamp advances by the time that has passed.
+    pub fn start(&mut self, now: Instant, packet: &SourcePacket) -> Rewritten {
+        let seq_offset = self.head.next_seq.wrapping_sub(packet.seq.0);
+        let timestamp_offset = self.timestamp_offset_at_start(now, packet);
+        let (picture_id_offset, tl0_offset) = self.picture_offsets_at_start(packet);
+        self.open(Segment {
+            ssrc: packet.ssrc,
+            first: packet.seq.0,
+            end: packet.seq.0,
+            seq_offset,
+            timestamp_offset,
+            picture_id_offset,
+            tl0_offset,
+            left_out_picture: None,
+        });
+        self.advance(now, packet)
+    }
+
+    /// Numbers for a packet that continues the source forwarded last, in order or late; `None` for a late packet
+    /// from before the start.
+    #[inline]
+    pub fn rewrite(&mut self, now: Instant, packet: &SourcePacket) -> Option<Rewritten> {
+        let segment = self.current.as_ref()?;
+        if packet.ssrc != segment.ssrc || packet.seq.0 < segment.end {
+            return self.replay(packet);
+        }
+        if packet.seq.0 - segment.end > SOURCE_GAP_MAX {
+            let seq_offset = (self.head.next_seq + 1).wrapping_sub(packet.seq.0);
+            self.open(Segment {
+                first: packet.seq.0,
+                end: packet.seq.0,
+                seq_offset,
+                ..*segment
+            });
+        }
+        Some(self.advance(now, packet))
+    }
+
+    /// The numbers that a packet has had, or would have had if it had come in time: for retransmissions.
+    pub fn replay(&self, packet: &SourcePacket) -> Option<Rewritten> {
+        let covers = |segment: &&Segment| segment.contains(packet.ssrc, packet.seq.0);
+        let segment = self.segments().find(covers)?;
+        Some(segment.apply(packet))
+    }
+
+    /// Notes that a packet of the current source is kept from the subscriber on purpose: later ones close up.
+    /// A late packet cannot be taken back from the numbering and stays a gap.
+    pub fn leave_out(&mut self, packet: &SourcePacket) {
+        let Some(segment) = self.current.as_ref() else {
+            return;
+        };
+        if packet.ssrc != segment.ssrc || packet.seq.0 < segment.end {
+            return;
+        }
+        let mut next = *segment;
+        if let Some(id) = packet.frame.vp8.and_then(|vp8| vp8.picture_id)
+            && packet.frame.starts_frame
+            && next.left_out_picture != Some(id.value)
+        {
+            next.left_out_picture = Some(id.value);
+            next.picture_id_offset = next.picture_id_offset.wrapping_sub(1);
+        }
+        next.first = packet.seq.0 + 1;
+        next.end = next.first;
+        if packet.seq.0 - segment.end > SOURCE_GAP_MAX {
+            self.head.next_seq += 1;
+        } else {
+            // Numbers missing before this one may still come late: they keep the old offset.
+            self.head.next_seq = packet.seq.0.wrapping_add(segment.seq_offset);
+            self.current = Some(Segment {
+                end: packet.seq.0,
+                ..*segment
+            });
+        }
+        next.seq_offset = self.head.next_seq.wrapping_sub(next.first);
+        self.open(next);
+    }
+
+    /// Where the outgoing packet came from: for a NACK. `None` if it was never sent or its segment is forgotten.
+    /// A packet that never arrived from the source has an origin too.
+    pub fn unmap(&self, seq: Seq) -> Option<Origin> {
+        let highest = self.head.next_seq.checked_sub(1)?;
+        let back = Seq(highest as u16).steps_from(seq);
+        let out = highest.checked_sub(u64::from(back))?;
+        self.segments().find_map(|segment| {
+            let source = out.wrapping_sub(segment.seq_offset);
+            (segment.first..segment.end)
+                .contains(&source)
+                .then_some(Origin {
+                    ssrc: segment.ssrc,
+                    seq: ExtendedSeq(source),
+                })
+        })
+    }
+
+    /// Newest first.
+    fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.current.iter().chain(self.past.iter().rev())
+    }
+
+    fn open(&mut self, next: Segment) {
+        if let Some(past) = self.current.replace(next)
+            && past.first < past.end
+        {
+            if self.past.len() == PAST_SEGMENTS_MAX {
+                self.past.pop_front();
+            }
+            self.past.push_back(past);
+        }
+    }
+
+    /// Takes a packet that is the highest of the current segment.
+    #[inline]
+    fn advance(&mut self, now: Instant, packet: &SourcePacket) -> Rewritten {
+        let segment = self
+            .current
+            .as_mut()
+            .expect("called with an open segment only");
+        segment.end = packet.seq.0 + 1;
+        let rewritten = segment.apply(packet);
+        let head = &mut self.head;
+        head.next_seq = rewritten.seq.0 + 1;
+        head.timestamp = rewritten.timestamp;
+        head.sent_at = Some(now);
+        if let Some(vp8) = &packet.frame.vp8 {
+            if let Some(id) = vp8.picture_id {
+                head.picture_id = Some(id.value.wrapping_add(segment.picture_id_offset));
+            }
+            if let Some((index, _)) = vp8.tl0_picture_index {
+                head.tl0_picture_index = index.wrapping_add(segment.tl0_offset);
+            }
+        }
+        rewritten
+    }
+
+    fn timestamp_offset_at_start(&mut self, now: Instant, packet: &SourcePacket) -> u32 {
+        let aligned = self.aligned.take();
+        let last = self.head.timestamp;
+        let Some(sent_at) = self.head.sent_at else {
+            return last.ticks_from(packet.timestamp);
+        };
+        let elapsed = now.saturating_duration_since(sent_at);
+        let ahead_max = self
+            .clock_rate
+            .ticks(elapsed + CLOCK_SLACK)
+            .min(i32::MAX as u32);
+        let same_source = self.current.filter(|segment| segment.ssrc == packet.ssrc);
+        let expected = last.wrapping_add(self.clock_rate.ticks(elapsed).clamp(1, i32::MAX as u32));
+        aligned
+            .or(same_source.map(|segment| segment.timestamp_offset))
+            .filter(|offset| {
+                let timestamp = packet.timestamp.wrapping_add(*offset);
+                (1..=ahead_max).contains(&timestamp.ticks_from(last))
+            })
+            .unwrap_or_else(|| expected.ticks_from(packet.timestamp))
+    }
+
+    fn picture_offsets_at_start(&self, packet: &SourcePacket) -> (u16, u8) {
+        let (Some(last), Some(vp8)) = (self.head.picture_id, &packet.frame.vp8) else {
+            return (0, 0);
+        };
+        let picture_id = vp8
+            .picture_id
+            .map_or(0, |id| last.wrapping_add(1).wrapping_sub(id.value));
+        let last_index = self.head.tl0_picture_index;
+        let tl0 = vp8.tl0_picture_index.map_or(0, |(index, _)| {
+            last_index.wrapping_add(1).wrapping_sub(index)
+        });
+        (picture_id, tl0)
+    }
+}

@@ -1,0 +1,98 @@
+//! Transport-wide congestion control, receiver's side (draft-holmer-rmcat-transport-wide-cc-extensions-01):
+//! [`TransportFeedback`] notes when each packet of a transport arrived and tells its sender.
+
+mod write;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::rtp::{Seq, Ssrc, Unroller};
+
+/// Time between two feedbacks. Too low → feedback eats the downlink; too high → the sender's estimator reacts late
+/// (libwebrtc sends every 50 to 250 ms).
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Numbers waiting to be reported. A publisher sends perhaps a hundred packets per interval; one that jumps further
+/// ahead than this starts a fresh report instead of thousands of losses.
+const PENDING_MAX: usize = 2_000;
+
+/// Packets waiting that make a feedback due early. Too low → many small feedbacks; too high → one does not fit its
+/// datagram.
+const PENDING_URGENT: usize = 200;
+
+/// Notes arrivals and writes feedback. One per transport, whatever streams it carries.
+#[derive(Clone, Debug, Default)]
+pub struct TransportFeedback {
+    unroller: Unroller,
+    /// Number of the first of `pending`.
+    base: u64,
+    /// Arrival time of number `base + index`; `None` if it has not arrived.
+    pending: VecDeque<Option<Instant>>,
+    /// Time zero of the reference times.
+    epoch: Option<Instant>,
+    /// Due time of the next feedback; `None` if nothing waits.
+    due_at: Option<Instant>,
+    count: u8,
+}
+
+impl TransportFeedback {
+    /// Notes the arrival of the packet with this transport-wide number.
+    #[inline]
+    pub fn handle_packet(&mut self, now: Instant, seq: Seq) {
+        let Some(extended) = self.unroller.unroll(seq) else {
+            return;
+        };
+        self.epoch.get_or_insert(now);
+        if self.pending.is_empty() && self.due_at.is_none() && extended.0 >= self.base {
+            self.due_at = Some(now + INTERVAL);
+            // The first ever packet begins the report; later ones report what was lost between.
+            if self.base == 0 {
+                self.base = extended.0;
+            }
+        }
+        // Already reported as lost: the sender has acted on that.
+        let Some(index) = extended.0.checked_sub(self.base) else {
+            return;
+        };
+        let mut index = index as usize;
+        if index >= PENDING_MAX {
+            self.pending.clear();
+            self.base = extended.0;
+            index = 0;
+        }
+        if index >= self.pending.len() {
+            self.pending.resize(index + 1, None);
+        }
+        self.pending[index].get_or_insert(now);
+    }
+
+    /// Appends one RTCP feedback packet to `out` if it is time; true if so. Call until it is false.
+    ///
+    /// `sender` is our SSRC, `media` that of any stream of the transport.
+    pub fn poll(&mut self, now: Instant, sender: Ssrc, media: Ssrc, out: &mut Vec<u8>) -> bool {
+        let due = self.due_at.is_some_and(|at| now >= at) || self.pending.len() >= PENDING_URGENT;
+        let Some(epoch) = self.epoch.filter(|_| due && !self.pending.is_empty()) else {
+            return false;
+        };
+        let feedback = write::Feedback {
+            sender,
+            media,
+            base: Seq(self.base as u16),
+            count: self.count,
+            epoch,
+        };
+        let written = write::write(out, &feedback, &self.pending);
+        self.count = self.count.wrapping_add(1);
+        self.pending.drain(..written);
+        self.base += written as u64;
+        if self.pending.is_empty() {
+            self.due_at = None;
+        }
+        true
+    }
+
+    /// When [`Self::poll`] has something to say.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.due_at
+    }
+}
