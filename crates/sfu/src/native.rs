@@ -1,0 +1,434 @@
+//! The native media server: [`media::MediaServer`] on a set of workers.
+//!
+//! [`NativeMediaServer`] sends every call to the worker that owns the pipeline, which its id names, and
+//! awaits the answer. Deliberately absent: state about elements, which is the engines' affair.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use media::{
+    BandwidthLimits, ElementId, ElementKind, Error, EventSender, IceCandidate, MediaKind,
+    MediaServer, OfferOptions, PipelineId, StreamStats,
+};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::config::{Config, interface_addresses};
+use crate::engine::certificate::{Certificate, CertificateError};
+use crate::metrics::Metrics;
+use crate::worker::stand_in::{Engine, EngineConfig};
+use crate::worker::{BindError, CommandQueue, Sockets, Worker, gone};
+
+/// Digits of an id that name the worker. Leading, so that ids look like those of Kurento to clients which
+/// take them apart.
+const WORKER_DIGITS: usize = 4;
+
+/// Why the media server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A socket could not be opened, mostly because the port is taken.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// No address is left to listen on.
+    #[error("no address to listen on")]
+    NoAddress,
+    /// The ports of the workers would exceed 65535.
+    #[error("{workers} workers need as many ports, from {udp_port} on")]
+    Ports {
+        /// The first port.
+        udp_port: u16,
+        /// The number of workers.
+        workers: usize,
+    },
+    /// The DTLS certificate could not be made.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The system refused a thread or a poll loop.
+    #[error("cannot start a media worker: {0}")]
+    Worker(#[source] io::Error),
+}
+
+/// Media elements in this process. Cheap to clone; the last clone to go stops the workers.
+#[derive(Clone)]
+pub struct NativeMediaServer {
+    workers: Arc<Workers>,
+}
+
+struct Workers {
+    queues: Vec<Arc<CommandQueue>>,
+    ports: Vec<u16>,
+    candidates: Vec<SocketAddr>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl NativeMediaServer {
+    /// Opens the sockets and starts the workers.
+    ///
+    /// # Errors
+    ///
+    /// If a port is taken or the system refuses something else; nothing runs then.
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        let certificate = Certificate::generate()?;
+        let interfaces = interface_addresses();
+        let mut workers = Workers {
+            queues: Vec::new(),
+            ports: Vec::new(),
+            candidates: Vec::new(),
+            threads: Mutex::default(),
+        };
+        let mut prepared = Vec::new();
+        for index in 0..config.workers.get() {
+            let port = port_of(config, index)?;
+            let sockets = Sockets::open(&config.listen, port, config.ice_tcp)?;
+            if sockets.udp.is_empty() {
+                return Err(StartError::NoAddress);
+            }
+            let candidates: Vec<SocketAddr> = config
+                .announced(&interfaces, &sockets.addresses())
+                .into_iter()
+                .map(|ip: IpAddr| SocketAddr::new(ip, sockets.port))
+                .collect();
+            workers.ports.push(sockets.port);
+            workers.candidates.extend(&candidates);
+            let engine_config = EngineConfig {
+                certificate: certificate.clone(),
+                candidates,
+                ice_tcp: config.ice_tcp,
+                preferred_video_codec: config.preferred_video_codec,
+            };
+            let engine = Engine::new(engine_config, index);
+            let worker = Worker::new(sockets, engine).map_err(StartError::Worker)?;
+            workers.queues.push(worker.queue());
+            prepared.push(worker);
+        }
+        // Threads come last: what fails before leaves nothing running.
+        let workers = Arc::new(workers);
+        for (index, worker) in prepared.into_iter().enumerate() {
+            let thread = worker.spawn(index).map_err(StartError::Worker)?;
+            workers.threads.lock().push(thread);
+        }
+        tracing::info!(ports = ?workers.ports, ice_tcp = config.ice_tcp, "media server started");
+        tracing::debug!(candidates = ?workers.candidates, "announcing");
+        Ok(Self { workers })
+    }
+
+    /// The port of each worker, for UDP and for TCP.
+    pub fn ports(&self) -> &[u16] {
+        &self.workers.ports
+    }
+
+    /// The addresses that peers are told, of all workers.
+    pub fn candidates(&self) -> &[SocketAddr] {
+        &self.workers.candidates
+    }
+
+    /// Releases everything, which tells the peers, and stops the workers. Calls made later fail with
+    /// [`Error::Unavailable`]. Blocks for some milliseconds.
+    pub fn shutdown(&self) {
+        for queue in &self.workers.queues {
+            queue.stop();
+        }
+        for thread in std::mem::take(&mut *self.workers.threads.lock()) {
+            if thread.join().is_err() {
+                tracing::error!("a media worker panicked");
+            }
+        }
+    }
+
+    /// What each worker has counted so far, by index. Workers that have stopped are missing.
+    pub async fn metrics(&self) -> Vec<Metrics> {
+        let mut answers = Vec::new();
+        for queue in &self.workers.queues {
+            let (reply, answer) = oneshot::channel();
+            if queue.metrics(reply).is_ok() {
+                answers.push(answer);
+            }
+        }
+        let mut metrics = Vec::new();
+        for answer in answers {
+            metrics.extend(answer.await);
+        }
+        metrics
+    }
+
+    fn queue_of_pipeline(&self, pipeline: &PipelineId) -> Result<&Arc<CommandQueue>, Error> {
+        self.queue(pipeline.as_str())
+            .ok_or_else(|| Error::PipelineNotFound(pipeline.clone()))
+    }
+
+    fn queue_of_element(&self, element: &ElementId) -> Result<&Arc<CommandQueue>, Error> {
+        self.queue(element.as_str())
+            .ok_or_else(|| Error::ElementNotFound(element.clone()))
+    }
+
+    fn queue_of_both(
+        &self,
+        source: &ElementId,
+        sink: &ElementId,
+    ) -> Result<&Arc<CommandQueue>, Error> {
+        let queue = self.queue_of_element(source)?;
+        if Arc::ptr_eq(queue, self.queue_of_element(sink)?) {
+            Ok(queue)
+        } else {
+            Err(Error::DifferentPipelines)
+        }
+    }
+
+    fn queue(&self, id: &str) -> Option<&Arc<CommandQueue>> {
+        self.workers.queues.get(worker_index(id)?)
+    }
+
+    /// The worker to put a pipeline on.
+    fn least_loaded(&self) -> Result<&Arc<CommandQueue>, Error> {
+        let queues = self.workers.queues.iter();
+        queues.min_by_key(|queue| queue.load()).ok_or_else(gone)
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for queue in &self.queues {
+            queue.stop();
+        }
+    }
+}
+
+fn port_of(config: &Config, index: usize) -> Result<u16, StartError> {
+    if config.udp_port == 0 {
+        return Ok(0);
+    }
+    u16::try_from(index)
+        .ok()
+        .and_then(|index| config.udp_port.checked_add(index))
+        .ok_or(StartError::Ports {
+            udp_port: config.udp_port,
+            workers: config.workers.get(),
+        })
+}
+
+/// Makes `call` on the worker behind `queue`. The call is queued at once, not when the future is first
+/// polled, so that calls take effect in the order in which they were made.
+fn ask<T, F>(
+    queue: Result<&Arc<CommandQueue>, Error>,
+    call: F,
+) -> impl Future<Output = Result<T, Error>> + Send + use<T, F>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Engine, Instant) -> Result<T, Error> + Send + 'static,
+{
+    let (reply, answer) = oneshot::channel();
+    let queued = queue.and_then(|queue| {
+        queue.call(Box::new(move |engine, now| {
+            // The caller may have given up waiting; the call counts all the same.
+            let _ = reply.send(call(engine, now));
+        }))
+    });
+    async move {
+        queued?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+/// As [`ask`], for a call that makes something.
+fn create<Id, F>(
+    queue: Result<&Arc<CommandQueue>, Error>,
+    make: F,
+    note: fn(&CommandQueue, &Id),
+    release: fn(&CommandQueue, &Id),
+) -> impl Future<Output = Result<Id, Error>> + Send + use<Id, F>
+where
+    Id: Send + 'static,
+    F: FnOnce(&mut Engine, Instant) -> Result<Id, Error> + Send + 'static,
+{
+    let answer = queue.map(|queue| {
+        let owner = Arc::clone(queue);
+        ask(Ok(queue), move |engine, now| {
+            let id = make(engine, now)?;
+            note(&owner, &id);
+            Ok(Created::new(owner, id, release))
+        })
+    });
+    async move { answer?.await.map(Created::keep) }
+}
+
+/// The worker that an id belongs to, which its first four hexadecimal digits tell.
+fn worker_index(id: &str) -> Option<usize> {
+    usize::from_str_radix(id.get(..WORKER_DIGITS)?, 16).ok()
+}
+
+impl MediaServer for NativeMediaServer {
+    fn create_pipeline(
+        &self,
+        events: EventSender,
+    ) -> impl Future<Output = Result<PipelineId, Error>> + Send {
+        create(
+            self.least_loaded(),
+            move |engine, now| Ok(engine.create_pipeline(now, events)),
+            CommandQueue::note_pipeline,
+            CommandQueue::release_pipeline,
+        )
+    }
+
+    fn create_element(
+        &self,
+        pipeline: &PipelineId,
+        kind: ElementKind,
+        events: EventSender,
+    ) -> impl Future<Output = Result<ElementId, Error>> + Send {
+        let id = pipeline.clone();
+        create(
+            self.queue_of_pipeline(pipeline),
+            move |engine, now| engine.create_element(now, &id, kind, events),
+            CommandQueue::note_element,
+            CommandQueue::release_element,
+        )
+    }
+
+    fn process_offer(
+        &self,
+        element: &ElementId,
+        offer: &str,
+    ) -> impl Future<Output = Result<String, Error>> + Send {
+        let (id, offer) = (element.clone(), offer.to_owned());
+        ask(self.queue_of_element(element), move |engine, now| {
+            engine.process_offer(now, &id, &offer)
+        })
+    }
+
+    fn generate_offer(
+        &self,
+        element: &ElementId,
+        options: OfferOptions,
+    ) -> impl Future<Output = Result<String, Error>> + Send {
+        let id = element.clone();
+        ask(self.queue_of_element(element), move |engine, now| {
+            engine.generate_offer(now, &id, options)
+        })
+    }
+
+    fn process_answer(
+        &self,
+        element: &ElementId,
+        answer: &str,
+    ) -> impl Future<Output = Result<String, Error>> + Send {
+        let (id, answer) = (element.clone(), answer.to_owned());
+        ask(self.queue_of_element(element), move |engine, now| {
+            engine.process_answer(now, &id, &answer)
+        })
+    }
+
+    fn gather_candidates(
+        &self,
+        element: &ElementId,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let id = element.clone();
+        ask(self.queue_of_element(element), move |engine, now| {
+            engine.gather_candidates(now, &id)
+        })
+    }
+
+    fn add_ice_candidate(
+        &self,
+        element: &ElementId,
+        candidate: IceCandidate,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let id = element.clone();
+        ask(self.queue_of_element(element), move |engine, now| {
+            engine.add_ice_candidate(now, &id, candidate)
+        })
+    }
+
+    fn connect(
+        &self,
+        source: &ElementId,
+        sink: &ElementId,
+        kind: Option<MediaKind>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let (from, to) = (source.clone(), sink.clone());
+        ask(self.queue_of_both(source, sink), move |engine, now| {
+            engine.connect(now, &from, &to, kind)
+        })
+    }
+
+    fn disconnect(
+        &self,
+        source: &ElementId,
+        sink: &ElementId,
+        kind: Option<MediaKind>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let (from, to) = (source.clone(), sink.clone());
+        ask(self.queue_of_both(source, sink), move |engine, now| {
+            engine.disconnect(now, &from, &to, kind)
+        })
+    }
+
+    fn set_bandwidth(
+        &self,
+        element: &ElementId,
+        limits: BandwidthLimits,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let id = element.clone();
+        ask(self.queue_of_element(element), move |engine, now| {
+            engine.set_bandwidth(now, &id, limits)
+        })
+    }
+
+    fn stats(
+        &self,
+        element: &ElementId,
+    ) -> impl Future<Output = Result<Vec<StreamStats>, Error>> + Send {
+        let id = element.clone();
+        ask(self.queue_of_element(element), move |engine, now| {
+            engine.stats(now, &id)
+        })
+    }
+
+    fn release_element(&self, element: &ElementId) {
+        if let Some(queue) = self.queue(element.as_str()) {
+            queue.release_element(element);
+        }
+    }
+
+    fn release_pipeline(&self, pipeline: &PipelineId) {
+        if let Some(queue) = self.queue(pipeline.as_str()) {
+            queue.release_pipeline(pipeline);
+        }
+    }
+}
+
+/// Something just made, on its way to the caller. If the caller has given up waiting, nobody would ever
+/// release it, so it is released when it is dropped unseen.
+struct Created<Id> {
+    made: Option<(Arc<CommandQueue>, Id)>,
+    release: fn(&CommandQueue, &Id),
+}
+
+impl<Id> Created<Id> {
+    fn new(queue: Arc<CommandQueue>, id: Id, release: fn(&CommandQueue, &Id)) -> Self {
+        Self {
+            made: Some((queue, id)),
+            release,
+        }
+    }
+
+    fn keep(mut self) -> Id {
+        let (_, id) = self
+            .made
+            .take()
+            .expect("only `keep` and `drop` take it, and both are last");
+        id
+    }
+}
+
+impl<Id> Drop for Created<Id> {
+    fn drop(&mut self) {
+        if let Some((queue, id)) = self.made.take() {
+            (self.release)(&queue, &id);
+        }
+    }
+}

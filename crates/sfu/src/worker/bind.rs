@@ -1,0 +1,200 @@
+//! Opens the sockets of one worker: UDP and TCP on one port number, for every address listened on.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Attempts to find a port that is free for every socket, when the system chooses. Too low: a busy
+/// machine fails to start. Too high: a hopeless one takes long to say so.
+const PORT_ATTEMPTS: usize = 32;
+
+/// Bytes asked of the kernel for each UDP socket and direction: 100 ms of 300 Mbit/s. Too low: packets
+/// are lost while a worker handles a join. Too high: kernel memory, and stale media after a stall.
+const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Connections the kernel holds for us to accept.
+const TCP_BACKLOG: i32 = 128;
+
+/// The open sockets of one worker.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    pub(crate) port: u16,
+    pub(crate) udp: Vec<UdpSocket>,
+    pub(crate) tcp: Vec<TcpListener>,
+}
+
+/// A socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    /// The address asked for.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl Sockets {
+    /// Opens sockets on `port` of every address in `listen`; port 0 lets the system choose one.
+    pub(crate) fn open(listen: &[IpAddr], port: u16, tcp: bool) -> Result<Self, BindError> {
+        let mut attempt = 1;
+        loop {
+            match Self::try_open(listen, port, tcp) {
+                Err(error)
+                    if port == 0
+                        && error.source.kind() == io::ErrorKind::AddrInUse
+                        && attempt < PORT_ATTEMPTS =>
+                {
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn try_open(listen: &[IpAddr], port: u16, tcp: bool) -> Result<Self, BindError> {
+        let mut sockets = Self {
+            port,
+            udp: Vec::new(),
+            tcp: Vec::new(),
+        };
+        for &ip in listen {
+            let error = |port| {
+                move |source| BindError {
+                    address: SocketAddr::new(ip, port),
+                    source,
+                }
+            };
+            match open_udp(SocketAddr::new(ip, sockets.port)) {
+                Ok(socket) => {
+                    sockets.port = socket.local_addr().map_err(error(sockets.port))?.port();
+                    sockets.udp.push(socket);
+                }
+                Err(source) if is_ipv6_missing(ip, &source) => {
+                    tracing::info!(error = %source, "no IPv6 on this machine; using IPv4 only");
+                    continue;
+                }
+                Err(source) => return Err(error(sockets.port)(source)),
+            }
+            if tcp {
+                let listener =
+                    open_tcp(SocketAddr::new(ip, sockets.port)).map_err(error(sockets.port))?;
+                sockets.tcp.push(listener);
+            }
+        }
+        Ok(sockets)
+    }
+
+    /// The addresses listened on.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        self.udp
+            .iter()
+            .filter_map(|socket| socket.local_addr().ok())
+            .map(|address| address.ip())
+            .collect()
+    }
+}
+
+fn is_ipv6_missing(ip: IpAddr, error: &io::Error) -> bool {
+    ip.is_ipv6()
+        && ip.is_unspecified()
+        && matches!(
+            error.kind(),
+            io::ErrorKind::Unsupported | io::ErrorKind::AddrNotAvailable
+        )
+        || ip.is_ipv6() && ip.is_unspecified() && error.raw_os_error() == Some(AFNOSUPPORT)
+}
+
+/// `EAFNOSUPPORT`, for which the standard library has no kind of its own.
+#[cfg(target_os = "linux")]
+const AFNOSUPPORT: i32 = 97;
+#[cfg(not(target_os = "linux"))]
+const AFNOSUPPORT: i32 = 47;
+
+fn open_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = open(address, Type::DGRAM, Protocol::UDP)?;
+    // Asking for more than the system allows is clipped or refused, and either is workable.
+    for result in [
+        socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES),
+        socket.set_send_buffer_size(SOCKET_BUFFER_BYTES),
+    ] {
+        if let Err(error) = result {
+            tracing::debug!(%error, "cannot enlarge a socket buffer");
+        }
+    }
+    let granted_bytes = socket.recv_buffer_size()?;
+    if granted_bytes < SOCKET_BUFFER_BYTES {
+        tracing::info!(
+            granted_bytes,
+            wanted_bytes = SOCKET_BUFFER_BYTES,
+            "small UDP receive buffer; raise net.core.rmem_max and net.core.wmem_max under load"
+        );
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = open(address, Type::STREAM, Protocol::TCP)?;
+    // A restarted server must not wait for the connections of its predecessor to be forgotten. Windows
+    // gives the option another meaning: stealing the port.
+    #[cfg(not(windows))]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(TCP_BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        // IPv4 has a socket of its own, so that no address ever appears in its mapped form.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn system_chooses_one_port_for_all_sockets() {
+        let listen = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+
+        let sockets = Sockets::open(&listen, 0, true).unwrap();
+
+        assert_ne!(sockets.port, 0);
+        for socket in &sockets.udp {
+            assert_eq!(socket.local_addr().unwrap().port(), sockets.port);
+        }
+        for listener in &sockets.tcp {
+            assert_eq!(listener.local_addr().unwrap().port(), sockets.port);
+        }
+        assert_eq!(sockets.tcp.len(), sockets.udp.len());
+    }
+
+    #[test]
+    fn taken_port_is_reported_with_its_address() {
+        let listen = [IpAddr::from(Ipv4Addr::LOCALHOST)];
+        let first = Sockets::open(&listen, 0, false).unwrap();
+
+        let error = Sockets::open(&listen, first.port, false).unwrap_err();
+
+        assert_eq!(error.address, SocketAddr::new(listen[0], first.port));
+        assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn missing_ipv6_is_told_from_other_failures() {
+        let missing = io::Error::from_raw_os_error(AFNOSUPPORT);
+        assert!(is_ipv6_missing(Ipv6Addr::UNSPECIFIED.into(), &missing));
+        assert!(!is_ipv6_missing(Ipv4Addr::UNSPECIFIED.into(), &missing));
+        assert!(!is_ipv6_missing(Ipv6Addr::LOCALHOST.into(), &missing));
+        let taken = io::Error::from(io::ErrorKind::AddrInUse);
+        assert!(!is_ipv6_missing(Ipv6Addr::UNSPECIFIED.into(), &taken));
+    }
+}

@@ -1,0 +1,276 @@
+//! The I/O shell of the media core: a worker is one thread with its own sockets and its own engine.
+//!
+//! Read [`Worker`] first: one turn of [`Worker::run`] receives, sends, takes commands and fires timers,
+//! each within a budget, so that none of them starves the others. Signaling reaches a worker through its
+//! [`CommandQueue`] only. Deliberately absent: anything about media, and locks on the packet path.
+
+mod bind;
+mod framing;
+mod queue;
+pub(crate) mod stand_in;
+mod tcp;
+mod transmit;
+mod udp;
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use self::stand_in::Engine;
+use self::tcp::TcpFlows;
+use self::udp::{ReceiveBatch, UdpPort};
+use crate::metrics::{Metrics, SocketCounters};
+
+pub use self::bind::BindError;
+pub(crate) use self::bind::Sockets;
+pub(crate) use self::queue::{Command, CommandQueue, gone};
+
+/// System calls that receive from one UDP socket in one turn. Too low: the loop's own cost is shared by
+/// few packets. Too high: commands, timers and the other sockets wait.
+const RECEIVES_PER_TURN: usize = 8;
+
+/// Time that receiving from one UDP socket may take in one turn; see [`RECEIVES_PER_TURN`].
+const RECEIVE_TIME_PER_TURN: Duration = Duration::from_millis(1);
+
+/// Bytes in the outbox that are sent before more is received. Too low: short runs. Too high: what was
+/// sealed has left the cache when the kernel copies it.
+const FLUSH_BYTES: usize = 160 * 1024;
+
+/// Commands taken in one turn. One that starts a DTLS handshake or parses a long description takes a few
+/// 100 µs. Too low: a join storm is worked off slowly. Too high: media waits for it.
+const COMMANDS_PER_TURN: usize = 8;
+
+/// Events taken from the system in one turn. More wait for the next.
+const EVENTS_PER_TURN: usize = 256;
+
+const WAKER: Token = Token(0);
+const FIRST_UDP: usize = 1;
+
+/// One thread of the media server.
+pub(crate) struct Worker {
+    poll: Poll,
+    queue: Arc<CommandQueue>,
+    engine: Engine,
+    ports: Vec<UdpPort>,
+    tcp: TcpFlows,
+    batch: ReceiveBatch,
+    counters: SocketCounters,
+}
+
+impl Worker {
+    /// Takes the sockets into a poll loop that has not begun.
+    pub(crate) fn new(sockets: Sockets, engine: Engine) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let queue = Arc::new(CommandQueue::new(Waker::new(poll.registry(), WAKER)?));
+        let mut ports = Vec::with_capacity(sockets.udp.len());
+        for (index, socket) in sockets.udp.into_iter().enumerate() {
+            let mut port = UdpPort::new(socket)?;
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            poll.registry()
+                .register(port.source(), Token(FIRST_UDP + index), interest)?;
+            ports.push(port);
+        }
+        let tcp = TcpFlows::new(sockets.tcp, poll.registry(), FIRST_UDP + ports.len())?;
+        Ok(Self {
+            poll,
+            queue,
+            engine,
+            ports,
+            tcp,
+            batch: ReceiveBatch::new(),
+            counters: SocketCounters::default(),
+        })
+    }
+
+    /// Where commands for this worker go.
+    pub(crate) fn queue(&self) -> Arc<CommandQueue> {
+        Arc::clone(&self.queue)
+    }
+
+    /// Runs until [`Command::Stop`], on a thread named `media-` and `index`.
+    pub(crate) fn spawn(mut self, index: usize) -> io::Result<JoinHandle<()>> {
+        thread::Builder::new()
+            .name(format!("media-{index}"))
+            .spawn(move || {
+                let abort = AbortOnPanic;
+                self.run();
+                self.queue.close();
+                drop(abort);
+            })
+    }
+
+    fn run(&mut self) {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        loop {
+            self.wait(&mut events);
+            self.receive_udp();
+            self.receive_tcp();
+            let stopped = self.take_commands();
+            self.fire_timers();
+            if stopped {
+                return;
+            }
+        }
+    }
+
+    /// Blocks until there is something to do, and notes which sockets are ready.
+    fn wait(&mut self, events: &mut Events) {
+        let timeout = self.idle_time();
+        match self.poll.poll(events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
+            Err(error) => panic!("the poll loop is unusable: {error}"),
+        }
+        let now = Instant::now();
+        let first_tcp = FIRST_UDP + self.ports.len();
+        for event in &*events {
+            let token = event.token();
+            if token == WAKER {
+                continue;
+            }
+            let readable = event.is_readable() || event.is_error() || event.is_read_closed();
+            if token.0 >= first_tcp {
+                let (tcp, counters) = (&mut self.tcp, &mut self.counters);
+                tcp.handle_ready(
+                    now,
+                    token,
+                    first_tcp,
+                    readable,
+                    event.is_writable(),
+                    counters,
+                );
+                continue;
+            }
+            let port = &mut self.ports[token.0 - FIRST_UDP];
+            if readable {
+                port.handle_readable();
+            }
+            if event.is_writable() {
+                port.handle_writable(now, &mut self.counters);
+            }
+        }
+    }
+
+    /// How long there is nothing to do; `None` until an event comes.
+    fn idle_time(&self) -> Option<Duration> {
+        let busy = self.ports.iter().any(UdpPort::is_readable)
+            || self.tcp.is_ready()
+            || !self.queue.is_empty();
+        if busy {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [self.engine.poll_timeout(), self.tcp.poll_timeout()];
+        let next = deadlines.into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    fn receive_udp(&mut self) {
+        for index in 0..self.ports.len() {
+            let started = Instant::now();
+            let mut now = started;
+            for _ in 0..RECEIVES_PER_TURN {
+                if !self.ports[index].is_readable() {
+                    break;
+                }
+                self.ports[index].receive(&mut self.batch, &mut self.counters);
+                self.handle_batch(index, now);
+                self.flush(now);
+                now = Instant::now();
+                if now.saturating_duration_since(started) > RECEIVE_TIME_PER_TURN {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn handle_batch(&mut self, port: usize, now: Instant) {
+        for buffer in 0..self.batch.filled() {
+            let (remote, local, datagrams) = self.batch.buffer(buffer);
+            let Some(flow) = self.ports[port].flow(remote, local) else {
+                self.counters.udp_unanswerable += 1;
+                continue;
+            };
+            for datagram in datagrams {
+                self.counters.udp_received += 1;
+                self.counters.udp_received_bytes += datagram.len() as u64;
+                self.engine.handle_datagram(now, flow, datagram);
+                if transmit::len_bytes(self.engine.transmits()) >= FLUSH_BYTES {
+                    let (ports, tcp) = (&mut self.ports, &mut self.tcp);
+                    transmit::flush(now, &mut self.engine, ports, tcp, &mut self.counters);
+                }
+            }
+        }
+    }
+
+    fn receive_tcp(&mut self) {
+        let now = Instant::now();
+        self.tcp
+            .accept(now, self.poll.registry(), &mut self.counters);
+        let engine = &mut self.engine;
+        self.tcp.receive(now, &mut self.counters, |flow, frame| {
+            engine.handle_datagram(now, flow, frame);
+        });
+        self.flush(now);
+        while let Some(flow) = self.tcp.poll_closed() {
+            self.engine.handle_flow_closed(now, flow);
+        }
+        self.flush(now);
+    }
+
+    /// True if the worker was told to stop.
+    fn take_commands(&mut self) -> bool {
+        for _ in 0..COMMANDS_PER_TURN {
+            let Some(command) = self.queue.pop() else {
+                return false;
+            };
+            let now = Instant::now();
+            match command {
+                Command::Call(call) => call(&mut self.engine, now),
+                Command::ReleaseElement(element) => self.engine.release_element(now, &element),
+                Command::ReleasePipeline(pipeline) => self.engine.release_pipeline(now, &pipeline),
+                Command::Metrics(reply) => {
+                    // Nobody waits for the answer if this fails.
+                    let _ = reply.send(Metrics {
+                        sockets: self.counters,
+                        engine: *self.engine.counters(),
+                    });
+                }
+                Command::Stop => return true,
+            }
+            self.flush(now);
+        }
+        false
+    }
+
+    fn fire_timers(&mut self) {
+        let now = Instant::now();
+        if self.engine.poll_timeout().is_some_and(|at| at <= now) {
+            self.engine.handle_timeout(now);
+        }
+        if self.tcp.poll_timeout().is_some_and(|at| at <= now) {
+            self.tcp.handle_timeout(now, &mut self.counters);
+        }
+        self.flush(now);
+    }
+
+    fn flush(&mut self, now: Instant) {
+        let (ports, tcp) = (&mut self.ports, &mut self.tcp);
+        transmit::flush(now, &mut self.engine, ports, tcp, &mut self.counters);
+    }
+}
+
+/// A worker that panicked would leave its calls without media and signaling without answers; a
+/// supervisor can restart a process that is gone, but not see one that hangs.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!("a media worker panicked; aborting");
+            std::process::abort();
+        }
+    }
+}
