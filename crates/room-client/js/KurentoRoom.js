@@ -728,6 +728,7 @@ class StreamView {
   /** Shows other media in all elements, those to come included. */
   play(mediaStream) {
     this.#media = mediaStream;
+    this.#forgetRemoved();
     for (const entry of this.#videos) this.#show(entry, mediaStream);
   }
 
@@ -736,6 +737,15 @@ class StreamView {
     for (const node of this.#nodes) node.remove();
     this.#videos = [];
     this.#nodes = [];
+  }
+
+  /** A video the application took off the page would still be heard. */
+  #forgetRemoved() {
+    this.#videos = this.#videos.filter(({ video }) => {
+      const removed = video.srcObject && !video.isConnected;
+      if (removed) video.srcObject = null;
+      return !removed;
+    });
   }
 
   #show({ video, thumbnailId }, mediaStream) {
@@ -904,8 +914,7 @@ class Stream extends Emitter {
 
   /** Asks for microphone and camera; `access-accepted` or `access-denied` follows. */
   init() {
-    this.#disposed = false;
-    if (!Object.values(this.#participant.getStreams()).includes(this)) this.#participant.addStream(this);
+    this.#register();
     return quiet(this.#capture());
   }
 
@@ -1080,6 +1089,12 @@ class Stream extends Emitter {
     this.#view.dispose();
   }
 
+  /** Candidates are given to the streams the participant knows. */
+  #register() {
+    this.#disposed = false;
+    if (this.#participant.getStreams()[this.#id] !== this) this.#participant.addStream(this);
+  }
+
   async #capture() {
     try {
       const { mediaStream } = this.#options;
@@ -1152,6 +1167,7 @@ class Stream extends Emitter {
   }
 
   async #publishOnce() {
+    this.#register();
     if (!this.#localMedia) {
       await this.init();
       if (!this.#wanted) this.#releaseAll();

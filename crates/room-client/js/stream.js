@@ -96,8 +96,7 @@ export class Stream extends Emitter {
 
   /** Asks for microphone and camera; `access-accepted` or `access-denied` follows. */
   init() {
-    this.#disposed = false;
-    if (!Object.values(this.#participant.getStreams()).includes(this)) this.#participant.addStream(this);
+    this.#register();
     return quiet(this.#capture());
   }
 
@@ -272,6 +271,12 @@ export class Stream extends Emitter {
     this.#view.dispose();
   }
 
+  /** Candidates are given to the streams the participant knows. */
+  #register() {
+    this.#disposed = false;
+    if (this.#participant.getStreams()[this.#id] !== this) this.#participant.addStream(this);
+  }
+
   async #capture() {
     try {
       const { mediaStream } = this.#options;
@@ -344,6 +349,7 @@ export class Stream extends Emitter {
   }
 
   async #publishOnce() {
+    this.#register();
     if (!this.#localMedia) {
       await this.init();
       if (!this.#wanted) this.#releaseAll();

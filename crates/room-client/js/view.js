@@ -59,6 +59,7 @@ export class StreamView {
   /** Shows other media in all elements, those to come included. */
   play(mediaStream) {
     this.#media = mediaStream;
+    this.#forgetRemoved();
     for (const entry of this.#videos) this.#show(entry, mediaStream);
   }
 
@@ -67,6 +68,15 @@ export class StreamView {
     for (const node of this.#nodes) node.remove();
     this.#videos = [];
     this.#nodes = [];
+  }
+
+  /** A video the application took off the page would still be heard. */
+  #forgetRemoved() {
+    this.#videos = this.#videos.filter(({ video }) => {
+      const removed = video.srcObject && !video.isConnected;
+      if (removed) video.srcObject = null;
+      return !removed;
+    });
   }
 
   #show({ video, thumbnailId }, mediaStream) {

@@ -1,0 +1,132 @@
+// The way through the page: form, call, and back.
+
+import { KurentoRoom } from './js/tertulia-room.js';
+import { Call } from './call.js';
+import { Login } from './login.js';
+import { ask, banner, explain } from './notices.js';
+import { dress, resource, rest } from './page.js';
+import { readParameters, roomOfHash } from './parameters.js';
+
+/** What the server says if it has no such page. */
+const SPEAKER_INTERVAL_MS = 1_800;
+const SPEAKER_THRESHOLD_DB = -50;
+
+/** Buttons that always look the same. */
+const ICONS = {
+  buttonLink: 'link',
+  buttonPeople: 'people',
+  buttonChat: 'chat',
+  buttonStatistics: 'statistics',
+  buttonSettings: 'settings',
+  buttonFullScreen: 'full-screen',
+  buttonSend: 'send',
+  buttonLeaveRoom: 'leave',
+};
+
+const parameters = readParameters();
+const login = new Login(join);
+let call = null;
+
+window.tertulia = { KurentoRoom, kurento: null, room: null, stream: null, data: [] };
+
+async function join({ name, room: roomName, media, loopback }) {
+  login.busy(true);
+  banner('');
+  let kurento;
+  try {
+    kurento = await KurentoRoom(socketAddress(), null).ready;
+    const room = kurento.Room({
+      room: roomName,
+      user: name,
+      updateSpeakerInterval: await rest('getUpdateSpeakerInterval', SPEAKER_INTERVAL_MS),
+      thresholdSpeaker: await rest('getThresholdSpeaker', SPEAKER_THRESHOLD_DB),
+      dataChannels: parameters.data,
+      legacyUnpublishAsLeft: false,
+    });
+    const stream = await capture(kurento, room, media);
+    if (!stream) {
+      kurento.close(true);
+      login.busy(false);
+      return;
+    }
+    if (loopback) stream.subscribeToMyRemote();
+    Object.assign(window.tertulia, { kurento, room, stream });
+    call = new Call({ kurento, room, stream, loopback, parameters, onend: (title, text) => leave(title, text) });
+    await room.connect();
+  } catch (error) {
+    call?.dispose();
+    call = null;
+    kurento?.close(true);
+    login.busy(false);
+    login.problem(error.code === 104 ? 'name' : 'form', explain(error));
+    return;
+  }
+  login.hide();
+  call.show();
+  history.pushState(null, '', '#/call');
+}
+
+/** Resolves with a stream that has its media, or null if the user would rather not join. */
+async function capture(kurento, room, media) {
+  for (let wanted = media; ;) {
+    const stream = kurento.Stream(room, {
+      audio: wanted !== 'none',
+      video: wanted === 'both' && cameraConstraints(),
+      data: parameters.data,
+      codec: parameters.codec,
+      simulcast: parameters.simulcast,
+    });
+    try {
+      await stream.init();
+      return stream;
+    } catch (error) {
+      stream.dispose();
+      stream.getParticipant().removeStream(stream);
+      const choices = [['again', 'Try again'], ['none', 'Just watch'], ['', 'Cancel']];
+      if (wanted === 'both') choices.unshift(['audio', 'Join with audio only']);
+      const choice = await ask('No camera or microphone', explain(error), choices);
+      if (choice === '') return null;
+      if (choice !== 'again') wanted = choice;
+    }
+  }
+}
+
+function cameraConstraints() {
+  const { video } = parameters;
+  return video ? { width: { ideal: video.width }, height: { ideal: video.height }, frameRate: { ideal: 15 } } : true;
+}
+
+/** Back to the form; with a `title`, after the user has read why. */
+async function leave(title, text) {
+  if (!call) return;
+  const { room } = window.tertulia;
+  call.dispose();
+  call = null;
+  banner('');
+  window.tertulia.kurento.close(title !== undefined);
+  Object.assign(window.tertulia, { kurento: null, room: null, stream: null });
+  if (location.hash === '#/call') history.replaceState(null, '', `#/rooms/${encodeURIComponent(room.name)}`);
+  login.show();
+  if (title === undefined) return;
+  if (await ask(title, text, [['again', 'Join again'], ['', 'Close']]) === 'again') login.submit();
+}
+
+function socketAddress() {
+  const address = resource('room');
+  address.protocol = address.protocol === 'http:' ? 'ws:' : 'wss:';
+  return address.href;
+}
+
+window.addEventListener('hashchange', () => {
+  if (location.hash !== '#/call') leave();
+  const room = roomOfHash();
+  if (room && !call) login.fill({ room });
+});
+window.addEventListener('pagehide', () => window.tertulia.kurento?.close());
+
+for (const [id, name] of Object.entries(ICONS)) dress(document.getElementById(id), name);
+for (const button of document.querySelectorAll('.panel .close')) dress(button, 'close');
+login.fill(parameters);
+login.show();
+if (location.hash === '#/call') history.replaceState(null, '', location.pathname + location.search);
+if (parameters.join) login.submit();

@@ -1,0 +1,67 @@
+// Telling the user: passing notices, a lasting banner, questions, and errors in their words.
+
+import { byId, make } from './page.js';
+
+const NOTICE_MS = 6_000;
+const NOTICES_MAX = 4;
+
+export function notify(text) {
+  const list = byId('notices');
+  const notice = make('p', { className: 'notice' }, text);
+  list.append(notice);
+  if (list.children.length > NOTICES_MAX) list.firstElementChild.remove();
+  setTimeout(() => notice.remove(), NOTICE_MS);
+}
+
+/** Stays until it is replaced; an empty text takes it away. */
+export function banner(text, actionLabel, action) {
+  const node = byId('banner');
+  node.replaceChildren();
+  if (!text) return;
+  node.append(make('span', {}, text));
+  if (actionLabel) {
+    node.append(make('button', { type: 'button', onclick: action }, actionLabel));
+  }
+}
+
+/** Resolves with the value of the chosen button, `[value, label]`; the first one is the main one. */
+export function ask(title, text, buttons) {
+  const dialog = byId('question');
+  if (dialog.open) dialog.close('');
+  byId('question-title').textContent = title;
+  byId('question-text').textContent = text;
+  dialog.querySelector('.buttons').replaceChildren(...buttons.map(([value, label], index) => {
+    return make('button', { value, className: index === 0 ? 'primary' : '' }, label);
+  }));
+  dialog.returnValue = '';
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener('close', () => resolve(dialog.returnValue), { once: true });
+  });
+}
+
+const DEVICE_PROBLEMS = {
+  NotAllowedError: 'The browser does not let this page use your camera or microphone. Allow it beside the address bar, then try again.',
+  NotFoundError: 'No camera or microphone was found.',
+  NotReadableError: 'The camera or microphone is in use by another program.',
+  OverconstrainedError: 'Your camera cannot do what was asked of it.',
+  NotSupportedError: 'Browsers give cameras and microphones only to secure pages. Open this page with https://, or on localhost.',
+  AbortError: 'The camera or microphone did not start.',
+};
+
+const SERVER_PROBLEMS = {
+  102: 'The server no longer knows you in this room. Leave and join again.',
+  104: 'Somebody with this name is in the room already. Choose another name.',
+  105: 'They are not publishing any more.',
+  202: 'There is no such room.',
+  203: 'The room is just closing. Try again in a moment.',
+  204: 'The server cannot open this room now.',
+  302: 'The server did not accept the media this browser offered.',
+  801: 'The server did not answer in time.',
+  803: 'The server cannot be reached.',
+};
+
+/** An error of a device or of the server, as a sentence for the user. */
+export function explain(error) {
+  return DEVICE_PROBLEMS[error?.name] ?? SERVER_PROBLEMS[error?.code] ?? `Something went wrong: ${error?.message ?? error}`;
+}

@@ -1,0 +1,215 @@
+// One tile per stream, and the stage for the main one.
+
+import { byId, dress, icon, make } from './page.js';
+
+const TILE_RATIO = 16 / 9;
+const GAP_PX = 10;
+/** A picture that has not moved for so long is not shown any more. */
+const PICTURE_CHECK_MS = 1_500;
+
+/** Columns that give `count` tiles of 16:9 the largest size in `width` × `height` pixels. */
+export function columnsFor(count, width, height) {
+  let best = { columns: 1, size: 0 };
+  for (let columns = 1; columns <= count; columns += 1) {
+    const rows = Math.ceil(count / columns);
+    const byWidth = (width - GAP_PX * (columns - 1)) / columns;
+    const byHeight = ((height - GAP_PX * (rows - 1)) / rows) * TILE_RATIO;
+    const size = Math.min(byWidth, byHeight);
+    if (size > best.size) best = { columns, size };
+  }
+  return best;
+}
+
+export class Tiles {
+  #room = byId('room');
+  #list = byId('participants');
+  #stage = byId('main-video');
+  #tiles = new Map();
+  #main = null;
+  #sinkId = '';
+  #timer;
+  #observer;
+  #onblocked;
+
+  /** `onblocked(resume)`: the browser plays no sound before a click. */
+  constructor({ onblocked }) {
+    this.#onblocked = onblocked;
+    this.#observer = new ResizeObserver(() => this.#arrange());
+    this.#observer.observe(this.#list);
+    this.#timer = setInterval(() => this.#checkPictures(), PICTURE_CHECK_MS);
+    this.setLayout('grid');
+  }
+
+  get main() {
+    return this.#main;
+  }
+
+  get videos() {
+    return [...this.#tiles.values()].map(({ video }) => video);
+  }
+
+  add(stream, { mirrored = false } = {}) {
+    const gid = stream.getGlobalID();
+    if (this.#tiles.has(gid)) this.remove(this.#tiles.get(gid).stream);
+    const name = stream.getParticipant().getID();
+    const label = stream.isLocal ? `${name} (you)` : name;
+    const node = make('div', { className: 'video', id: `video-${gid}`, tabIndex: 0 });
+    node.dataset.gid = gid;
+    node.classList.toggle('own', stream.isLocal);
+    node.setAttribute('role', 'button');
+    node.setAttribute('aria-label', `${label}: make this the main picture`);
+    const avatar = make('span', { className: 'avatar' }, [...name.trim()][0]?.toUpperCase() ?? '?');
+    avatar.setAttribute('aria-hidden', 'true');
+    // Peers should look different without a picture, and the same to everybody.
+    avatar.dataset.tint = String([...name].reduce((sum, letter) => sum + letter.codePointAt(0), 0) % 5);
+    const badge = make('span', { className: 'speaking-badge', id: `speakervideo-${gid}`, title: 'Speaking', hidden: true }, icon('sound'));
+    const state = make('span', { className: 'state' });
+    const caption = make('span', { className: 'caption' }, badge, make('span', { className: 'label' }, label));
+    node.append(avatar, state, caption);
+    node.addEventListener('click', () => this.select(stream));
+    node.addEventListener('keydown', (event) => {
+      if (event.key !== 'Enter' && event.key !== ' ') return;
+      event.preventDefault();
+      this.select(stream);
+    });
+    this.#list.append(node);
+    const video = stream.playOnlyVideo(node, null);
+    video.classList.toggle('mirrored', mirrored);
+    node.prepend(video);
+    this.#tiles.set(gid, { stream, node, video, badge, state, avatar, frames: 0 });
+    node.classList.add('no-picture');
+    video.addEventListener('resize', () => this.#checkPictures());
+    video.addEventListener('loadedmetadata', () => {
+      node.classList.toggle('no-picture', video.videoWidth === 0);
+      this.#play(video);
+    });
+    if (this.#sinkId) video.setSinkId?.(this.#sinkId).catch(() => {});
+    if (!this.#main) this.select(stream);
+    this.#arrange();
+  }
+
+  remove(stream) {
+    const gid = stream.getGlobalID();
+    const tile = this.#tiles.get(gid);
+    if (!tile) return;
+    const focused = tile.node.contains(document.activeElement);
+    tile.node.remove();
+    this.#tiles.delete(gid);
+    if (this.#main === tile.stream) {
+      this.#main = null;
+      const own = [...this.#tiles.values()].find((other) => other.stream.isLocal);
+      const next = own ?? this.#tiles.values().next().value;
+      if (next) this.select(next.stream);
+      else this.#stage.replaceChildren();
+    }
+    if (focused) this.#list.querySelector('.video')?.focus();
+    this.#arrange();
+  }
+
+  has(stream) {
+    return this.#tiles.get(stream.getGlobalID())?.stream === stream;
+  }
+
+  select(stream) {
+    this.#main = stream;
+    for (const tile of this.#tiles.values()) {
+      tile.node.classList.toggle('active-video', tile.stream === stream);
+      tile.node.setAttribute('aria-pressed', String(tile.stream === stream));
+    }
+    this.#showStage();
+  }
+
+  selectId(gid) {
+    const tile = this.#tiles.get(gid);
+    if (tile && tile.stream !== this.#main) this.select(tile.stream);
+  }
+
+  /** `grid` or `speaker`. */
+  setLayout(layout) {
+    this.#room.dataset.layout = layout;
+    this.#showStage();
+    this.#arrange();
+  }
+
+  setSpeaking(gid, speaking) {
+    const tile = this.#tiles.get(gid);
+    if (!tile) return;
+    tile.node.classList.toggle('speaking', speaking);
+    tile.badge.hidden = !speaking;
+  }
+
+  setState(stream, text) {
+    const tile = this.#tiles.get(stream.getGlobalID());
+    if (tile && tile.state.textContent !== text) tile.state.textContent = text;
+  }
+
+  setMirrored(stream, mirrored) {
+    this.#tiles.get(stream.getGlobalID())?.video.classList.toggle('mirrored', mirrored);
+    if (stream === this.#main) this.#showStage();
+  }
+
+  async setSink(sinkId) {
+    this.#sinkId = sinkId;
+    await Promise.all(this.videos.map((video) => video.setSinkId?.(sinkId)));
+  }
+
+  dispose() {
+    clearInterval(this.#timer);
+    this.#observer.disconnect();
+    for (const { node } of this.#tiles.values()) node.remove();
+    this.#tiles.clear();
+    this.#stage.replaceChildren();
+  }
+
+  #showStage() {
+    const tile = this.#main && this.#tiles.get(this.#main.getGlobalID());
+    if (this.#room.dataset.layout !== 'speaker' || !tile) {
+      this.#stage.replaceChildren();
+      return;
+    }
+    let video = this.#stage.querySelector('video');
+    if (!video) {
+      // The tile plays the sound.
+      video = make('video', { autoplay: true, playsInline: true, muted: true });
+      this.#stage.append(video, make('span', { className: 'caption' }));
+    }
+    if (video.srcObject !== tile.video.srcObject) video.srcObject = tile.video.srcObject;
+    video.classList.toggle('mirrored', tile.video.classList.contains('mirrored'));
+    this.#stage.querySelector('.avatar')?.remove();
+    this.#stage.append(tile.avatar.cloneNode(true));
+    this.#stage.classList.toggle('no-picture', tile.node.classList.contains('no-picture'));
+    this.#stage.querySelector('.caption').textContent = tile.node.querySelector('.label').textContent;
+  }
+
+  /** A remote camera that was switched off leaves its last picture behind. */
+  #checkPictures() {
+    if (document.hidden) return;
+    for (const tile of this.#tiles.values()) {
+      const frames = tile.video.getVideoPlaybackQuality?.().totalVideoFrames ?? tile.frames + 1;
+      const moving = tile.video.videoWidth > 0 && frames !== tile.frames;
+      tile.frames = frames;
+      tile.node.classList.toggle('no-picture', !moving);
+      if (tile.stream === this.#main) this.#showStage();
+    }
+  }
+
+  #play(video) {
+    video.play().catch((error) => {
+      if (error.name !== 'NotAllowedError') return;
+      this.#onblocked(() => {
+        for (const blocked of this.videos) blocked.play().catch(() => {});
+      });
+    });
+  }
+
+  #arrange() {
+    const { columns, size } = columnsFor(this.#tiles.size, this.#list.clientWidth, this.#list.clientHeight);
+    this.#list.style.setProperty('--columns', columns);
+    this.#list.style.setProperty('--tile-width', `${Math.max(80, Math.floor(size))}px`);
+  }
+}
+
+export function dressLayoutButton(button, isSpeaker) {
+  dress(button, 'speaker-view', isSpeaker ? 'Show everybody at the same size' : 'Follow the speaker');
+  button.setAttribute('aria-pressed', String(isSpeaker));
+}
