@@ -1,5 +1,7 @@
 //! Codecs: what a format line means, and which formats of two peers are the same.
 
+use media::MediaKind;
+
 /// Codecs that can be forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
@@ -17,6 +19,84 @@ pub enum Codec {
     H264,
     /// AV1.
     Av1,
+}
+
+impl Codec {
+    /// All of them, in the order of our offers: what every peer decodes comes first.
+    pub const ALL: [Self; 7] = [
+        Self::Opus,
+        Self::Pcmu,
+        Self::Pcma,
+        Self::Vp8,
+        Self::H264,
+        Self::Vp9,
+        Self::Av1,
+    ];
+
+    /// Audio or video.
+    pub fn kind(self) -> MediaKind {
+        match self {
+            Self::Opus | Self::Pcmu | Self::Pcma => MediaKind::Audio,
+            Self::Vp8 | Self::Vp9 | Self::H264 | Self::Av1 => MediaKind::Video,
+        }
+    }
+
+    /// Encoding, clock and channels as `a=rtpmap` has them.
+    pub fn rtpmap(self) -> &'static str {
+        match self {
+            Self::Opus => "opus/48000/2",
+            Self::Pcmu => "PCMU/8000",
+            Self::Pcma => "PCMA/8000",
+            Self::Vp8 => "VP8/90000",
+            Self::Vp9 => "VP9/90000",
+            Self::H264 => "H264/90000",
+            Self::Av1 => "AV1/90000",
+        }
+    }
+
+    /// RTP clock in Hz.
+    pub fn clock_rate(self) -> u32 {
+        match self {
+            Self::Opus => 48_000,
+            Self::Pcmu | Self::Pcma => 8_000,
+            Self::Vp8 | Self::Vp9 | Self::H264 | Self::Av1 => 90_000,
+        }
+    }
+
+    /// Audio channels; 1 for video.
+    pub fn channels(self) -> u8 {
+        if self == Self::Opus { 2 } else { 1 }
+    }
+
+    /// Finds the codec of an `a=rtpmap` encoding. One channel may be written or not.
+    pub(super) fn from_rtpmap(encoding: &str) -> Option<Self> {
+        let encoding = encoding.strip_suffix("/1").unwrap_or(encoding);
+        Self::ALL
+            .into_iter()
+            .find(|codec| codec.rtpmap().eq_ignore_ascii_case(encoding))
+    }
+
+    /// The codec of a payload type that needs no `a=rtpmap` (RFC 3551, section 6).
+    pub(super) fn of_static_payload_type(payload_type: u8) -> Option<Self> {
+        match payload_type {
+            0 => Some(Self::Pcmu),
+            8 => Some(Self::Pcma),
+            _ => None,
+        }
+    }
+
+    /// `a=fmtp` of our offers.
+    pub(super) fn offered_fmtp(self) -> Option<&'static str> {
+        match self {
+            Self::Opus => Some("minptime=10;useinbandfec=1"),
+            Self::Vp9 => Some("profile-id=0"),
+            Self::H264 => {
+                Some("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f")
+            }
+            Self::Av1 => Some("level-idx=5;profile=0;tier=0"),
+            Self::Pcmu | Self::Pcma | Self::Vp8 => None,
+        }
+    }
 }
 
 /// A format that both peers know.
@@ -64,6 +144,38 @@ pub enum CodecParameters {
     },
 }
 
+impl CodecParameters {
+    /// Reads what matters from the text of `a=fmtp`. Missing or broken values get the codec's defaults.
+    pub fn parse(codec: Codec, fmtp: &str) -> Self {
+        let number = |name| fmtp_parameter(fmtp, name).and_then(|value| value.parse().ok());
+        match codec {
+            Codec::H264 => Self::H264 {
+                profile: fmtp_parameter(fmtp, "profile-level-id")
+                    .and_then(H264Profile::parse)
+                    .unwrap_or(H264Profile::ConstrainedBaseline),
+                packetization_mode: number("packetization-mode").unwrap_or(0),
+            },
+            Codec::Vp9 => Self::Vp9 {
+                profile_id: number("profile-id").unwrap_or(0),
+            },
+            Codec::Av1 => Self::Av1 {
+                profile: number("profile").unwrap_or(0),
+            },
+            Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::Vp8 => Self::None,
+        }
+    }
+}
+
+/// The value of one parameter of `a=fmtp` (`name=value;name=value`).
+pub(super) fn fmtp_parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
+    fmtp.split(';').find_map(|parameter| {
+        let (key, value) = parameter.split_once('=')?;
+        key.trim()
+            .eq_ignore_ascii_case(name)
+            .then_some(value.trim())
+    })
+}
+
 /// H.264 profile (RFC 6184, table 5), the meaning of the first two bytes of `profile-level-id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum H264Profile {
@@ -81,6 +193,30 @@ pub enum H264Profile {
     Other(u8, u8),
 }
 
+impl H264Profile {
+    /// Reads the six hexadecimal digits of `profile-level-id`. The level, its last two, does not matter here.
+    fn parse(profile_level_id: &str) -> Option<Self> {
+        if profile_level_id.len() != 6 {
+            return None;
+        }
+        let [_, profile, constraints, _level] = u32::from_str_radix(profile_level_id, 16)
+            .ok()?
+            .to_be_bytes();
+        // Bits of the constraints, highest first: set0, set1, set2, set3, set4, set5, and two that are zero.
+        Some(match (profile, constraints) {
+            (0x42, c) if c & 0b0100_1111 == 0b0100_0000 => Self::ConstrainedBaseline,
+            (0x4d, c) if c & 0b1000_1111 == 0b1000_0000 => Self::ConstrainedBaseline,
+            (0x58, c) if c & 0b1100_1111 == 0b1100_0000 => Self::ConstrainedBaseline,
+            (0x42, c) if c & 0b0100_1111 == 0 => Self::Baseline,
+            (0x58, c) if c & 0b1100_1111 == 0b1000_0000 => Self::Baseline,
+            (0x4d, c) if c & 0b1010_1111 == 0 => Self::Main,
+            (0x64, 0) => Self::High,
+            (0x64, 0b0000_1100) => Self::ConstrainedHigh,
+            (profile, constraints) => Self::Other(profile, constraints),
+        })
+    }
+}
+
 /// RTCP feedback that both peers know for a format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Feedback {
@@ -96,11 +232,181 @@ pub struct Feedback {
     pub transport_cc: bool,
 }
 
-/// The format of `sink` in which what flows as `source` can be forwarded unchanged.
+impl Feedback {
+    /// What both have.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            nack: self.nack && other.nack,
+            pli: self.pli && other.pli,
+            fir: self.fir && other.fir,
+            remb: self.remb && other.remb,
+            transport_cc: self.transport_cc && other.transport_cc,
+        }
+    }
+
+    /// Adds a value of `a=rtcp-fb`, without the payload type. Unknown ones are skipped.
+    pub(super) fn add(&mut self, value: &str) {
+        match value {
+            "nack" => self.nack = true,
+            "nack pli" => self.pli = true,
+            "ccm fir" => self.fir = true,
+            "goog-remb" => self.remb = true,
+            "transport-cc" => self.transport_cc = true,
+            _ => {}
+        }
+    }
+
+    /// The values of `a=rtcp-fb`, without the payload type.
+    pub(super) fn values(self) -> impl Iterator<Item = &'static str> {
+        [
+            (self.remb, "goog-remb"),
+            (self.transport_cc, "transport-cc"),
+            (self.fir, "ccm fir"),
+            (self.nack, "nack"),
+            (self.pli, "nack pli"),
+        ]
+        .into_iter()
+        .filter_map(|(present, value)| present.then_some(value))
+    }
+}
+
+/// The format of `sink` in which what flows as `source` can be forwarded unchanged, with its payload types.
+///
+/// H.264 needs the same profile and packetization mode, VP9 and AV1 the same profile; levels may differ. A side that
+/// says nothing about its H.264 (cameras and gateways) is believed to mean the other's, but only if nothing matches
+/// exactly.
 pub fn codec_match<'a>(
     source: &CodecDescription,
     sink: &'a [CodecDescription],
 ) -> Option<&'a CodecDescription> {
-    sink.iter()
-        .find(|format| format.codec == source.codec && format.parameters == source.parameters)
+    let same_codec = || sink.iter().filter(|format| format.codec == source.codec);
+    let exact = same_codec().find(|format| format.parameters == source.parameters);
+    let vague = || {
+        same_codec().find(|format| {
+            format.codec == Codec::H264 && (format.fmtp.is_none() || source.fmtp.is_none())
+        })
+    };
+    exact.or_else(vague)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn format(payload_type: u8, codec: Codec, fmtp: Option<&str>) -> CodecDescription {
+        CodecDescription {
+            payload_type,
+            rtx_payload_type: None,
+            codec,
+            clock_rate: codec.clock_rate(),
+            channels: codec.channels(),
+            parameters: CodecParameters::parse(codec, fmtp.unwrap_or("")),
+            fmtp: fmtp.map(str::to_owned),
+            feedback: Feedback::default(),
+        }
+    }
+
+    #[test]
+    fn h264_profiles() {
+        for (id, profile) in [
+            ("42e01f", H264Profile::ConstrainedBaseline),
+            ("42E034", H264Profile::ConstrainedBaseline),
+            ("42c00a", H264Profile::ConstrainedBaseline),
+            ("4d801f", H264Profile::ConstrainedBaseline),
+            ("58c01f", H264Profile::ConstrainedBaseline),
+            ("42001f", H264Profile::Baseline),
+            ("42801f", H264Profile::Baseline),
+            ("58801f", H264Profile::Baseline),
+            ("4d001f", H264Profile::Main),
+            ("4d401f", H264Profile::Main),
+            ("64001f", H264Profile::High),
+            ("640c1f", H264Profile::ConstrainedHigh),
+            ("f4001f", H264Profile::Other(0xf4, 0)),
+        ] {
+            assert_eq!(H264Profile::parse(id), Some(profile), "{id}");
+        }
+        for id in [
+            "",
+            "42e01",
+            "42e01f0",
+            "zzzzzz",
+            "+2e01f",
+            "\u{e4}\u{e4}\u{e4}",
+        ] {
+            assert!(!matches!(
+                H264Profile::parse(id),
+                Some(H264Profile::ConstrainedBaseline)
+            ));
+        }
+    }
+
+    #[test]
+    fn match_needs_profile_and_packetization_mode() {
+        let sink = [
+            format(96, Codec::Vp8, None),
+            format(98, Codec::Vp9, Some("profile-id=2")),
+            format(
+                102,
+                Codec::H264,
+                Some("packetization-mode=0;profile-level-id=42e01f"),
+            ),
+            format(
+                106,
+                Codec::H264,
+                Some("packetization-mode=1; profile-level-id=42e034"),
+            ),
+            format(45, Codec::Av1, None),
+        ];
+        let cases = [
+            (Codec::Vp8, Some("max-fs=12288;max-fr=60"), Some(96)),
+            (Codec::Vp9, None, None),
+            (Codec::Vp9, Some("profile-id=2"), Some(98)),
+            (
+                Codec::H264,
+                Some("profile-level-id=42e01f;packetization-mode=1"),
+                Some(106),
+            ),
+            (Codec::H264, Some("profile-level-id=42e01f"), Some(102)),
+            (
+                Codec::H264,
+                Some("profile-level-id=64001f;packetization-mode=1"),
+                None,
+            ),
+            (Codec::H264, None, Some(102)),
+            (Codec::Av1, Some("level-idx=5;profile=0;tier=0"), Some(45)),
+            (Codec::Av1, Some("profile=1"), None),
+            (Codec::Opus, None, None),
+        ];
+        for (codec, fmtp, expected) in cases {
+            let found = codec_match(&format(100, codec, fmtp), &sink);
+            assert_eq!(
+                found.map(|f| f.payload_type),
+                expected,
+                "{codec:?} {fmtp:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn silent_gateway_takes_any_h264() {
+        let gateway = [format(103, Codec::H264, None)];
+        let browser = format(
+            102,
+            Codec::H264,
+            Some("packetization-mode=1;profile-level-id=64001f"),
+        );
+        assert_eq!(
+            codec_match(&browser, &gateway).map(|f| f.payload_type),
+            Some(103)
+        );
+    }
+
+    #[test]
+    fn rtpmap_is_read_in_any_case() {
+        assert_eq!(Codec::from_rtpmap("OPUS/48000/2"), Some(Codec::Opus));
+        assert_eq!(Codec::from_rtpmap("pcmu/8000/1"), Some(Codec::Pcmu));
+        assert_eq!(Codec::from_rtpmap("vp8/90000"), Some(Codec::Vp8));
+        assert_eq!(Codec::from_rtpmap("opus/48000"), None);
+        assert_eq!(Codec::from_rtpmap("VP8/8000"), None);
+    }
 }

@@ -22,7 +22,11 @@ mod lines;
 mod model;
 mod offer;
 mod parameters;
+mod plain;
 mod write;
+
+#[cfg(test)]
+mod tests;
 
 pub use answer::answer;
 pub use candidate::{
@@ -38,4 +42,7 @@ pub use model::{
 };
 pub use offer::{OfferedSections, PendingOffer, offer};
 pub use parameters::{LocalParameters, LocalSsrcs, TRANSPORTS_MAX};
+pub use plain::{
+    PendingPlainOffer, PlainNegotiated, PlainPorts, PlainTransport, answer_plain, offer_plain,
+};
 pub use write::embed_candidates;

@@ -1,5 +1,7 @@
 //! What two peers agreed on.
 
+use std::fmt;
+
 use media::MediaKind;
 
 use super::{Candidate, CodecDescription, Extensions};
@@ -51,7 +53,7 @@ pub struct Section {
     pub kind: MediaKind,
     /// Index into [`Negotiated::transports`]. Without meaning unless `accepted`.
     pub transport: usize,
-    /// False: refused or disabled (port 0). Nothing below has meaning then, except the SSRCs.
+    /// False: refused or disabled (port 0). Nothing below has meaning then.
     pub accepted: bool,
     /// We may send.
     pub send: bool,
@@ -62,7 +64,7 @@ pub struct Section {
     /// Ids of the RTP header extensions.
     pub extensions: Extensions,
     /// The peer's announced stream; several only for simulcast by SSRC (`a=ssrc-group:SIM`), smallest first.
-    /// Empty if none was announced: then learn it from MID, RID or the payload type.
+    /// Empty if none was announced, and with RIDs: then learn it from RID, MID or the payload type.
     pub remote: Vec<RemoteStream>,
     /// RIDs that the peer may send, in its order. Empty without simulcast.
     pub simulcast_rids: Vec<String>,
@@ -96,7 +98,7 @@ pub struct RemoteStream {
 /// Data channels over SCTP over DTLS (RFC 8841).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataDescription {
-    /// SCTP port, of both sides.
+    /// SCTP port of the peer. Ours is the same after its offer, and 5000 after ours.
     pub sctp_port: u16,
     /// The largest message that the peer takes, in bytes.
     pub max_message_size: u32,
@@ -132,8 +134,8 @@ pub struct IceCredentials {
     pub pwd: String,
 }
 
-impl std::fmt::Debug for IceCredentials {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for IceCredentials {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("IceCredentials")
             .field("ufrag", &self.ufrag)
@@ -159,6 +161,39 @@ pub struct Fingerprint {
     pub digest: Vec<u8>,
 }
 
+impl Fingerprint {
+    /// Reads `sha-256 AB:CD:…`. `None` if the function is unknown or too weak, or the digest has another length.
+    pub fn parse(value: &str) -> Option<Self> {
+        let (algorithm, digest) = value.trim().split_once(' ')?;
+        let algorithm = HashAlgorithm::ALL
+            .into_iter()
+            .find(|known| known.name().eq_ignore_ascii_case(algorithm))?;
+        let is_pair = |pair: &&str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
+        let digest = digest
+            .trim()
+            .split(':')
+            .map(|pair| {
+                Some(pair)
+                    .filter(is_pair)
+                    .and_then(|p| u8::from_str_radix(p, 16).ok())
+            })
+            .collect::<Option<Vec<_>>>()?;
+        (digest.len() == algorithm.digest_bytes()).then_some(Self { algorithm, digest })
+    }
+}
+
+/// Writes `sha-256 AB:CD:…`.
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.algorithm.name())?;
+        for (index, byte) in self.digest.iter().enumerate() {
+            let separator = if index == 0 { ' ' } else { ':' };
+            write!(formatter, "{separator}{byte:02X}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Hash functions of fingerprints. SHA-1 and MD5 are not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HashAlgorithm {
@@ -168,4 +203,24 @@ pub enum HashAlgorithm {
     Sha384,
     /// `sha-512`, 64 bytes.
     Sha512,
+}
+
+impl HashAlgorithm {
+    const ALL: [Self; 3] = [Self::Sha256, Self::Sha384, Self::Sha512];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha-256",
+            Self::Sha384 => "sha-384",
+            Self::Sha512 => "sha-512",
+        }
+    }
+
+    fn digest_bytes(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! What we bring into a negotiation.
 
+use media::MediaKind;
+
+use super::write::identifier;
 use super::{Codec, Fingerprint, IceCredentials};
 
 /// The most transports that one endpoint can need: audio, video and data, each without `BUNDLE`.
@@ -10,8 +13,8 @@ pub const TRANSPORTS_MAX: usize = 3;
 pub struct LocalParameters {
     /// Identifier of our description (`o=`); the same in each renegotiation.
     pub session_id: u64,
-    /// Credentials for new transports and ICE restarts, by index of the transport. A transport that goes on keeps
-    /// those of the previous negotiation.
+    /// Credentials for new transports and ICE restarts, by index of the transport, drawn anew for each call. A
+    /// transport that goes on keeps those of the previous negotiation.
     pub ice: [IceCredentials; TRANSPORTS_MAX],
     /// Say that we are an ICE-lite agent.
     pub ice_lite: bool,
@@ -41,6 +44,29 @@ pub struct LocalParameters {
     pub strict: bool,
 }
 
+impl LocalParameters {
+    /// `b=AS` of a kind, in kbit/s.
+    pub(super) fn kbps_max(&self, kind: MediaKind) -> Option<u32> {
+        match kind {
+            MediaKind::Audio => self.audio_kbps_max,
+            MediaKind::Video => self.video_kbps_max,
+            MediaKind::Data => None,
+        }
+    }
+
+    /// Identifiers of our stream and its track of a kind.
+    pub(super) fn msid(&self, kind: MediaKind) -> (String, String) {
+        let stream = identifier(&self.stream_id);
+        let name = if kind == MediaKind::Audio {
+            "audio"
+        } else {
+            "video"
+        };
+        let track = format!("{stream}-{name}");
+        (stream, track)
+    }
+}
+
 /// SSRCs for what is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalSsrcs {
@@ -50,4 +76,15 @@ pub struct LocalSsrcs {
     pub video: u32,
     /// Of retransmitted video.
     pub video_rtx: u32,
+}
+
+impl LocalSsrcs {
+    /// Of the media of a kind; data has none, and says 0.
+    pub(super) fn of(self, kind: MediaKind) -> u32 {
+        match kind {
+            MediaKind::Audio => self.audio,
+            MediaKind::Video => self.video,
+            MediaKind::Data => 0,
+        }
+    }
 }
