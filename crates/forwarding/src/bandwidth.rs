@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::rate::Bitrate;
 
-/// Value before anything is measured. Too low → publishers begin with a poor picture; too high → a weak uplink is
-/// flooded until the first losses are reported.
-const START: Bitrate = Bitrate::from_kbps(2_000);
+/// Value before anything is measured. Too low → publishers whose own estimator has found more are held back (browsers
+/// send 720p at up to 2.5 Mbit/s); too high → a weak uplink without that estimator is flooded until the first losses
+/// are reported.
+const START: Bitrate = Bitrate::from_kbps(5_000);
 
 /// No publisher is told less: below this no codec gives a picture, and the estimate could not recover.
 const FLOOR: Bitrate = Bitrate::from_kbps(30);
@@ -29,7 +30,7 @@ const HEADROOM: f64 = 2.0;
 /// Time between two REMBs. Too low → feedback eats bandwidth; too high → congestion lasts longer.
 const REMB_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A change beyond this share of the value is told at once.
+/// A value below this share of the last one sent is told at once, so that congestion ends soon.
 const URGENT_DECREASE: f64 = 0.97;
 
 /// Bounds that the application sets; `None` is no bound.
@@ -53,7 +54,7 @@ pub struct ReceiverEstimate {
 }
 
 impl ReceiverEstimate {
-    /// An estimate that knows nothing yet: 2 Mbit/s, or the maximum if that is more.
+    /// An estimate that knows nothing yet: 5 Mbit/s, or the maximum if that is more.
     pub fn new(limits: BitrateLimits) -> Self {
         let estimate = limits.max.map_or(START, |max| max.max(START));
         Self {

@@ -76,6 +76,8 @@ pub struct FrameInfo {
     /// The packet may be the first of its frame. H264 and AV1 payloads rule out only continuations of a
     /// fragment; there the change of timestamp tells for sure.
     pub starts_frame: bool,
+    /// No payload: padding that probes the path. Carries nothing for a subscriber.
+    pub empty: bool,
     /// Temporal layer, 0 being the base; `None` if the payload does not say.
     pub temporal_layer: Option<u8>,
     /// Spatial layer of this packet, 0 being the base; `None` if the payload does not say.
@@ -85,18 +87,28 @@ pub struct FrameInfo {
 }
 
 impl FrameInfo {
-    const INDEPENDENT: Self = Self {
-        key_frame: true,
-        starts_frame: true,
+    const EMPTY: Self = Self {
+        key_frame: false,
+        starts_frame: false,
+        empty: true,
         temporal_layer: None,
         spatial_layer: None,
         vp8: None,
+    };
+    const INDEPENDENT: Self = Self {
+        key_frame: true,
+        starts_frame: true,
+        empty: false,
+        ..Self::EMPTY
     };
 }
 
 /// Inspects a payload in the clear (without RTP padding).
 #[inline]
 pub fn inspect(codec: Codec, payload: &[u8]) -> FrameInfo {
+    if payload.is_empty() {
+        return FrameInfo::EMPTY;
+    }
     match codec {
         Codec::Vp8 => vp8::inspect(payload),
         Codec::Vp9 => vp9::inspect(payload).unwrap_or_default(),
@@ -131,15 +143,15 @@ mod tests {
     #[test]
     fn packets_without_key_frames_stand_alone() {
         for codec in [Codec::Opus, Codec::Pcmu, Codec::Pcma, Codec::Other] {
-            assert!(inspect(codec, &[]).key_frame);
+            assert!(inspect(codec, &[0]).key_frame);
             assert!(!codec.has_key_frames());
         }
     }
 
     #[test]
-    fn empty_video_payload_is_no_key_frame() {
-        for codec in [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1] {
-            assert_eq!(inspect(codec, &[]), FrameInfo::default());
+    fn empty_payload_is_no_key_frame() {
+        for codec in [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1, Codec::Opus] {
+            assert_eq!(inspect(codec, &[]), FrameInfo::EMPTY);
         }
     }
 

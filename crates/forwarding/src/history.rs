@@ -225,3 +225,145 @@ impl History {
         self.filling
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtp::Ssrc;
+    use crate::test_support::video;
+
+    const LIMITS: HistoryLimits = HistoryLimits {
+        block_bytes: 1000,
+        blocks_max: 4,
+        packets_max: 256,
+        age: Duration::from_millis(100),
+    };
+
+    fn payload(seq: u64, len: usize) -> Vec<u8> {
+        vec![seq as u8; len]
+    }
+
+    fn insert(history: &mut History, now: Instant, seq: u64, len: usize) -> bool {
+        history.insert(now, &video(Ssrc(1), seq), &payload(seq, len))
+    }
+
+    fn holds(history: &History, seq: u64) -> bool {
+        let stored = history.get(ExtendedSeq(seq));
+        if let Some(stored) = &stored {
+            assert_eq!(stored.packet.seq, ExtendedSeq(seq));
+            assert!(
+                stored.payload.iter().all(|byte| *byte == seq as u8),
+                "bytes of another packet"
+            );
+        }
+        stored.is_some()
+    }
+
+    #[test]
+    fn idle_history_holds_no_memory() {
+        let history = History::new(HistoryLimits::VIDEO);
+        assert_eq!(history.allocated_bytes(), 0);
+        assert!(!holds(&history, 0));
+    }
+
+    #[test]
+    fn packets_are_found_in_any_order_of_arrival() {
+        let now = Instant::now();
+        let mut history = History::new(LIMITS);
+        for seq in [65535, 65537, 65536, 65530] {
+            assert!(insert(&mut history, now, seq, 100));
+        }
+        assert!(
+            [65530, 65535, 65536, 65537]
+                .iter()
+                .all(|seq| holds(&history, *seq))
+        );
+        assert!(!holds(&history, 65534));
+        assert!(!holds(&history, 65535 + 65536));
+    }
+
+    #[test]
+    fn memory_stays_below_the_limit() {
+        let now = Instant::now();
+        let mut history = History::new(LIMITS);
+        for seq in 0..10_000 {
+            assert!(insert(&mut history, now, seq, 300));
+            assert!(history.allocated_bytes() <= 4000);
+        }
+        // Three packets to a block: the last three blocks are whole, the fourth is being filled.
+        let kept = (0..10_000).filter(|seq| holds(&history, *seq)).count();
+        assert!((9..=12).contains(&kept), "{kept}");
+        assert!((9_991..10_000).all(|seq| holds(&history, seq)));
+        assert!(history.table.len() <= 256);
+        assert!(
+            history
+                .blocks
+                .iter()
+                .all(|block| block.bytes.capacity() == 1000)
+        );
+    }
+
+    #[test]
+    fn slow_source_uses_few_blocks() {
+        let start = Instant::now();
+        let mut history = History::new(LIMITS);
+        for seq in 0..1000u64 {
+            insert(
+                &mut history,
+                start + Duration::from_millis(20 * seq),
+                seq,
+                100,
+            );
+        }
+        assert!(
+            history.allocated_bytes() <= 2000,
+            "{}",
+            history.allocated_bytes()
+        );
+        assert!((994..1000).all(|seq| holds(&history, seq)));
+        assert_eq!(history.table.len(), TABLE_LEN_START);
+    }
+
+    #[test]
+    fn table_grows_for_young_packets_only() {
+        let now = Instant::now();
+        let mut history = History::new(LIMITS);
+        for seq in 0..200 {
+            insert(&mut history, now, seq, 10);
+        }
+        assert!((0..200).all(|seq| holds(&history, seq)));
+        assert_eq!(history.table.len(), 256);
+        for seq in 200..1000 {
+            insert(&mut history, now, seq, 1);
+        }
+        assert_eq!(history.table.len(), 256);
+    }
+
+    #[test]
+    fn odd_packets_are_refused_or_kept_whole() {
+        let now = Instant::now();
+        let mut history = History::new(LIMITS);
+        assert!(!insert(&mut history, now, 1, 1001));
+        assert!(insert(&mut history, now, 2, 1000));
+        assert!(insert(&mut history, now, 3, 0));
+        assert!(holds(&history, 2) && holds(&history, 3) && !holds(&history, 1));
+    }
+
+    #[test]
+    fn very_old_packet_does_not_push_out_a_younger_one() {
+        let now = Instant::now();
+        let mut history = History::new(LIMITS);
+        insert(&mut history, now, 256, 10);
+        assert!(!insert(&mut history, now, 0, 10));
+        assert!(holds(&history, 256));
+    }
+
+    #[test]
+    fn cleared_history_gives_its_memory_back() {
+        let mut history = History::new(LIMITS);
+        insert(&mut history, Instant::now(), 1, 10);
+        history.clear();
+        assert_eq!(history.allocated_bytes(), 0);
+        assert!(!holds(&history, 1));
+    }
+}

@@ -75,7 +75,10 @@ pub struct ReceiveStream {
     restart_seq: Option<Seq>,
     key_frame_wanted: bool,
 
+    /// First number of the stream, by which loss is counted.
     base_seq: u64,
+    /// Numbers below are not accepted: they were used before the source restarted.
+    floor_seq: u64,
     received: u64,
     prior: Prior,
     jitter: Jitter,
@@ -102,6 +105,7 @@ impl ReceiveStream {
             restart_seq: None,
             key_frame_wanted: false,
             base_seq: 0,
+            floor_seq: 0,
             received: 0,
             prior: Prior::default(),
             jitter: Jitter::default(),
@@ -151,12 +155,12 @@ impl ReceiveStream {
     /// Takes note of a packet that came by retransmission, under its original number (RFC 4588). It repairs, but
     /// does not count as received: reports show what the path loses.
     pub fn handle_retransmission(&mut self, now: Instant, seq: Seq, size_bytes: usize) -> Arrival {
-        // A number never announced by the stream itself must not move it.
+        // A number the stream itself has not reached must not move it.
         let known = self
             .unroller
-            .peek(seq)
-            .filter(|seq| Some(*seq) <= self.unroller.highest());
-        if known.is_none() || self.unroller.highest().is_none() {
+            .highest()
+            .is_some_and(|highest| !seq.is_after(highest.seq()));
+        if !known {
             return Arrival::TooOld;
         }
         let arrival = self.place(now, seq);
@@ -286,17 +290,18 @@ impl ReceiveStream {
     }
 
     fn fill(&mut self, highest: ExtendedSeq, behind: u64) -> Arrival {
-        // Numbers before the first packet are late ones of the same stream: they belong to what came before.
         let Some(extended) = highest
             .0
             .checked_sub(behind)
-            .filter(|seq| *seq >= self.base_seq)
+            .filter(|seq| *seq >= self.floor_seq)
         else {
             return Arrival::TooOld;
         };
         if !self.window.mark(extended) {
             return Arrival::Duplicate;
         }
+        // The stream's first packets may overtake each other too.
+        self.base_seq = self.base_seq.min(extended);
         self.missing.remove(extended);
         Arrival::New(ExtendedSeq(extended))
     }
@@ -309,6 +314,7 @@ impl ReceiveStream {
             return Arrival::TooOld;
         }
         self.restart_seq = None;
+        self.floor_seq = self.unroller.highest().map_or(0, |highest| highest.0 + 1);
         let extended = self.unroller.unroll_forward(seq);
         self.base_seq = extended.0;
         self.received = 0;
@@ -333,8 +339,7 @@ struct Window {
 
 impl Window {
     fn restart(&mut self, seq: u64) {
-        // What came before a restart counts as received: it must not be taken for new.
-        self.bits = [u64::MAX; (WINDOW_LEN / 64) as usize];
+        *self = Self::default();
         self.mark(seq);
     }
 

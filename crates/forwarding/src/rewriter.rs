@@ -206,14 +206,14 @@ impl Rewriter {
         Some(segment.apply(packet))
     }
 
-    /// Notes that a packet of the current source is kept from the subscriber on purpose: later ones close up.
-    /// A late packet cannot be taken back from the numbering and stays a gap.
-    pub fn leave_out(&mut self, packet: &SourcePacket) {
+    /// Keeps a packet of the current source from the subscriber on purpose: later ones close up. False if that is
+    /// not possible, for a late packet: its number is given, and stays a gap unless it is sent.
+    pub fn leave_out(&mut self, packet: &SourcePacket) -> bool {
         let Some(segment) = self.current.as_ref() else {
-            return;
+            return false;
         };
         if packet.ssrc != segment.ssrc || packet.seq.0 < segment.end {
-            return;
+            return false;
         }
         let mut next = *segment;
         if let Some(id) = packet.frame.vp8.and_then(|vp8| vp8.picture_id)
@@ -237,6 +237,7 @@ impl Rewriter {
         }
         next.seq_offset = self.head.next_seq.wrapping_sub(next.first);
         self.open(next);
+        true
     }
 
     /// Where the outgoing packet came from: for a NACK. `None` if it was never sent or its segment is forgotten.
@@ -332,3 +333,6 @@ impl Rewriter {
         (picture_id, tl0)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,16 +22,19 @@ pub enum DropReason {
     TooLate,
     /// The subscriber has not negotiated the packet's codec.
     NotNegotiated,
+    /// The publisher's padding, without payload.
+    Padding,
 }
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::NotSelected,
         Self::Paused,
         Self::WaitingForKeyFrame,
         Self::TooLate,
         Self::NotNegotiated,
+        Self::Padding,
     ];
 
     /// Name for metrics.
@@ -42,6 +45,7 @@ impl DropReason {
             Self::WaitingForKeyFrame => "waiting_for_key_frame",
             Self::TooLate => "too_late",
             Self::NotNegotiated => "not_negotiated",
+            Self::Padding => "padding",
         }
     }
 }

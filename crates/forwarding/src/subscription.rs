@@ -32,6 +32,9 @@ impl Subscription {
     #[inline]
     pub fn handle_packet(&mut self, now: Instant, packet: &SourcePacket) -> Option<Rewritten> {
         let reason = match self.selector.select(packet) {
+            Verdict::Forward if packet.frame.empty && self.rewriter.leave_out(packet) => {
+                DropReason::Padding
+            }
             Verdict::Forward => match self.rewriter.rewrite(now, packet) {
                 Some(rewritten) => return Some(rewritten),
                 None => DropReason::TooLate,
@@ -41,5 +44,56 @@ impl Subscription {
         };
         self.drops.count(reason);
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Codec, inspect};
+    use crate::rtp::{ClockRate, RtpTime, Seq, Ssrc};
+    use crate::test_support::{key, video};
+
+    const A: Ssrc = Ssrc(1);
+
+    fn subscription() -> Subscription {
+        let mut selector = Selector::new(Codec::Vp8);
+        selector.choose(Some(A));
+        Subscription::new(
+            selector,
+            Rewriter::new(ClockRate::VIDEO, Seq(10), RtpTime(0)),
+        )
+    }
+
+    fn seq(rewritten: Option<Rewritten>) -> Option<u64> {
+        rewritten.map(|rewritten| rewritten.seq.0)
+    }
+
+    #[test]
+    fn forwarding_starts_at_the_key_frame_and_counts_the_rest() {
+        let now = Instant::now();
+        let mut subscription = subscription();
+        assert_eq!(subscription.handle_packet(now, &video(A, 1)), None);
+        assert_eq!(seq(subscription.handle_packet(now, &key(A, 3))), Some(10));
+        assert_eq!(seq(subscription.handle_packet(now, &video(A, 4))), Some(11));
+        assert_eq!(subscription.handle_packet(now, &video(A, 2)), None);
+        assert_eq!(subscription.drops.of(DropReason::WaitingForKeyFrame), 1);
+        assert_eq!(subscription.drops.of(DropReason::TooLate), 1);
+    }
+
+    #[test]
+    fn padding_in_order_is_left_out_and_late_padding_fills_its_gap() {
+        let now = Instant::now();
+        let padding = |seq| SourcePacket {
+            frame: inspect(Codec::Vp8, &[]),
+            ..video(A, seq)
+        };
+        let mut subscription = subscription();
+        subscription.handle_packet(now, &key(A, 1));
+        assert_eq!(subscription.handle_packet(now, &padding(2)), None);
+        assert_eq!(seq(subscription.handle_packet(now, &video(A, 3))), Some(11));
+        assert_eq!(seq(subscription.handle_packet(now, &video(A, 5))), Some(13));
+        assert_eq!(seq(subscription.handle_packet(now, &padding(4))), Some(12));
+        assert_eq!(subscription.drops.of(DropReason::Padding), 1);
     }
 }

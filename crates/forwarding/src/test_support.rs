@@ -14,10 +14,26 @@ pub(crate) fn key(ssrc: Ssrc, seq: u64) -> SourcePacket {
     packet(ssrc, seq, &[0x10, 0])
 }
 
+/// A VP8 packet with a 15-bit picture id and TL0PICIDX.
+pub(crate) fn picture(
+    ssrc: Ssrc,
+    seq: u64,
+    key_frame: bool,
+    picture_id: u16,
+    tl0: u8,
+) -> SourcePacket {
+    let [high, low] = (picture_id | 0x8000).to_be_bytes();
+    packet(
+        ssrc,
+        seq,
+        &[0x90, 0xc0, high, low, tl0, u8::from(!key_frame)],
+    )
+}
+
 /// An audio packet.
 pub(crate) fn audio(ssrc: Ssrc, seq: u64) -> SourcePacket {
     SourcePacket {
-        frame: inspect(Codec::Opus, &[]),
+        frame: inspect(Codec::Opus, &[0]),
         ..packet(ssrc, seq, &[])
     }
 }

@@ -24,8 +24,8 @@ const PENDING_URGENT: usize = 200;
 #[derive(Clone, Debug, Default)]
 pub struct TransportFeedback {
     unroller: Unroller,
-    /// Number of the first of `pending`.
-    base: u64,
+    /// Number of the first of `pending`; continues where the last report ended, so that losses between are told.
+    base: Option<u64>,
     /// Arrival time of number `base + index`; `None` if it has not arrived.
     pending: VecDeque<Option<Instant>>,
     /// Time zero of the reference times.
@@ -42,28 +42,22 @@ impl TransportFeedback {
         let Some(extended) = self.unroller.unroll(seq) else {
             return;
         };
-        self.epoch.get_or_insert(now);
-        if self.pending.is_empty() && self.due_at.is_none() && extended.0 >= self.base {
-            self.due_at = Some(now + INTERVAL);
-            // The first ever packet begins the report; later ones report what was lost between.
-            if self.base == 0 {
-                self.base = extended.0;
-            }
-        }
+        let base = *self.base.get_or_insert(extended.0);
         // Already reported as lost: the sender has acted on that.
-        let Some(index) = extended.0.checked_sub(self.base) else {
+        let Some(mut index) = extended.0.checked_sub(base).map(|index| index as usize) else {
             return;
         };
-        let mut index = index as usize;
         if index >= PENDING_MAX {
             self.pending.clear();
-            self.base = extended.0;
+            self.base = Some(extended.0);
             index = 0;
         }
         if index >= self.pending.len() {
             self.pending.resize(index + 1, None);
         }
         self.pending[index].get_or_insert(now);
+        self.epoch.get_or_insert(now);
+        self.due_at.get_or_insert(now + INTERVAL);
     }
 
     /// Appends one RTCP feedback packet to `out` if it is time; true if so. Call until it is false.
@@ -71,20 +65,23 @@ impl TransportFeedback {
     /// `sender` is our SSRC, `media` that of any stream of the transport.
     pub fn poll(&mut self, now: Instant, sender: Ssrc, media: Ssrc, out: &mut Vec<u8>) -> bool {
         let due = self.due_at.is_some_and(|at| now >= at) || self.pending.len() >= PENDING_URGENT;
-        let Some(epoch) = self.epoch.filter(|_| due && !self.pending.is_empty()) else {
+        let (Some(epoch), Some(base)) = (self.epoch, self.base) else {
             return false;
         };
+        if !due || self.pending.is_empty() {
+            return false;
+        }
         let feedback = write::Feedback {
             sender,
             media,
-            base: Seq(self.base as u16),
+            base: Seq(base as u16),
             count: self.count,
             epoch,
         };
         let written = write::write(out, &feedback, &self.pending);
         self.count = self.count.wrapping_add(1);
         self.pending.drain(..written);
-        self.base += written as u64;
+        self.base = Some(base + written as u64);
         if self.pending.is_empty() {
             self.due_at = None;
         }

@@ -110,8 +110,8 @@ pub(super) fn inspect(payload: &[u8]) -> FrameInfo {
         key_frame,
         starts_frame: descriptor.starts_frame,
         temporal_layer: descriptor.temporal_layer,
-        spatial_layer: None,
         vp8: Some(descriptor),
+        ..FrameInfo::default()
     }
 }
 

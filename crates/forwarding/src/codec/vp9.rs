@@ -31,7 +31,7 @@ pub(super) fn inspect(payload: &[u8]) -> Option<FrameInfo> {
         starts_frame: starts_layer_frame && base_layer,
         temporal_layer: layers.map(|byte| byte >> 5),
         spatial_layer,
-        vp8: None,
+        ..FrameInfo::default()
     })
 }
 
