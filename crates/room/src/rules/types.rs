@@ -1,0 +1,99 @@
+//! Values that cross the border of this crate.
+
+use std::fmt;
+use std::sync::Arc;
+
+use media::{ElementId, MediaKind};
+
+/// Identifies a participant over all rooms: the id of its session. Opaque, and a secret of its client.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParticipantId(Arc<str>);
+
+impl ParticipantId {
+    /// Wraps the text form.
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ParticipantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ParticipantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// A participant as the application sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserParticipant {
+    /// Unique over all rooms.
+    pub id: ParticipantId,
+    /// Unique in the room.
+    pub name: String,
+    /// Whether it publishes.
+    pub streaming: bool,
+}
+
+/// How to join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// Room name; may be empty.
+    pub room: String,
+    /// Name in the room, compared byte for byte.
+    pub user: String,
+    /// Data channels on what this participant publishes, and on what others receive of it.
+    pub data_channels: bool,
+    /// A browser or phone; otherwise a gateway with plain RTP and without ICE.
+    pub web: bool,
+}
+
+/// What to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// The client's session description.
+    pub sdp: Sdp,
+    /// Whether and what to send back to the publisher on the same connection.
+    pub loopback: Option<Loopback>,
+    /// Elements of the room's pipeline to put into the chain, after those that are there. They belong to the chain once
+    /// publishing succeeded.
+    pub elements: Vec<ElementId>,
+}
+
+/// A client's session description.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sdp {
+    /// To be answered.
+    Offer(String),
+    /// The answer to [`Rooms::publish_offer`](crate::Rooms::publish_offer).
+    Answer(String),
+}
+
+/// What a publisher gets back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loopback {
+    /// Where it comes from; `None` is the publisher's own stream, behind its chain.
+    pub source: Option<ElementId>,
+    /// One kind only; `None` is all.
+    pub kind: Option<MediaKind>,
+}
+
+/// What to mute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MutedMedia {
+    /// Everything, data included.
+    All,
+    /// Sound.
+    Audio,
+    /// Pictures.
+    Video,
+}
