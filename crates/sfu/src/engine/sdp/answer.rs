@@ -2,9 +2,7 @@
 
 use media::MediaKind;
 
-use super::description::{
-    CANDIDATES_MAX, Description, Encoding, MediaSection, OfferedExtension, Setup,
-};
+use super::description::{CANDIDATES_MAX, Description, MediaSection, OfferedExtension, Setup};
 use super::extension::Extension;
 use super::write::{DataText, SectionText, SessionText, TransportText, Writer, identifier};
 use super::{
@@ -154,21 +152,18 @@ fn keep_codecs(
         .rtp_profile()
         .is_some_and(|profile| profile.feedback);
     let rtx_of = |payload_type| {
-        let is_rtx = |encoding| encoding == Encoding::Rtx(payload_type);
         section
             .formats
             .iter()
-            .find(|format| is_rtx(format.encoding) && format.payload_type != payload_type)
+            .find(|format| format.repairs(payload_type))
             .map(|format| format.payload_type)
     };
     let mut codecs: Vec<CodecDescription> = section
         .formats
         .iter()
         .filter_map(|format| {
-            let Encoding::Codec(codec) = format.encoding else {
-                return None;
-            };
-            if codec.kind() != kind || !local.codecs.contains(&codec) {
+            let known = format.codec()?;
+            if known.kind != kind || !local.codecs.contains(&known.codec) {
                 return None;
             }
             let mut feedback = if with_feedback {
@@ -179,14 +174,8 @@ fn keep_codecs(
             feedback.transport_cc &= has_transport_cc;
             let retransmits = kind == MediaKind::Video && feedback.nack && !local.strict;
             Some(CodecDescription {
-                payload_type: format.payload_type,
                 rtx_payload_type: rtx_of(format.payload_type).filter(|_| retransmits),
-                codec,
-                clock_rate: codec.clock_rate(),
-                channels: codec.channels(),
-                parameters: format.parameters(codec),
-                fmtp: format.fmtp.clone(),
-                feedback,
+                ..format.describe(known, feedback)
             })
         })
         .collect();

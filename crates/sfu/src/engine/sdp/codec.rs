@@ -1,100 +1,124 @@
 //! Codecs: what a format line means, and which formats of two peers are the same.
 
+use forwarding::codec::Codec;
 use media::MediaKind;
 
-/// Codecs that can be forwarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Codec {
-    /// Opus (RFC 7587).
-    Opus,
-    /// G.711 µ-law.
-    Pcmu,
-    /// G.711 A-law.
-    Pcma,
-    /// VP8 (RFC 7741).
-    Vp8,
-    /// VP9 (RFC 9628).
-    Vp9,
-    /// H.264 (RFC 6184).
-    H264,
-    /// AV1.
-    Av1,
+/// What SDP says about a codec.
+#[derive(Debug)]
+pub(super) struct KnownCodec {
+    pub(super) codec: Codec,
+    pub(super) kind: MediaKind,
+    /// Encoding, clock and channels as `a=rtpmap` has them.
+    pub(super) rtpmap: &'static str,
+    /// In Hz.
+    pub(super) clock_rate: u32,
+    /// 1 for video.
+    pub(super) channels: u8,
+    /// The payload type that needs no `a=rtpmap` (RFC 3551, section 6).
+    pub(super) static_payload_type: Option<u8>,
+    /// `a=fmtp` of our offers.
+    pub(super) offered_fmtp: Option<&'static str>,
 }
 
-impl Codec {
-    /// All of them, in the order of our offers: what every peer decodes comes first.
-    pub const ALL: [Self; 7] = [
-        Self::Opus,
-        Self::Pcmu,
-        Self::Pcma,
-        Self::Vp8,
-        Self::H264,
-        Self::Vp9,
-        Self::Av1,
-    ];
+/// All codecs that can be negotiated, in the usual order of our offers: what every peer decodes comes first.
+pub const CODECS: [Codec; 7] = [
+    Codec::Opus,
+    Codec::Pcmu,
+    Codec::Pcma,
+    Codec::Vp8,
+    Codec::H264,
+    Codec::Vp9,
+    Codec::Av1,
+];
 
-    /// Audio or video.
-    pub fn kind(self) -> MediaKind {
-        match self {
-            Self::Opus | Self::Pcmu | Self::Pcma => MediaKind::Audio,
-            Self::Vp8 | Self::Vp9 | Self::H264 | Self::Av1 => MediaKind::Video,
-        }
+const KNOWN: [KnownCodec; 7] = [
+    KnownCodec {
+        clock_rate: 48_000,
+        channels: 2,
+        offered_fmtp: Some("minptime=10;useinbandfec=1"),
+        ..audio(Codec::Opus, "opus/48000/2")
+    },
+    KnownCodec {
+        static_payload_type: Some(0),
+        ..audio(Codec::Pcmu, "PCMU/8000")
+    },
+    KnownCodec {
+        static_payload_type: Some(8),
+        ..audio(Codec::Pcma, "PCMA/8000")
+    },
+    video(Codec::Vp8, "VP8/90000", None),
+    video(
+        Codec::H264,
+        "H264/90000",
+        Some("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"),
+    ),
+    video(Codec::Vp9, "VP9/90000", Some("profile-id=0")),
+    video(
+        Codec::Av1,
+        "AV1/90000",
+        Some("level-idx=5;profile=0;tier=0"),
+    ),
+];
+
+const fn audio(codec: Codec, rtpmap: &'static str) -> KnownCodec {
+    KnownCodec {
+        codec,
+        kind: MediaKind::Audio,
+        rtpmap,
+        clock_rate: 8_000,
+        channels: 1,
+        static_payload_type: None,
+        offered_fmtp: None,
     }
+}
 
-    /// Encoding, clock and channels as `a=rtpmap` has them.
-    pub fn rtpmap(self) -> &'static str {
-        match self {
-            Self::Opus => "opus/48000/2",
-            Self::Pcmu => "PCMU/8000",
-            Self::Pcma => "PCMA/8000",
-            Self::Vp8 => "VP8/90000",
-            Self::Vp9 => "VP9/90000",
-            Self::H264 => "H264/90000",
-            Self::Av1 => "AV1/90000",
-        }
+const fn video(
+    codec: Codec,
+    rtpmap: &'static str,
+    offered_fmtp: Option<&'static str>,
+) -> KnownCodec {
+    KnownCodec {
+        codec,
+        kind: MediaKind::Video,
+        rtpmap,
+        clock_rate: 90_000,
+        channels: 1,
+        static_payload_type: None,
+        offered_fmtp,
     }
+}
 
-    /// RTP clock in Hz.
-    pub fn clock_rate(self) -> u32 {
-        match self {
-            Self::Opus => 48_000,
-            Self::Pcmu | Self::Pcma => 8_000,
-            Self::Vp8 | Self::Vp9 | Self::H264 | Self::Av1 => 90_000,
-        }
-    }
-
-    /// Audio channels; 1 for video.
-    pub fn channels(self) -> u8 {
-        if self == Self::Opus { 2 } else { 1 }
+impl KnownCodec {
+    /// `None` for [`Codec::Other`].
+    pub(super) fn of(codec: Codec) -> Option<&'static Self> {
+        KNOWN.iter().find(|known| known.codec == codec)
     }
 
     /// Finds the codec of an `a=rtpmap` encoding. One channel may be written or not.
-    pub(super) fn from_rtpmap(encoding: &str) -> Option<Self> {
+    pub(super) fn from_rtpmap(encoding: &str) -> Option<&'static Self> {
         let encoding = encoding.strip_suffix("/1").unwrap_or(encoding);
-        Self::ALL
-            .into_iter()
-            .find(|codec| codec.rtpmap().eq_ignore_ascii_case(encoding))
+        KNOWN
+            .iter()
+            .find(|known| known.rtpmap.eq_ignore_ascii_case(encoding))
     }
 
-    /// The codec of a payload type that needs no `a=rtpmap` (RFC 3551, section 6).
-    pub(super) fn of_static_payload_type(payload_type: u8) -> Option<Self> {
-        match payload_type {
-            0 => Some(Self::Pcmu),
-            8 => Some(Self::Pcma),
-            _ => None,
-        }
+    pub(super) fn of_static_payload_type(payload_type: u8) -> Option<&'static Self> {
+        KNOWN
+            .iter()
+            .find(|known| known.static_payload_type == Some(payload_type))
     }
 
-    /// `a=fmtp` of our offers.
-    pub(super) fn offered_fmtp(self) -> Option<&'static str> {
-        match self {
-            Self::Opus => Some("minptime=10;useinbandfec=1"),
-            Self::Vp9 => Some("profile-id=0"),
-            Self::H264 => {
-                Some("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f")
-            }
-            Self::Av1 => Some("level-idx=5;profile=0;tier=0"),
-            Self::Pcmu | Self::Pcma | Self::Vp8 => None,
+    /// A format of this codec without retransmission and feedback.
+    pub(super) fn describe(&self, payload_type: u8, fmtp: Option<&str>) -> CodecDescription {
+        CodecDescription {
+            payload_type,
+            rtx_payload_type: None,
+            codec: self.codec,
+            clock_rate: self.clock_rate,
+            channels: self.channels,
+            parameters: CodecParameters::parse(self.codec, fmtp.unwrap_or("")),
+            fmtp: fmtp.map(str::to_owned),
+            feedback: Feedback::default(),
         }
     }
 }
@@ -118,6 +142,15 @@ pub struct CodecDescription {
     pub fmtp: Option<String>,
     /// RTCP feedback.
     pub feedback: Feedback,
+}
+
+impl CodecDescription {
+    /// The encoding's name, as in `a=rtpmap`.
+    pub fn name(&self) -> &'static str {
+        KnownCodec::of(self.codec)
+            .and_then(|known| known.rtpmap.split('/').next())
+            .unwrap_or("unknown")
+    }
 }
 
 /// What must be equal in two formats of a codec for one to be forwarded as the other.
@@ -161,7 +194,7 @@ impl CodecParameters {
             Codec::Av1 => Self::Av1 {
                 profile: number("profile").unwrap_or(0),
             },
-            Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::Vp8 => Self::None,
+            _ => Self::None,
         }
     }
 }
@@ -294,16 +327,12 @@ mod tests {
     use super::*;
 
     fn format(payload_type: u8, codec: Codec, fmtp: Option<&str>) -> CodecDescription {
-        CodecDescription {
-            payload_type,
-            rtx_payload_type: None,
-            codec,
-            clock_rate: codec.clock_rate(),
-            channels: codec.channels(),
-            parameters: CodecParameters::parse(codec, fmtp.unwrap_or("")),
-            fmtp: fmtp.map(str::to_owned),
-            feedback: Feedback::default(),
-        }
+        KnownCodec::of(codec).unwrap().describe(payload_type, fmtp)
+    }
+
+    #[test]
+    fn every_codec_is_known() {
+        assert!(KNOWN.iter().map(|known| known.codec).eq(CODECS));
     }
 
     #[test]
@@ -403,10 +432,11 @@ mod tests {
 
     #[test]
     fn rtpmap_is_read_in_any_case() {
-        assert_eq!(Codec::from_rtpmap("OPUS/48000/2"), Some(Codec::Opus));
-        assert_eq!(Codec::from_rtpmap("pcmu/8000/1"), Some(Codec::Pcmu));
-        assert_eq!(Codec::from_rtpmap("vp8/90000"), Some(Codec::Vp8));
-        assert_eq!(Codec::from_rtpmap("opus/48000"), None);
-        assert_eq!(Codec::from_rtpmap("VP8/8000"), None);
+        let codec = |text| KnownCodec::from_rtpmap(text).map(|known| known.codec);
+        assert_eq!(codec("OPUS/48000/2"), Some(Codec::Opus));
+        assert_eq!(codec("pcmu/8000/1"), Some(Codec::Pcmu));
+        assert_eq!(codec("vp8/90000"), Some(Codec::Vp8));
+        assert_eq!(codec("opus/48000"), None);
+        assert_eq!(codec("VP8/8000"), None);
     }
 }

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use media::MediaKind;
 
-use super::codec::fmtp_parameter;
+use super::codec::{KnownCodec, fmtp_parameter};
 use super::extension::Extension;
 use super::lines::{Block, Lines, printable, token};
 use super::{
-    Candidate, Codec, CodecParameters, DataDescription, Feedback, Fingerprint, IceCredentials,
+    Candidate, CodecDescription, DataDescription, Feedback, Fingerprint, IceCredentials,
     RemoteStream, SdpError,
 };
 
@@ -89,9 +89,9 @@ pub(super) struct Format {
 }
 
 /// What a format carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Encoding {
-    Codec(Codec),
+    Codec(&'static KnownCodec),
     /// Retransmissions of the format with this payload type.
     Rtx(u8),
 }
@@ -235,7 +235,9 @@ impl MediaSection {
                 .unwrap_or(Direction::SendRecv),
             extensions: parse_extensions(block, session),
             extmap_allow_mixed: block.attribute("extmap-allow-mixed").is_some(),
-            ice: parse_ice(either("ice-ufrag"), either("ice-pwd")),
+            ice: either("ice-ufrag")
+                .zip(either("ice-pwd"))
+                .and_then(|(ufrag, pwd)| IceCredentials::new(ufrag, pwd)),
             fingerprints: if fingerprints.is_empty() {
                 parse_fingerprints(session)
             } else {
@@ -372,22 +374,11 @@ fn parse_direction(block: &Block<'_>) -> Option<Direction> {
         .find_map(|(name, _)| Direction::parse(name))
 }
 
-/// Lengths are not held to RFC 8839's lower bounds: a short password weakens only the peer that chose it.
-fn parse_ice(ufrag: Option<&str>, pwd: Option<&str>) -> Option<IceCredentials> {
-    let is_fit = |text: &&str| {
-        (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b':')
-    };
-    Some(IceCredentials {
-        ufrag: ufrag.filter(is_fit)?.to_owned(),
-        pwd: pwd.filter(is_fit)?.to_owned(),
-    })
-}
-
 fn parse_fingerprints(block: &Block<'_>) -> Vec<Fingerprint> {
     block
         .values("fingerprint")
         .take(FINGERPRINTS_MAX)
-        .filter_map(Fingerprint::parse)
+        .filter_map(|value| value.parse().ok())
         .collect()
 }
 
@@ -437,12 +428,12 @@ fn parse_formats(names: &[String], block: &Block<'_>) -> Vec<Format> {
         }
         let fmtp = fact.fmtp.and_then(|text| printable(text, FMTP_BYTES_MAX));
         let encoding = match fact.encoding {
-            None => Codec::of_static_payload_type(payload_type).map(Encoding::Codec),
+            None => KnownCodec::of_static_payload_type(payload_type).map(Encoding::Codec),
             Some(text) if text.eq_ignore_ascii_case("rtx/90000") => fmtp
                 .and_then(|fmtp| fmtp_parameter(fmtp, "apt"))
                 .and_then(|apt| apt.parse().ok())
                 .map(Encoding::Rtx),
-            Some(text) => Codec::from_rtpmap(text).map(Encoding::Codec),
+            Some(text) => KnownCodec::from_rtpmap(text).map(Encoding::Codec),
         };
         if let Some(encoding) = encoding {
             let mut feedback = fact.feedback;
@@ -461,8 +452,25 @@ fn parse_formats(names: &[String], block: &Block<'_>) -> Vec<Format> {
 }
 
 impl Format {
-    pub(super) fn parameters(&self, codec: Codec) -> CodecParameters {
-        CodecParameters::parse(codec, self.fmtp.as_deref().unwrap_or(""))
+    pub(super) fn codec(&self) -> Option<&'static KnownCodec> {
+        match self.encoding {
+            Encoding::Codec(known) => Some(known),
+            Encoding::Rtx(_) => None,
+        }
+    }
+
+    /// These are retransmissions of the other format.
+    pub(super) fn repairs(&self, payload_type: u8) -> bool {
+        let repairs = matches!(self.encoding, Encoding::Rtx(apt) if apt == payload_type);
+        repairs && self.payload_type != payload_type
+    }
+
+    /// The format as both know it, without its retransmission format.
+    pub(super) fn describe(&self, known: &KnownCodec, feedback: Feedback) -> CodecDescription {
+        CodecDescription {
+            feedback,
+            ..known.describe(self.payload_type, self.fmtp.as_deref())
+        }
     }
 }
 

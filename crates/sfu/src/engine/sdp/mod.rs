@@ -32,17 +32,19 @@ pub use answer::answer;
 pub use candidate::{
     Candidate, CandidateAddress, CandidateError, CandidateKind, CandidateTransport, TcpKind,
 };
-pub use codec::{Codec, CodecDescription, CodecParameters, Feedback, H264Profile, codec_match};
+pub use codec::{CODECS, CodecDescription, CodecParameters, Feedback, H264Profile, codec_match};
 pub use description::Description;
 pub use error::SdpError;
 pub use extension::Extensions;
-pub use model::{
-    DataDescription, DtlsRole, Fingerprint, HashAlgorithm, IceCredentials, Negotiated,
-    RemoteStream, Section, TransportDescription,
-};
+pub use model::{DataDescription, Negotiated, RemoteStream, Section, TransportDescription};
 pub use offer::{OfferedSections, PendingOffer, offer};
 pub use parameters::{LocalParameters, LocalSsrcs, TRANSPORTS_MAX};
 pub use plain::{
     PendingPlainOffer, PlainNegotiated, PlainPorts, PlainTransport, answer_plain, offer_plain,
 };
 pub use write::embed_candidates;
+
+pub use super::certificate::Fingerprint;
+pub use super::dtls::DtlsRole;
+pub use super::ice::Credentials as IceCredentials;
+pub use forwarding::codec::Codec;

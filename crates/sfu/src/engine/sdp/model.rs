@@ -1,10 +1,8 @@
 //! What two peers agreed on.
 
-use std::fmt;
-
 use media::MediaKind;
 
-use super::{Candidate, CodecDescription, Extensions};
+use super::{Candidate, CodecDescription, DtlsRole, Extensions, Fingerprint, IceCredentials};
 
 /// What an offer and its answer agree on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,104 +121,4 @@ pub struct TransportDescription {
     pub dtls_restarted: bool,
     /// The peer's candidates so far.
     pub candidates: Vec<Candidate>,
-}
-
-/// ICE user name fragment and password (RFC 8839, section 5.4).
-#[derive(Clone, PartialEq, Eq)]
-pub struct IceCredentials {
-    /// 4 to 256 letters, digits, `+` or `/`.
-    pub ufrag: String,
-    /// 22 to 256 of the same.
-    pub pwd: String,
-}
-
-impl fmt::Debug for IceCredentials {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("IceCredentials")
-            .field("ufrag", &self.ufrag)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Our role in the DTLS handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DtlsRole {
-    /// We wait for the peer's first message, and choose the SRTP profile.
-    Server,
-    /// We begin.
-    Client,
-}
-
-/// Hash of a certificate (RFC 8122, section 5).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fingerprint {
-    /// The hash function.
-    pub algorithm: HashAlgorithm,
-    /// As many bytes as the function yields.
-    pub digest: Vec<u8>,
-}
-
-impl Fingerprint {
-    /// Reads `sha-256 AB:CD:…`. `None` if the function is unknown or too weak, or the digest has another length.
-    pub fn parse(value: &str) -> Option<Self> {
-        let (algorithm, digest) = value.trim().split_once(' ')?;
-        let algorithm = HashAlgorithm::ALL
-            .into_iter()
-            .find(|known| known.name().eq_ignore_ascii_case(algorithm))?;
-        let is_pair = |pair: &&str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
-        let digest = digest
-            .trim()
-            .split(':')
-            .map(|pair| {
-                Some(pair)
-                    .filter(is_pair)
-                    .and_then(|p| u8::from_str_radix(p, 16).ok())
-            })
-            .collect::<Option<Vec<_>>>()?;
-        (digest.len() == algorithm.digest_bytes()).then_some(Self { algorithm, digest })
-    }
-}
-
-/// Writes `sha-256 AB:CD:…`.
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.algorithm.name())?;
-        for (index, byte) in self.digest.iter().enumerate() {
-            let separator = if index == 0 { ' ' } else { ':' };
-            write!(formatter, "{separator}{byte:02X}")?;
-        }
-        Ok(())
-    }
-}
-
-/// Hash functions of fingerprints. SHA-1 and MD5 are not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HashAlgorithm {
-    /// `sha-256`, 32 bytes.
-    Sha256,
-    /// `sha-384`, 48 bytes.
-    Sha384,
-    /// `sha-512`, 64 bytes.
-    Sha512,
-}
-
-impl HashAlgorithm {
-    const ALL: [Self; 3] = [Self::Sha256, Self::Sha384, Self::Sha512];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Sha256 => "sha-256",
-            Self::Sha384 => "sha-384",
-            Self::Sha512 => "sha-512",
-        }
-    }
-
-    fn digest_bytes(self) -> usize {
-        match self {
-            Self::Sha256 => 32,
-            Self::Sha384 => 48,
-            Self::Sha512 => 64,
-        }
-    }
 }

@@ -2,15 +2,16 @@
 
 use media::MediaKind;
 
+use super::codec::KnownCodec;
 use super::description::{
-    CANDIDATES_MAX, Description, Direction, Encoding, MediaSection, OfferedExtension,
+    CANDIDATES_MAX, Description, Direction, Format, MediaSection, OfferedExtension,
     SCTP_PORT_DEFAULT, Setup,
 };
 use super::extension::Extension;
 use super::write::{DataText, SectionText, SessionText, TransportText, Writer, identifier};
 use super::{
-    Codec, CodecDescription, CodecParameters, DataDescription, DtlsRole, Extensions, Feedback,
-    IceCredentials, LocalParameters, Negotiated, SdpError, Section, TransportDescription,
+    CodecDescription, DataDescription, DtlsRole, Extensions, Feedback, IceCredentials,
+    LocalParameters, Negotiated, SdpError, Section, TransportDescription,
 };
 
 /// First dynamic payload type (RFC 3551, section 6). The formats of one offer stay below 128.
@@ -143,42 +144,30 @@ fn offered_codecs(
     local: &LocalParameters,
     payload_types: &mut impl Iterator<Item = u8>,
 ) -> Vec<CodecDescription> {
-    let mut codecs: Vec<Codec> = Vec::new();
-    for codec in &local.codecs {
-        if codec.kind() == kind && !codecs.contains(codec) {
-            codecs.push(*codec);
+    let mut codecs: Vec<&KnownCodec> = Vec::new();
+    for known in local.codecs.iter().copied().filter_map(KnownCodec::of) {
+        if known.kind == kind && !codecs.iter().any(|other| other.codec == known.codec) {
+            codecs.push(known);
         }
     }
-    codecs.sort_by_key(|codec| Some(*codec) != local.preferred_video_codec);
+    codecs.sort_by_key(|known| Some(known.codec) != local.preferred_video_codec);
+    let is_video = kind == MediaKind::Video;
+    let feedback = Feedback {
+        nack: is_video,
+        pli: is_video,
+        fir: is_video,
+        remb: is_video,
+        transport_cc: local.transport_cc && !local.strict,
+    };
     codecs
         .into_iter()
-        .filter_map(|codec| {
-            let payload_type = match codec {
-                Codec::Pcmu => 0,
-                Codec::Pcma => 8,
-                _ => payload_types.next()?,
-            };
-            let is_video = kind == MediaKind::Video;
-            let fmtp = codec.offered_fmtp();
+        .filter_map(|known| {
+            let payload_type = known.static_payload_type.or_else(|| payload_types.next())?;
+            let retransmits = is_video && !local.strict;
             Some(CodecDescription {
-                payload_type,
-                rtx_payload_type: if is_video && !local.strict {
-                    payload_types.next()
-                } else {
-                    None
-                },
-                codec,
-                clock_rate: codec.clock_rate(),
-                channels: codec.channels(),
-                parameters: CodecParameters::parse(codec, fmtp.unwrap_or("")),
-                fmtp: fmtp.map(str::to_owned),
-                feedback: Feedback {
-                    nack: is_video,
-                    pli: is_video,
-                    fir: is_video,
-                    remb: is_video,
-                    transport_cc: local.transport_cc && !local.strict,
-                },
+                rtx_payload_type: retransmits.then(|| payload_types.next()).flatten(),
+                feedback,
+                ..known.describe(payload_type, known.offered_fmtp)
             })
         })
         .collect()
@@ -343,33 +332,25 @@ fn accept_codecs(offered: &Section, answered: &MediaSection) -> Vec<CodecDescrip
     let with_feedback = answered
         .rtp_profile()
         .is_some_and(|profile| profile.feedback);
-    let accept = |format: &super::description::Format| {
-        let Encoding::Codec(codec) = format.encoding else {
-            return None;
-        };
+    let accept = |format: &Format| {
+        let known = format.codec()?;
         let ours = offered
             .codecs
             .iter()
-            .find(|ours| ours.payload_type == format.payload_type && ours.codec == codec)?;
-        let is_rtx = |other: &super::description::Format| {
-            other.encoding == Encoding::Rtx(format.payload_type)
-                && Some(other.payload_type) == ours.rtx_payload_type
+            .find(|ours| ours.payload_type == format.payload_type && ours.codec == known.codec)?;
+        let repairs = |other: &Format| {
+            other.repairs(format.payload_type) && Some(other.payload_type) == ours.rtx_payload_type
+        };
+        let feedback = if with_feedback {
+            ours.feedback.and(format.feedback)
+        } else {
+            Feedback::default()
         };
         Some(CodecDescription {
-            payload_type: format.payload_type,
             rtx_payload_type: ours
                 .rtx_payload_type
-                .filter(|_| answered.formats.iter().any(is_rtx)),
-            codec,
-            clock_rate: ours.clock_rate,
-            channels: ours.channels,
-            parameters: format.parameters(codec),
-            fmtp: format.fmtp.clone(),
-            feedback: if with_feedback {
-                ours.feedback.and(format.feedback)
-            } else {
-                Feedback::default()
-            },
+                .filter(|_| answered.formats.iter().any(repairs)),
+            ..format.describe(known, feedback)
         })
     };
     answered.formats.iter().filter_map(accept).collect()

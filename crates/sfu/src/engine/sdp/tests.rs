@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use rtc_sdp::SessionDescription;
 
 use super::*;
+use crate::engine::certificate::FingerprintHash;
 
 const OFFERS: [&str; 15] = [
     "chrome50-plan-b",
@@ -42,18 +43,18 @@ fn read(name: &str) -> String {
 }
 
 fn local() -> LocalParameters {
-    let ice = |index: u8| IceCredentials {
-        ufrag: format!("local{index}"),
-        pwd: format!("{index}-password-of-twenty-four"),
+    let ice = |index: u8| {
+        IceCredentials::new(
+            &format!("local{index}"),
+            &format!("{index}/password/of/twenty/four"),
+        )
+        .unwrap()
     };
     LocalParameters {
         session_id: 7,
         ice: [ice(0), ice(1), ice(2)],
         ice_lite: true,
-        fingerprint: Fingerprint {
-            algorithm: HashAlgorithm::Sha256,
-            digest: (0..32).collect(),
-        },
+        fingerprint: Fingerprint::of(FingerprintHash::Sha256, b"a certificate"),
         ssrcs: LocalSsrcs {
             audio: 1001,
             video: 1002,
@@ -64,7 +65,7 @@ fn local() -> LocalParameters {
         data_channels: true,
         max_message_size: 262_144,
         preferred_video_codec: None,
-        codecs: Codec::ALL.to_vec(),
+        codecs: CODECS.to_vec(),
         audio_kbps_max: None,
         video_kbps_max: None,
         transport_cc: true,
@@ -74,7 +75,8 @@ fn local() -> LocalParameters {
 
 fn fresh_ice(mut local: LocalParameters) -> LocalParameters {
     for credentials in &mut local.ice {
-        credentials.ufrag.push_str("again");
+        let ufrag = format!("{}again", credentials.ufrag());
+        *credentials = IceCredentials::new(&ufrag, credentials.pwd()).unwrap();
     }
     local.ssrcs = LocalSsrcs {
         audio: 1,
@@ -132,7 +134,7 @@ fn chromium_gets_one_transport_and_all_it_offers() {
     let (_, negotiated) = negotiate_named("chromium-sendrecv-data");
     assert_eq!(negotiated.transports.len(), 1);
     let transport = &negotiated.transports[0];
-    assert_eq!(transport.remote_ice.ufrag, "/Mr2");
+    assert_eq!(transport.remote_ice.ufrag(), "/Mr2");
     assert_eq!(transport.dtls_role, DtlsRole::Server);
     assert_eq!(transport.remote_fingerprints.len(), 1);
 
@@ -199,7 +201,7 @@ fn offers_without_bundle_get_a_transport_for_each_section() {
     assert!(!text.contains("BUNDLE"));
     assert_eq!(negotiated.transports.len(), 2);
     // Credentials at the session level, roles at each section.
-    assert_eq!(negotiated.transports[0].remote_ice.ufrag, "F7gI");
+    assert_eq!(negotiated.transports[0].remote_ice.ufrag(), "F7gI");
     assert_eq!(negotiated.transports[0].dtls_role, DtlsRole::Client);
     assert_eq!(negotiated.transports[1].dtls_role, DtlsRole::Server);
     assert_ne!(

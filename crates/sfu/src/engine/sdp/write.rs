@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use media::MediaKind;
 
+use super::codec::KnownCodec;
 use super::description::{Direction, MediaSection, OfferedExtension};
 use super::lines::token;
 use super::{
@@ -181,8 +182,8 @@ impl Writer {
                 if is_rtp {
                     self.line(format_args!("a=rtcp:{PORT_PLACEHOLDER} IN IP4 0.0.0.0"));
                 }
-                self.line(format_args!("a=ice-ufrag:{}", ice.ufrag));
-                self.line(format_args!("a=ice-pwd:{}", ice.pwd));
+                self.line(format_args!("a=ice-ufrag:{}", ice.ufrag()));
+                self.line(format_args!("a=ice-pwd:{}", ice.pwd()));
                 self.line(format_args!("a=fingerprint:{fingerprint}"));
                 self.line(format_args!("a=setup:{setup}"));
             }
@@ -243,10 +244,9 @@ impl Writer {
 
     fn codec(&mut self, codec: &CodecDescription) {
         let payload_type = codec.payload_type;
-        self.line(format_args!(
-            "a=rtpmap:{payload_type} {}",
-            codec.codec.rtpmap()
-        ));
+        if let Some(known) = KnownCodec::of(codec.codec) {
+            self.line(format_args!("a=rtpmap:{payload_type} {}", known.rtpmap));
+        }
         for value in codec.feedback.values() {
             self.line(format_args!("a=rtcp-fb:{payload_type} {value}"));
         }
