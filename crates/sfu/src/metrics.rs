@@ -1,8 +1,8 @@
-//! What the media server counts, summed outside the packet path.
+//! What the media server counts.
 //!
 //! A worker adds to plain numbers of its own; [`Metrics`] is the copy it hands out when asked.
 
-use crate::worker::stand_in::counters::Counters;
+use crate::worker::stand_in::counters::{Counters, Discard};
 
 /// Totals of the sockets of one worker since it began, and its open TCP connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,11 +42,133 @@ pub struct SocketCounters {
     pub tcp_dropped: u64,
 }
 
-/// A snapshot of one worker, or the sum of several.
+/// A snapshot of one worker.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Metrics {
+    /// Times the worker woke up. An idle worker sleeps.
+    pub turns: u64,
     /// Sockets.
     pub sockets: SocketCounters,
     /// Media.
     pub engine: Counters,
+}
+
+/// One number as a metrics endpoint shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// What is counted, in snake case. Names are shared by samples that differ in their label only.
+    pub name: &'static str,
+    /// Key and value of the label, if the name has several numbers.
+    pub label: Option<(&'static str, &'static str)>,
+    /// Whether it only grows.
+    pub kind: SampleKind,
+    /// The number.
+    pub value: u64,
+}
+
+/// How a number moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampleKind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+}
+
+impl Metrics {
+    /// Every number, in a fixed order.
+    pub fn samples(&self) -> Vec<Sample> {
+        let (sockets, engine) = (&self.sockets, &self.engine);
+        let counters = [
+            ("turns", self.turns),
+            ("udp_received", sockets.udp_received),
+            ("udp_received_bytes", sockets.udp_received_bytes),
+            ("udp_sent", sockets.udp_sent),
+            ("udp_sent_bytes", sockets.udp_sent_bytes),
+            ("udp_send_calls", sockets.udp_send_calls),
+            ("udp_backlog_dropped", sockets.udp_backlog_dropped),
+            ("udp_refused", sockets.udp_refused),
+            ("udp_receive_errors", sockets.udp_receive_errors),
+            ("udp_unanswerable", sockets.udp_unanswerable),
+            ("tcp_accepted", sockets.tcp_accepted),
+            ("tcp_rejected", sockets.tcp_rejected),
+            ("tcp_expelled", sockets.tcp_expelled),
+            ("tcp_received", sockets.tcp_received),
+            ("tcp_sent", sockets.tcp_sent),
+            ("tcp_dropped", sockets.tcp_dropped),
+            ("rtp_received", engine.rtp_received),
+            ("rtp_forwarded", engine.rtp_forwarded),
+            ("rtp_retransmitted", engine.rtp_retransmitted),
+            ("rtp_withheld", engine.rtp_withheld),
+            ("rtcp_received", engine.rtcp_received),
+            ("rtcp_sent", engine.rtcp_sent),
+            ("key_frames_requested", engine.key_frames_requested),
+            ("stun_answered", engine.stun_answered),
+            ("nacks_sent", engine.nacks_sent),
+            ("transports_connected", engine.transports_connected),
+            ("transports_expired", engine.transports_expired),
+            ("handshakes_failed", engine.handshakes_failed),
+            ("panics", engine.panics),
+            ("messages_forwarded", engine.messages_forwarded),
+        ];
+        let gauges = [
+            ("tcp_connections", sockets.tcp_connections),
+            ("transports", engine.transports),
+            ("elements", engine.elements),
+        ];
+        let discarded = Discard::ALL.into_iter().zip(engine.discarded);
+        let plain = |kind| {
+            move |(name, value)| Sample {
+                name,
+                label: None,
+                kind,
+                value,
+            }
+        };
+        counters
+            .into_iter()
+            .map(plain(SampleKind::Counter))
+            .chain(gauges.into_iter().map(plain(SampleKind::Gauge)))
+            .chain(discarded.map(|(reason, value)| Sample {
+                name: "discarded",
+                label: Some(("reason", reason.label())),
+                kind: SampleKind::Counter,
+                value,
+            }))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn samples_have_distinct_names_and_labels() {
+        let samples = Metrics::default().samples();
+
+        let distinct: HashSet<_> = samples
+            .iter()
+            .map(|sample| (sample.name, sample.label))
+            .collect();
+
+        assert_eq!(distinct.len(), samples.len());
+    }
+
+    #[test]
+    fn discarded_datagrams_are_told_apart_by_reason() {
+        let mut metrics = Metrics::default();
+        metrics.engine.discarded[Discard::Stun as usize] = 7;
+
+        let samples = metrics.samples();
+
+        let stun = samples
+            .iter()
+            .find(|sample| sample.label == Some(("reason", "stun")));
+        assert_eq!(stun.map(|sample| sample.value), Some(7));
+        let total: u64 = samples.iter().map(|sample| sample.value).sum();
+        assert_eq!(total, 7);
+    }
 }

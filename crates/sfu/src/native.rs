@@ -156,6 +156,11 @@ impl NativeMediaServer {
         metrics
     }
 
+    #[cfg(test)]
+    pub(crate) fn queues(&self) -> &[Arc<CommandQueue>] {
+        &self.workers.queues
+    }
+
     fn queue_of_pipeline(&self, pipeline: &PipelineId) -> Result<&Arc<CommandQueue>, Error> {
         self.queue(pipeline.as_str())
             .ok_or_else(|| Error::PipelineNotFound(pipeline.clone()))

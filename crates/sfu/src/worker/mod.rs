@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 
 use self::stand_in::Engine;
 use self::tcp::TcpFlows;
@@ -58,6 +58,7 @@ pub(crate) struct Worker {
     tcp: TcpFlows,
     batch: ReceiveBatch,
     counters: SocketCounters,
+    turns: u64,
 }
 
 impl Worker {
@@ -68,9 +69,7 @@ impl Worker {
         let mut ports = Vec::with_capacity(sockets.udp.len());
         for (index, socket) in sockets.udp.into_iter().enumerate() {
             let mut port = UdpPort::new(socket)?;
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            poll.registry()
-                .register(port.source(), Token(FIRST_UDP + index), interest)?;
+            port.register(poll.registry(), Token(FIRST_UDP + index))?;
             ports.push(port);
         }
         let tcp = TcpFlows::new(sockets.tcp, poll.registry(), FIRST_UDP + ports.len())?;
@@ -82,6 +81,7 @@ impl Worker {
             tcp,
             batch: ReceiveBatch::new(),
             counters: SocketCounters::default(),
+            turns: 0,
         })
     }
 
@@ -106,6 +106,7 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         loop {
             self.wait(&mut events);
+            self.turns += 1;
             self.receive_udp();
             self.receive_tcp();
             let stopped = self.take_commands();
@@ -234,6 +235,7 @@ impl Worker {
                 Command::Metrics(reply) => {
                     // Nobody waits for the answer if this fails.
                     let _ = reply.send(Metrics {
+                        turns: self.turns,
                         sockets: self.counters,
                         engine: *self.engine.counters(),
                     });
@@ -259,6 +261,10 @@ impl Worker {
     fn flush(&mut self, now: Instant) {
         let (ports, tcp) = (&mut self.ports, &mut self.tcp);
         transmit::flush(now, &mut self.engine, ports, tcp, &mut self.counters);
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            port.register(self.poll.registry(), Token(FIRST_UDP + index))
+                .expect("an open socket in a poll loop of the same thread can be registered");
+        }
     }
 }
 
@@ -274,3 +280,6 @@ impl Drop for AbortOnPanic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

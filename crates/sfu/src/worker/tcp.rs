@@ -19,6 +19,18 @@ use super::framing::{FrameReader, FrameWriter};
 use crate::engine::flow::{Flow, FlowProtocol};
 use crate::metrics::SocketCounters;
 
+/// How many connections may be open.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    total: usize,
+    per_source: usize,
+}
+
+const LIMITS: Limits = Limits {
+    total: CONNECTIONS_MAX,
+    per_source: CONNECTIONS_PER_SOURCE_MAX,
+};
+
 /// Open connections per worker. Too low: a conference of people behind strict firewalls does not fit.
 /// Too high: file descriptors and buffers (up to 300 KiB each) for whoever asks.
 const CONNECTIONS_MAX: usize = 1024;
@@ -68,6 +80,7 @@ pub(super) struct TcpFlows {
     dirty: Vec<Token>,
     closed: Vec<Flow>,
     next_token: usize,
+    limits: Limits,
     sweep_at: Option<Instant>,
 }
 
@@ -130,6 +143,7 @@ impl TcpFlows {
             readable: VecDeque::new(),
             dirty: Vec::new(),
             closed: Vec::new(),
+            limits: LIMITS,
             sweep_at: None,
         })
     }
@@ -218,7 +232,7 @@ impl TcpFlows {
         let source_is_full = self
             .per_source
             .get(&source(remote.ip()))
-            .is_some_and(|count| *count >= CONNECTIONS_PER_SOURCE_MAX);
+            .is_some_and(|count| *count >= self.limits.per_source);
         if source_is_full || !self.make_room(counters) {
             counters.tcp_rejected += 1;
             return;
@@ -250,7 +264,7 @@ impl TcpFlows {
     /// Makes room for one more connection at the expense of the oldest that was never answered; false
     /// if all have been.
     fn make_room(&mut self, counters: &mut SocketCounters) -> bool {
-        if self.connections.len() < CONNECTIONS_MAX {
+        if self.connections.len() < self.limits.total {
             return true;
         }
         let oldest = self
@@ -480,3 +494,6 @@ fn tune(stream: &TcpStream) {
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_notsent_lowat(KERNEL_UNSENT_BYTES);
 }
+
+#[cfg(test)]
+mod tests;

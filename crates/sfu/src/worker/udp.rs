@@ -10,6 +10,7 @@ use std::slice::ChunksMut;
 use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
+use mio::{Interest, Registry, Token};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 
 use crate::engine::flow::{Flow, FlowProtocol};
@@ -75,6 +76,7 @@ pub(super) struct UdpPort {
     local: SocketAddr,
     /// There may be something to receive: readiness is told once, so it must be remembered.
     readable: bool,
+    registered: Option<Interest>,
     backlog: Backlog,
 }
 
@@ -90,13 +92,24 @@ impl UdpPort {
             offload_restored_at: None,
             local,
             readable: true,
+            registered: None,
             backlog: Backlog::default(),
         })
     }
 
-    /// For registration with the poll loop.
-    pub(super) fn source(&mut self) -> &mut UdpSocket {
-        &mut self.socket
+    /// Tells the poll loop what to wait for. Room to send matters only while something waits for it:
+    /// the kernel reports it after every packet that leaves, each time waking the worker.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = if self.backlog.is_empty() {
+            Interest::READABLE
+        } else {
+            Interest::READABLE | Interest::WRITABLE
+        };
+        match self.registered.replace(interest) {
+            Some(registered) if registered == interest => Ok(()),
+            Some(_) => registry.reregister(&mut self.socket, token, interest),
+            None => registry.register(&mut self.socket, token, interest),
+        }
     }
 
     pub(super) fn handle_readable(&mut self) {
@@ -117,7 +130,9 @@ impl UdpPort {
     /// The flow of a datagram from `remote`; `None` if an answer could not reach it.
     pub(super) fn flow(&self, remote: SocketAddr, local: Option<IpAddr>) -> Option<Flow> {
         let ip = remote.ip();
-        let answerable = remote.port() != 0 && !ip.is_unspecified() && !ip.is_multicast();
+        let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+        let answerable =
+            remote.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast;
         answerable.then(|| Flow {
             protocol: FlowProtocol::Udp,
             local: SocketAddr::new(local.unwrap_or(self.local.ip()), self.local.port()),
@@ -333,3 +348,6 @@ impl Backlog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

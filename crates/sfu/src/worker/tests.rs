@@ -1,0 +1,262 @@
+//! The media server on real sockets of this machine.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::num::NonZeroUsize;
+use std::process::Command as Process;
+use std::time::Duration;
+
+use media::{ElementId, ElementKind, Error, EventSender, MediaServer, OfferOptions, PipelineId};
+use rand::rngs::StdRng;
+use rand::{Rng, RngCore, SeedableRng};
+use rtc_stun::attributes::{ATTR_ICE_CONTROLLING, ATTR_PRIORITY, ATTR_USERNAME};
+use rtc_stun::fingerprint::FINGERPRINT;
+use rtc_stun::integrity::MessageIntegrity;
+use rtc_stun::message::{BINDING_REQUEST, BINDING_SUCCESS, Message, Setter, TransactionId};
+
+use crate::{Config, NativeMediaServer};
+
+/// Limit of waiting for an answer; nothing takes that long unless it is broken.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn start(workers: usize) -> NativeMediaServer {
+    let config = Config {
+        udp_port: 0,
+        workers: NonZeroUsize::new(workers).unwrap(),
+        ..Config::default()
+    };
+    NativeMediaServer::start(&config).unwrap()
+}
+
+async fn endpoint(server: &NativeMediaServer) -> (PipelineId, ElementId) {
+    let pipeline = server
+        .create_pipeline(EventSender::discard())
+        .await
+        .unwrap();
+    let element = element(server, &pipeline).await.unwrap();
+    (pipeline, element)
+}
+
+async fn element(server: &NativeMediaServer, pipeline: &PipelineId) -> Result<ElementId, Error> {
+    let kind = ElementKind::WebRtcEndpoint {
+        data_channels: false,
+    };
+    server
+        .create_element(pipeline, kind, EventSender::discard())
+        .await
+}
+
+/// A connectivity check that the server answers, of a server with one worker.
+async fn stun_request(server: &NativeMediaServer) -> Vec<u8> {
+    let (_, endpoint) = endpoint(server).await;
+    let offer = server
+        .generate_offer(&endpoint, OfferOptions::default())
+        .await
+        .unwrap();
+    let attribute = |name: &str| {
+        let value = offer.lines().find_map(|line| line.strip_prefix(name));
+        value.unwrap().trim().to_owned()
+    };
+    let username = format!("{}:peer", attribute("a=ice-ufrag:"));
+    let password = attribute("a=ice-pwd:");
+
+    let provider = rtc_crypto::default_provider().unwrap();
+    let mut message = Message::new();
+    message.set_type(BINDING_REQUEST);
+    message.write_header();
+    TransactionId::new().add_to(&mut message).unwrap();
+    message.add(ATTR_USERNAME, username.as_bytes());
+    message.add(ATTR_PRIORITY, &[0x6e, 0, 1, 0xff]);
+    message.add(ATTR_ICE_CONTROLLING, &[7; 8]);
+    let integrity =
+        MessageIntegrity::new_short_term_integrity_with_provider(password, provider.crypto());
+    integrity.add_to(&mut message).unwrap();
+    FINGERPRINT.add_to(&mut message).unwrap();
+    message.raw
+}
+
+fn is_success(answer: &[u8], request: &[u8]) -> bool {
+    let mut message = Message::new();
+    message.unmarshal_binary(answer).is_ok()
+        && message.typ == BINDING_SUCCESS
+        && message.transaction_id.0 == request[8..20]
+}
+
+fn udp_peer(server: SocketAddr) -> UdpSocket {
+    let any: IpAddr = if server.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let socket = UdpSocket::bind((any, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.connect(server).unwrap();
+    socket
+}
+
+fn check_udp(peer: &UdpSocket, request: &[u8]) {
+    peer.send(request).unwrap();
+    let mut answer = [0; 2000];
+    let len = peer.recv(&mut answer).unwrap();
+    assert!(is_success(&answer[..len], request));
+}
+
+fn check_tcp(peer: &mut TcpStream, request: &[u8]) {
+    peer.write_all(&u16::try_from(request.len()).unwrap().to_be_bytes())
+        .unwrap();
+    peer.write_all(request).unwrap();
+    let mut len = [0; 2];
+    peer.read_exact(&mut len).unwrap();
+    let mut answer = vec![0; usize::from(u16::from_be_bytes(len))];
+    peer.read_exact(&mut answer).unwrap();
+    assert!(is_success(&answer, request));
+}
+
+/// The loopback addresses which this machine has.
+fn loopbacks() -> impl Iterator<Item = IpAddr> {
+    [
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        Ipv6Addr::LOCALHOST.into(),
+    ]
+    .into_iter()
+    .filter(|ip| UdpSocket::bind((*ip, 0)).is_ok())
+}
+
+#[tokio::test]
+async fn stun_is_answered_over_udp_and_tcp() {
+    let server = start(1);
+    let request = stun_request(&server).await;
+    for ip in loopbacks() {
+        let address = SocketAddr::new(ip, server.ports()[0]);
+
+        check_udp(&udp_peer(address), &request);
+
+        let mut peer = TcpStream::connect(address).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        check_tcp(&mut peer, &request);
+    }
+}
+
+#[tokio::test]
+async fn garbage_leaves_the_server_alive() {
+    let server = start(1);
+    let request = stun_request(&server).await;
+    let peer = udp_peer((Ipv4Addr::LOCALHOST, server.ports()[0]).into());
+    let mut random = StdRng::seed_from_u64(1);
+    let mut garbage = [0; 1500];
+    for _ in 0..200 {
+        for _ in 0..50 {
+            random.fill_bytes(&mut garbage);
+            let len = random.random_range(1..=garbage.len());
+            peer.send(&garbage[..len]).unwrap();
+        }
+        peer.send(&[]).unwrap();
+        // The answer tells that all before it has been handled, so that no socket overflows.
+        check_udp(&peer, &request);
+    }
+
+    let metrics = server.metrics().await[0];
+    // The empty datagrams do not count.
+    assert_eq!(metrics.sockets.udp_received, 200 * 51);
+    assert_eq!(metrics.sockets.udp_sent, 200);
+}
+
+#[tokio::test]
+async fn idle_worker_sleeps() {
+    let server = start(1);
+    let before = server.metrics().await[0].turns;
+    for _ in 0..100 {
+        server.metrics().await;
+    }
+
+    let turns = server.metrics().await[0].turns - before;
+
+    // One for each request; a few more are harmless.
+    assert!(turns <= 110, "{turns} turns for 101 requests");
+}
+
+#[tokio::test]
+async fn pipelines_spread_over_the_workers() {
+    let server = start(2);
+    let (first, element) = endpoint(&server).await;
+    let (second, other) = endpoint(&server).await;
+    assert_ne!(first.as_str()[..4], second.as_str()[..4]);
+    let connected = server.connect(&element, &other, None).await;
+    assert_eq!(connected, Err(Error::DifferentPipelines));
+
+    server.release_pipeline(&second);
+    let (third, _) = endpoint(&server).await;
+    assert_eq!(third.as_str()[..4], second.as_str()[..4]);
+    assert_eq!(server.ports().len(), 2);
+}
+
+#[tokio::test]
+async fn ids_of_nobody_are_not_found() {
+    let server = start(1);
+    for text in ["", "x", "zzzz_x", "ffff0000_kurento.MediaPipeline", "äöüß"] {
+        let (pipeline, id) = (PipelineId::new(text), ElementId::new(text));
+        let made = element(&server, &pipeline).await;
+        assert_eq!(made, Err(Error::PipelineNotFound(pipeline.clone())));
+        let answered = server.process_offer(&id, "").await;
+        assert_eq!(answered, Err(Error::ElementNotFound(id.clone())));
+        server.release_element(&id);
+        server.release_pipeline(&pipeline);
+    }
+}
+
+#[tokio::test]
+async fn element_is_released_if_its_maker_gave_up_waiting() {
+    let server = start(1);
+    let (pipeline, _) = endpoint(&server).await;
+
+    drop(element(&server, &pipeline));
+    let kind = ElementKind::PassThrough;
+    drop(server.create_element(&pipeline, kind, EventSender::discard()));
+
+    // The release is queued when the first request is answered, and done before the second.
+    server.metrics().await;
+    assert_eq!(server.metrics().await[0].engine.elements, 1);
+}
+
+#[tokio::test]
+async fn calls_fail_after_shutdown_and_ports_are_free() {
+    let server = start(1);
+    let pending = server.create_pipeline(EventSender::discard());
+
+    server.shutdown();
+    server.shutdown();
+
+    assert!(
+        pending.await.is_ok(),
+        "a call before the shutdown is answered"
+    );
+    let late = server.create_pipeline(EventSender::discard()).await;
+    assert!(matches!(late, Err(Error::Unavailable(_))));
+    assert!(server.metrics().await.is_empty());
+    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, server.ports()[0])).unwrap();
+}
+
+#[test]
+fn panic_of_a_worker_aborts_the_process() {
+    const CHILD: &str = "TERTULIA_TEST_PANIC";
+    if std::env::var_os(CHILD).is_some() {
+        let server = start(1);
+        server.queues()[0]
+            .call(Box::new(|_, _| panic!("on purpose")))
+            .unwrap();
+        std::thread::park_timeout(PATIENCE);
+        return;
+    }
+
+    let output = Process::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "worker::tests::panic_of_a_worker_aborts_the_process",
+            "--nocapture",
+        ])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+
+    assert_eq!(output.status.code(), None, "{output:?}");
+}
