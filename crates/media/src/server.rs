@@ -8,7 +8,8 @@ use crate::{ElementId, Error, EventSender, PipelineId, StreamStats};
 /// scripted fake.
 ///
 /// Calls may take as long as a network does, so callers put a deadline on each. Calls for one
-/// element take effect in the order in which they were made.
+/// element take effect in the order in which they were made. A call that creates something and
+/// whose future is dropped before it is ready leaves nothing behind: its caller has no id to release.
 pub trait MediaServer: Send + Sync + 'static {
     /// Makes a pipeline. `events` receives its failures.
     fn create_pipeline(
