@@ -201,6 +201,7 @@ export class Call {
   }
 
   #toggle(kind) {
+    if (kind === 'video' && this.#screen) return null;
     return this.#guard(kind, async () => {
       if (this.#has(kind)) await this.#stream.stopTrack(kind);
       else await this.#start(kind);
@@ -328,9 +329,10 @@ export class Call {
     byId('buttonVolume').classList.toggle('off', !mic);
     byId('buttonVideocam').classList.toggle('off', !camera);
     byId('buttonScreen').classList.toggle('on', Boolean(this.#screen));
-    byId('buttonVolume').disabled = this.#busy.has('audio');
-    byId('buttonVideocam').disabled = this.#busy.has('video') || Boolean(this.#screen);
-    byId('buttonDisconnect').disabled = !main;
+    // Not `disabled`: that would take the keyboard's focus away.
+    byId('buttonVolume').setAttribute('aria-disabled', String(this.#busy.has('audio')));
+    byId('buttonVideocam').setAttribute('aria-disabled', String(this.#busy.has('video') || Boolean(this.#screen)));
+    byId('buttonDisconnect').setAttribute('aria-disabled', String(!main));
     byId('empty').textContent = main ? '' : 'Nobody shows anything yet. Share the link to invite others.';
     this.#watchOwnVoice();
     showPeople(this.#room, (stream) => this.#tiles.has(stream), (stream) => {
