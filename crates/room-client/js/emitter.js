@@ -10,7 +10,7 @@ export class Emitter {
 
   once(name, listener) {
     const wrapper = (...args) => {
-      this.removeEventListener(name, listener);
+      this.#keep(name, ({ call }) => call !== wrapper);
       listener(...args);
     };
     this.#add(name, listener, wrapper);
@@ -18,8 +18,7 @@ export class Emitter {
   }
 
   removeEventListener(name, listener) {
-    const left = (this.#listeners.get(name) ?? []).filter((entry) => entry.listener !== listener);
-    this.#listeners.set(name, left);
+    this.#keep(name, (entry) => entry.listener !== listener);
     return this;
   }
 
@@ -32,6 +31,10 @@ export class Emitter {
         console.error(`listener of '${name}' threw`, error);
       }
     }
+  }
+
+  #keep(name, wanted) {
+    this.#listeners.set(name, (this.#listeners.get(name) ?? []).filter(wanted));
   }
 
   #add(name, listener, call) {

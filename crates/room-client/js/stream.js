@@ -37,6 +37,7 @@ export class Stream extends Emitter {
   #restarts = 0;
   #restartTimer = null;
   #connectedAt = null;
+  #failedPeer = null;
 
   constructor(kurento, local, room, options = {}) {
     super();
@@ -428,15 +429,19 @@ export class Stream extends Emitter {
 
   #stateChanged(peer, state, failed) {
     if (peer !== this.#peer) return;
+    // The browser reports a failure of ICE twice: also as one of the connection.
+    if (failed && this.#failedPeer === peer) return;
+    this.#failedPeer = failed ? peer : null;
     this.room.emitEvent('ice-state-changed', [{ stream: this, state: failed ? 'failed' : state }]);
     if (state === 'connected' || state === 'completed') this.#connectedAt ??= Date.now();
     if (!failed || peer !== this.#peer) return;
     if (this.#connectedAt !== null && Date.now() - this.#connectedAt > STABLE_AFTER_MS) this.#restarts = 0;
     this.#connectedAt = null;
-    clearTimeout(this.#restartTimer);
     const wait = RESTART_DELAYS_MS[this.#restarts];
     if (wait === undefined) {
       const error = new RoomError(ErrorCode.CONNECTION_LOST, 'The media connection failed repeatedly');
+      // The application may try again whenever it likes.
+      quiet(this.#withdraw());
       this.room.emitEvent(this.#local ? 'error-publish' : 'error-subscribe', [{ stream: this, error }]);
       return;
     }
@@ -446,14 +451,15 @@ export class Stream extends Emitter {
 
   async #restart() {
     if (!this.#wanted || this.#negotiation) return;
-    const undone = this.#local ? this.#unpublish(true) : this.#unsubscribeForRestart();
     // Refused if the server has noticed the failure itself.
-    await undone.catch(() => {});
+    await this.#withdraw().catch(() => {});
     if (!this.#wanted || this.#peer || this.room.state !== 'connected') return;
     await (this.#local ? this.publish() : this.subscribe());
   }
 
-  #unsubscribeForRestart() {
+  /** Takes back at the server what was published or subscribed; the application still wants it. */
+  #withdraw() {
+    if (this.#local) return this.#unpublish(true);
     this.#closePeer();
     return this.#kurento.request('unsubscribeFromVideo', { sender: this.getGlobalID() });
   }
