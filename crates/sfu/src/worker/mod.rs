@@ -21,6 +21,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use self::stand_in::Engine;
 use self::tcp::TcpFlows;
+use self::transmit::{Transmitter, len_bytes};
 use self::udp::{ReceiveBatch, UdpPort};
 use crate::metrics::{Metrics, SocketCounters};
 
@@ -35,9 +36,10 @@ const RECEIVES_PER_TURN: usize = 8;
 /// Time that receiving from one UDP socket may take in one turn; see [`RECEIVES_PER_TURN`].
 const RECEIVE_TIME_PER_TURN: Duration = Duration::from_millis(1);
 
-/// Bytes in the outbox that are sent before more is received. Too low: short runs. Too high: what was
-/// sealed has left the cache when the kernel copies it.
-const FLUSH_BYTES: usize = 160 * 1024;
+/// Bytes in the outbox that are sent before more is received: eight packets for 100 subscribers. Too low:
+/// short runs, and each send costs several times what a cache miss does. Too high: the first subscriber
+/// waits while packets are sealed for the last.
+const FLUSH_BYTES: usize = 1024 * 1024;
 
 /// Commands taken in one turn. One that starts a DTLS handshake or parses a long description takes a few
 /// 100 µs. Too low: a join storm is worked off slowly. Too high: media waits for it.
@@ -57,6 +59,7 @@ pub(crate) struct Worker {
     ports: Vec<UdpPort>,
     tcp: TcpFlows,
     batch: ReceiveBatch,
+    transmitter: Transmitter,
     counters: SocketCounters,
     turns: u64,
 }
@@ -80,6 +83,7 @@ impl Worker {
             ports,
             tcp,
             batch: ReceiveBatch::new(),
+            transmitter: Transmitter::default(),
             counters: SocketCounters::default(),
             turns: 0,
         })
@@ -119,6 +123,7 @@ impl Worker {
 
     /// Blocks until there is something to do, and notes which sockets are ready.
     fn wait(&mut self, events: &mut Events) {
+        self.update_interest();
         let timeout = self.idle_time();
         match self.poll.poll(events, timeout) {
             Ok(()) => {}
@@ -198,9 +203,15 @@ impl Worker {
                 self.counters.udp_received += 1;
                 self.counters.udp_received_bytes += datagram.len() as u64;
                 self.engine.handle_datagram(now, flow, datagram);
-                if transmit::len_bytes(self.engine.transmits()) >= FLUSH_BYTES {
-                    let (ports, tcp) = (&mut self.ports, &mut self.tcp);
-                    transmit::flush(now, &mut self.engine, ports, tcp, &mut self.counters);
+                if len_bytes(self.engine.transmits()) >= FLUSH_BYTES {
+                    self.transmitter.send(
+                        now,
+                        self.engine.transmits(),
+                        &mut self.ports,
+                        &mut self.tcp,
+                        &mut self.counters,
+                    );
+                    self.engine.clear_transmits();
                 }
             }
         }
@@ -259,8 +270,21 @@ impl Worker {
     }
 
     fn flush(&mut self, now: Instant) {
-        let (ports, tcp) = (&mut self.ports, &mut self.tcp);
-        transmit::flush(now, &mut self.engine, ports, tcp, &mut self.counters);
+        if self.engine.transmits().is_empty() {
+            return;
+        }
+        self.transmitter.send(
+            now,
+            self.engine.transmits(),
+            &mut self.ports,
+            &mut self.tcp,
+            &mut self.counters,
+        );
+        self.engine.clear_transmits();
+    }
+
+    /// Waits for room to send on those sockets where something waits for it.
+    fn update_interest(&mut self) {
         for (index, port) in self.ports.iter_mut().enumerate() {
             port.register(self.poll.registry(), Token(FIRST_UDP + index))
                 .expect("an open socket in a poll loop of the same thread can be registered");
