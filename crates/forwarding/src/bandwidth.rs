@@ -118,3 +118,113 @@ impl ReceiverEstimate {
         self.sent.map(|(at, _)| at + REMB_INTERVAL)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: BitrateLimits = BitrateLimits {
+        min: None,
+        max: None,
+    };
+
+    /// Reports every 100 ms of a link that loses what exceeds `capacity`; the publisher sends what it is told.
+    fn run(estimate: &mut ReceiverEstimate, start: Instant, seconds: u64, capacity: Bitrate) {
+        for tick in 1..=seconds * 10 {
+            let sent = estimate.bitrate();
+            let received = sent.min(capacity);
+            let lost = 256 - 256 * received.0 / sent.0;
+            estimate.handle_report(
+                start + Duration::from_millis(100 * tick),
+                lost.min(255) as u8,
+                received,
+            );
+        }
+    }
+
+    #[test]
+    fn starts_above_what_browsers_send() {
+        assert!(ReceiverEstimate::new(LIMITS).bitrate() >= Bitrate::from_kbps(2_500));
+    }
+
+    #[test]
+    fn loss_brings_the_value_near_what_the_link_carries() {
+        let start = Instant::now();
+        let mut estimate = ReceiverEstimate::new(LIMITS);
+        run(&mut estimate, start, 5, Bitrate::from_kbps(600));
+        let Bitrate(value) = estimate.bitrate();
+        assert!((400_000..=700_000).contains(&value), "{value}");
+    }
+
+    #[test]
+    fn recovers_when_the_loss_ends() {
+        let start = Instant::now();
+        let mut estimate = ReceiverEstimate::new(LIMITS);
+        run(&mut estimate, start, 5, Bitrate::from_kbps(600));
+        run(
+            &mut estimate,
+            start + Duration::from_secs(5),
+            60,
+            Bitrate::from_kbps(100_000),
+        );
+        assert!(
+            estimate.bitrate() >= Bitrate::from_kbps(4_000),
+            "{:?}",
+            estimate.bitrate()
+        );
+    }
+
+    #[test]
+    fn total_loss_never_falls_below_the_floor() {
+        let now = Instant::now();
+        let mut estimate = ReceiverEstimate::new(LIMITS);
+        for _ in 0..1000 {
+            estimate.handle_report(now, 255, Bitrate(0));
+        }
+        assert_eq!(estimate.bitrate(), FLOOR);
+    }
+
+    #[test]
+    fn limits_and_viewers_bound_the_value() {
+        let kbps = |kbps| Some(Bitrate::from_kbps(kbps));
+        // (min, max, viewers, expected kbit/s)
+        let rows = [
+            (None, None, None, 5_000),
+            (None, kbps(500), None, 500),
+            (None, kbps(8_000), None, 8_000),
+            (None, None, kbps(300), 300),
+            (kbps(400), None, kbps(300), 400),
+            (kbps(400), kbps(350), kbps(300), 350),
+            (None, None, kbps(1), 30),
+        ];
+        for (min, max, viewers, expected) in rows {
+            let mut estimate = ReceiverEstimate::new(BitrateLimits { min, max });
+            estimate.set_viewers(viewers);
+            assert_eq!(
+                estimate.bitrate(),
+                Bitrate::from_kbps(expected),
+                "{min:?} {max:?} {viewers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn value_is_sent_each_second_and_at_once_when_it_falls() {
+        let start = Instant::now();
+        let mut estimate = ReceiverEstimate::new(LIMITS);
+        assert_eq!(estimate.poll(start), Some(START));
+        assert_eq!(estimate.poll(start + Duration::from_millis(999)), None);
+        assert_eq!(
+            estimate.poll_timeout(),
+            Some(start + Duration::from_secs(1))
+        );
+        assert_eq!(estimate.poll(start + Duration::from_secs(1)), Some(START));
+        estimate.set_viewers(Some(Bitrate::from_kbps(300)));
+        assert_eq!(
+            estimate.poll(start + Duration::from_millis(1001)),
+            Some(Bitrate::from_kbps(300))
+        );
+        estimate.set_viewers(None);
+        assert_eq!(estimate.poll(start + Duration::from_millis(1002)), None);
+    }
+}

@@ -273,7 +273,7 @@ impl ReceiveStream {
         }
         let behind = highest.seq().steps_from(seq);
         if u64::from(behind) < WINDOW_LEN {
-            return self.fill(highest, u64::from(behind));
+            return self.fill(now, highest, u64::from(behind));
         }
         self.confirm_restart(seq)
     }
@@ -289,7 +289,7 @@ impl ReceiveStream {
         Arrival::New(extended)
     }
 
-    fn fill(&mut self, highest: ExtendedSeq, behind: u64) -> Arrival {
+    fn fill(&mut self, now: Instant, highest: ExtendedSeq, behind: u64) -> Arrival {
         let Some(extended) = highest
             .0
             .checked_sub(behind)
@@ -300,8 +300,14 @@ impl ReceiveStream {
         if !self.window.mark(extended) {
             return Arrival::Duplicate;
         }
-        // The stream's first packets may overtake each other too.
-        self.base_seq = self.base_seq.min(extended);
+        if extended < self.base_seq {
+            // The stream's first packets have overtaken each other.
+            let between = extended + 1..std::mem::replace(&mut self.base_seq, extended);
+            if !between.is_empty() && self.config.nack && !self.missing.add_below(now, between) {
+                self.key_frame_wanted = true;
+            }
+            return Arrival::New(ExtendedSeq(extended));
+        }
         self.missing.remove(extended);
         Arrival::New(ExtendedSeq(extended))
     }
@@ -406,3 +412,6 @@ impl Jitter {
         (self.scaled / 16) as u32
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,3 +62,6 @@ pub struct ReportBlock {
     /// Time since that report, in units of 2^-16 s.
     pub delay_since_last_sender_report: u32,
 }
+
+#[cfg(test)]
+mod tests;

@@ -260,3 +260,6 @@ impl SendStream {
         self.stats
     }
 }
+
+#[cfg(test)]
+mod tests;

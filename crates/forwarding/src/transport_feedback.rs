@@ -93,3 +93,6 @@ impl TransportFeedback {
         self.due_at
     }
 }
+
+#[cfg(test)]
+mod tests;

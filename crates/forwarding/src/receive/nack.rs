@@ -60,6 +60,18 @@ impl MissingPackets {
         true
     }
 
+    /// Notes a hole below all others; false as for [`Self::add`].
+    pub(super) fn add_below(&mut self, now: Instant, seqs: Range<u64>) -> bool {
+        let above = std::mem::take(&mut self.packets);
+        let added = self.add(now, seqs);
+        if added && self.packets.len() + above.len() <= MISSING_MAX {
+            self.packets.extend(above);
+            return true;
+        }
+        self.clear();
+        false
+    }
+
     /// Notes that a packet has come.
     pub(super) fn remove(&mut self, seq: u64) {
         if let Ok(at) = self
