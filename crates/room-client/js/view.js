@@ -25,7 +25,7 @@ export class StreamView {
     element(parent)?.append(video);
     this.#nodes.push(video);
     this.#videos.push({ video, thumbnailId });
-    const media = this.#media ?? this.#stream.getWrStream();
+    const media = this.#media ?? this.#stream.getLocalMediaStream();
     if (media) this.#show({ video, thumbnailId }, media);
     return video;
   }
