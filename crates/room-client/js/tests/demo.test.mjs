@@ -1,0 +1,51 @@
+// What the demo computes; the rest of it is tested in browsers.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { explain } from '../../../../web-demo/notices.js';
+import { readParameters, roomOfHash } from '../../../../web-demo/parameters.js';
+import { summarise } from '../../../../web-demo/statistics.js';
+import { columnsFor } from '../../../../web-demo/tiles.js';
+
+test('tiles are as large as the place allows', () => {
+  const rows = [
+    [1, 1280, 640, 1], [2, 1280, 640, 2], [2, 360, 600, 1], [4, 1280, 640, 2], [5, 1280, 640, 3], [9, 1280, 640, 3], [0, 1280, 640, 1],
+  ];
+  for (const [count, width, height, columns] of rows) {
+    assert.equal(columnsFor(count, width, height).columns, columns, `${count} in ${width} × ${height}`);
+  }
+});
+
+test('parameters of the address', () => {
+  const plain = readParameters('', '');
+  assert.deepEqual([plain.name, plain.room, plain.join, plain.media, plain.video, plain.codec], ['', '', false, 'both', null, undefined]);
+  const all = readParameters('?name=a%20b&room=lab&join=1&media=audio&video=320x180&codec=VP9&simulcast=1&loopback=1&data=1', '');
+  assert.deepEqual(all, {
+    name: 'a b', room: 'lab', join: true, media: 'audio', video: { width: 320, height: 180 }, codec: 'VP9', simulcast: true, loopback: true, data: true,
+  });
+  assert.equal(readParameters('?media=sculpture&video=big', '').media, 'both');
+  assert.equal(readParameters('?room=a', '#/rooms/b%2Fc').room, 'b/c');
+  assert.equal(roomOfHash('#/rooms/100%'), '100%', 'not encoded properly, still a room');
+  assert.equal(roomOfHash('#/call'), null);
+});
+
+test('errors are told in the words of users', () => {
+  assert.match(explain({ code: 104, message: 'x' }), /name/);
+  assert.match(explain(new DOMException('x', 'NotAllowedError')), /Allow/);
+  assert.match(explain({ code: 7, message: 'the reason' }), /the reason/);
+});
+
+test('statistics compare two samples', () => {
+  const codec = { id: 'C', type: 'codec', mimeType: 'video/VP8' };
+  const pair = { id: 'P', type: 'candidate-pair', nominated: true, state: 'succeeded', currentRoundTripTime: 0.0123 };
+  const entry = {
+    id: 'I', type: 'inbound-rtp', kind: 'video', codecId: 'C', timestamp: 1000, bytesReceived: 1000, packetsLost: 0, packetsReceived: 10, frameWidth: 320, frameHeight: 180, framesPerSecond: 14.9,
+  };
+  const report = (inbound) => new Map([codec, pair, inbound].map((each) => [each.id, each]));
+  const first = report(entry);
+  const second = report({ ...entry, timestamp: 3000, bytesReceived: 76_000, packetsLost: 1, packetsReceived: 19 });
+  assert.deepEqual(summarise(second, first), [
+    ['Received video', '300 kbit/s'], ['Codec', 'VP8'], ['Picture', '320 × 180, 15 fps'], ['Lost', '10.0 %'], ['Round trip', '12 ms'],
+  ]);
+  assert.deepEqual(summarise(first)[0], ['Received video', '…']);
+});
