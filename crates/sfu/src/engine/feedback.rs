@@ -1,0 +1,366 @@
+//! RTCP: what peers report and ask for, and what we report and ask of them.
+//!
+//! [`MediaPath::handle_rtcp`] takes compounds in; [`MediaPath::handle_due`] sends what is due on a
+//! transport: reports, loss and key-frame requests, transport-wide feedback. A NACK or key-frame
+//! request of a subscriber is answered here from the shared history or passed on, coalesced, to the
+//! publisher.
+
+use std::time::{Duration, Instant};
+
+use forwarding::rate::Bitrate;
+use forwarding::rtcp::{
+    Packet, Packets, ReportBlock, write_full_intra_request, write_nacks, write_picture_loss,
+    write_receiver_report, write_remb, write_sdes_cname, write_sender_report,
+};
+use forwarding::rtp::{Seq, Ssrc};
+use media::MediaKind;
+use smallvec::SmallVec;
+
+use super::counters::Discard;
+use super::media_path::MediaPath;
+use super::source::SourceKey;
+use super::srtp::OpenError;
+use super::subscriber::SubscriberKey;
+use super::transport::TransportKey;
+
+/// Between reports of one transport. Too short: RTCP traffic that nobody needs. Too long: peers learn
+/// of loss, round trip and lip sync late.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Numbers in one NACK of a peer that are looked at. Too low: a burst loss is repaired in part only.
+/// Too high: one packet makes us search for a long time.
+const NACKED_MAX: usize = 512;
+
+/// REMB towards a publisher nobody limits. Above what browsers send for one camera.
+const PUBLISHER_BITRATE_MAX: Bitrate = Bitrate::from_kbps(8_000);
+
+impl MediaPath {
+    /// Takes one SRTCP packet from a validated 5-tuple.
+    pub(super) fn handle_rtcp(
+        &mut self,
+        now: Instant,
+        key: TransportKey,
+        datagram: &mut [u8],
+    ) -> Result<(), Discard> {
+        let transport = &mut self.transports[key.0];
+        let Some(keys) = &mut transport.keys else {
+            return Err(Discard::NoKeys);
+        };
+        let len = keys.opener.open_rtcp(datagram).map_err(|error| match error {
+            OpenError::TooShort => Discard::Malformed,
+            OpenError::Replayed | OpenError::TooOld => Discard::Replayed,
+            OpenError::Unauthentic => Discard::Unauthentic,
+        })?;
+        transport.ice.touch(now);
+        self.counters.rtcp_received += 1;
+        for packet in Packets::new(&datagram[..len]) {
+            let packet = packet.map_err(|_| Discard::Malformed)?;
+            self.handle_packet(now, key, &packet);
+        }
+        Ok(())
+    }
+
+    fn handle_packet(&mut self, now: Instant, key: TransportKey, packet: &Packet<'_>) {
+        match packet {
+            Packet::SenderReport(report) => {
+                if let Some((source, layer)) = self.incoming(key, report.sender) {
+                    let receive = &mut self.sources[source.0].layers[layer].receive;
+                    receive.handle_sender_report(now, report.info.ntp, report.info.timestamp);
+                }
+                self.handle_blocks(now, key, report.blocks);
+            }
+            Packet::ReceiverReport(report) => self.handle_blocks(now, key, report.blocks),
+            Packet::Nack(nack) => {
+                let Some(subscriber) = self.outgoing(key, nack.media) else {
+                    return;
+                };
+                let seqs: SmallVec<[Seq; 64]> = nack.seqs().take(NACKED_MAX).collect();
+                self.subscribers[subscriber.0].send.handle_nack(seqs.len());
+                for seq in seqs {
+                    self.retransmit(now, subscriber, seq);
+                }
+            }
+            Packet::PictureLoss { media, .. } => {
+                if let Some(subscriber) = self.outgoing(key, *media) {
+                    self.subscribers[subscriber.0].send.handle_picture_loss();
+                    self.request_key_frame(now, subscriber);
+                }
+            }
+            Packet::FullIntraRequest(request) => {
+                for (media, _) in request.entries() {
+                    if let Some(subscriber) = self.outgoing(key, media) {
+                        self.subscribers[subscriber.0].send.handle_full_intra_request();
+                        self.request_key_frame(now, subscriber);
+                    }
+                }
+            }
+            Packet::Remb(remb) => {
+                for subscriber in self.transports[key.0].subscribers.clone() {
+                    let subscriber = &mut self.subscribers[subscriber.0];
+                    if subscriber.kind == MediaKind::Video {
+                        subscriber.remb_bps = Some(remb.bitrate.0);
+                    }
+                }
+            }
+            // A peer that says goodbye to a stream of its own simply stops sending. The rest has no
+            // consumer yet: transport-wide feedback belongs to the subscriber's congestion control.
+            _ => {}
+        }
+    }
+
+    fn handle_blocks(
+        &mut self,
+        now: Instant,
+        key: TransportKey,
+        blocks: impl Iterator<Item = ReportBlock>,
+    ) {
+        let ntp = self.clock.ntp(now);
+        for block in blocks {
+            if let Some(subscriber) = self.outgoing(key, block.ssrc) {
+                self.subscribers[subscriber.0]
+                    .send
+                    .handle_report(now, ntp, &block);
+            }
+        }
+    }
+
+    /// The layer that an SSRC of the peer carries.
+    fn incoming(&mut self, key: TransportKey, ssrc: Ssrc) -> Option<(SourceKey, usize)> {
+        let transport = &mut self.transports[key.0];
+        let stream = &transport.inbound[transport.inbound_of(ssrc)?];
+        (!stream.repair).then_some((stream.source, stream.layer))
+    }
+
+    /// The track that an SSRC of ours carries towards this peer.
+    fn outgoing(&self, key: TransportKey, ssrc: Ssrc) -> Option<SubscriberKey> {
+        let subscribers = &self.transports[key.0].subscribers;
+        subscribers
+            .iter()
+            .copied()
+            .find(|subscriber| self.subscribers[subscriber.0].ssrc == ssrc)
+    }
+
+    /// Asks the publisher of what `subscriber` sees, or should see, for a key frame.
+    pub(super) fn request_key_frame(&mut self, now: Instant, subscriber: SubscriberKey) {
+        let subscriber = &self.subscribers[subscriber.0];
+        let Some(source) = subscriber.source else {
+            return;
+        };
+        let Some(wanted) = subscriber.subscription.selector.target() else {
+            return;
+        };
+        self.request_key_frame_of(now, source, wanted);
+    }
+
+    fn request_key_frame_of(&mut self, now: Instant, key: SourceKey, ssrc: Ssrc) {
+        let source = &mut self.sources[key.0];
+        let transport = source.transport;
+        let Some(layer) = source.layer_of(ssrc) else {
+            return;
+        };
+        if source.kind == MediaKind::Video
+            && source.layers[layer].key_frames.handle_request(now)
+        {
+            self.begin_feedback(transport);
+            self.ask_for_key_frame(key, layer);
+            self.send_rtcp(transport);
+        }
+        self.bring_forward(transport);
+    }
+
+    /// Appends the request in the form that the publisher understands.
+    fn ask_for_key_frame(&mut self, key: SourceKey, layer: usize) {
+        let source = &self.sources[key.0];
+        let Some(codec) = source.codec.or(Some(0)) else {
+            return;
+        };
+        let Some(description) = source.section.codecs.get(usize::from(codec)) else {
+            return;
+        };
+        let (ours, theirs) = (Ssrc(source.section.local_ssrc), source.layers[layer].ssrc);
+        let rtcp = &mut self.transports[source.transport.0].rtcp;
+        // PLI unless only FIR was negotiated: FIR makes some encoders reset their rate.
+        if description.feedback.fir && !description.feedback.pli {
+            let number = source.layers[layer].key_frames.requests() as u8;
+            write_full_intra_request(rtcp, ours, theirs, number);
+        } else {
+            write_picture_loss(rtcp, ours, theirs);
+        }
+        self.counters.key_frames_requested += 1;
+    }
+
+    /// Sends everything that is due on a transport.
+    pub(super) fn handle_due(&mut self, now: Instant, key: TransportKey) {
+        if self.transports[key.0].keys.is_none() {
+            return;
+        }
+        self.send_feedback(now, key);
+        if self.transports[key.0].reports_at.is_some_and(|at| at <= now) {
+            self.send_reports(now, key);
+            self.transports[key.0].reports_at = Some(now + REPORT_INTERVAL);
+        }
+    }
+
+    /// Loss and key-frame requests and transport-wide feedback to a publisher.
+    fn send_feedback(&mut self, now: Instant, key: TransportKey) {
+        self.begin_feedback(key);
+        let empty = self.transports[key.0].rtcp.len();
+        for source_key in self.transports[key.0].sources.clone() {
+            for layer in 0..self.sources[source_key.0].layers.len() {
+                if self.sources[source_key.0].layers[layer].key_frames.poll(now) {
+                    self.ask_for_key_frame(source_key, layer);
+                }
+                self.ask_for_missing(now, source_key, layer);
+            }
+        }
+        let transport = &mut self.transports[key.0];
+        let ours = transport
+            .sources
+            .first()
+            .map_or(Ssrc(1), |source| Ssrc(self.sources[source.0].section.local_ssrc));
+        transport.feedback.poll(now, ours, &mut transport.rtcp);
+        if transport.rtcp.len() > empty {
+            self.send_rtcp(key);
+        } else {
+            self.transports[key.0].rtcp.clear();
+        }
+    }
+
+    fn ask_for_missing(&mut self, now: Instant, key: SourceKey, layer: usize) {
+        let source = &mut self.sources[key.0];
+        let nack = source.codec.is_some_and(|codec| {
+            source.section.codecs[usize::from(codec)].feedback.nack
+        });
+        let ours = Ssrc(source.section.local_ssrc);
+        let layer = &mut source.layers[layer];
+        self.missing.clear();
+        let gave_up = layer.receive.poll_nacks(now, &mut self.missing);
+        if nack && !self.missing.is_empty() {
+            let rtcp = &mut self.transports[source.transport.0].rtcp;
+            write_nacks(rtcp, ours, layer.ssrc, &self.missing);
+            self.counters.nacks_sent += self.missing.len() as u64;
+        }
+        let ssrc = layer.ssrc;
+        if gave_up && source.kind == MediaKind::Video && !source.subscribers.is_empty() {
+            let due = source.layers[source.layer_of(ssrc).unwrap_or(0)]
+                .key_frames
+                .handle_request(now);
+            if due && let Some(layer) = self.sources[key.0].layer_of(ssrc) {
+                self.ask_for_key_frame(key, layer);
+            }
+        }
+    }
+
+    /// Sender reports for what we send, receiver reports and REMB for what we get.
+    fn send_reports(&mut self, now: Instant, key: TransportKey) {
+        let ntp = self.clock.ntp(now);
+        let blocks = self.report_blocks(now, key);
+        let mut sent_blocks = false;
+        for subscriber_key in self.transports[key.0].subscribers.clone() {
+            let subscriber = &mut self.subscribers[subscriber_key.0];
+            let origin = subscriber.source.and_then(|source| {
+                let source = &self.sources[source.0];
+                let seen = subscriber.subscription.selector.current()?;
+                source.layers[source.layer_of(seen)?].receive.sender_clock()
+            });
+            let offset = subscriber.subscription.rewriter.timestamp_offset();
+            let Some(info) = subscriber.send.sender_report(now, ntp, origin, offset) else {
+                continue;
+            };
+            let rtcp = &mut self.transports[key.0].rtcp;
+            let blocks: &[ReportBlock] = if sent_blocks { &[] } else { &blocks };
+            write_sender_report(rtcp, subscriber.ssrc, &info, blocks);
+            write_sdes_cname(rtcp, subscriber.ssrc, &subscriber.section.cname);
+            sent_blocks = true;
+        }
+        if !sent_blocks && !blocks.is_empty() {
+            self.begin_compound(key, &blocks);
+        }
+        self.write_rembs(now, key);
+        self.send_rtcp(key);
+    }
+
+    fn report_blocks(&mut self, now: Instant, key: TransportKey) -> SmallVec<[ReportBlock; 4]> {
+        let mut blocks = SmallVec::new();
+        for source in &self.transports[key.0].sources {
+            for layer in &mut self.sources[source.0].layers {
+                blocks.extend(layer.receive.report(now));
+            }
+        }
+        blocks
+    }
+
+    /// Tells the publisher how much it may send: within the limits of its endpoint and of those who
+    /// watch it.
+    fn write_rembs(&mut self, now: Instant, key: TransportKey) {
+        for source in &self.transports[key.0].sources {
+            let source = &mut self.sources[source.0];
+            let remb = source.codec.is_some_and(|codec| {
+                source.section.codecs[usize::from(codec)].feedback.remb
+            });
+            if source.kind != MediaKind::Video || !remb || source.layers.is_empty() {
+                continue;
+            }
+            let cap = source
+                .subscribers
+                .iter()
+                .filter_map(|key| self.subscribers[key.0].limits.max_video_send)
+                .chain(source.limits.max_video_recv)
+                .map(|limit| Bitrate::from_kbps(u64::from(limit.0)))
+                .min()
+                .unwrap_or(PUBLISHER_BITRATE_MAX);
+            let floor = source
+                .limits
+                .min_video_recv
+                .map_or(Bitrate(0), |limit| Bitrate::from_kbps(u64::from(limit.0)));
+            let bitrate = source.estimate.poll(now, &source.layers[0].receive).min(cap).max(floor);
+            let ours = Ssrc(source.section.local_ssrc);
+            let streams: SmallVec<[Ssrc; 4]> =
+                source.layers.iter().map(|layer| layer.ssrc).collect();
+            write_remb(&mut self.transports[key.0].rtcp, ours, bitrate, &streams);
+        }
+    }
+
+    /// Begins a compound for feedback: an empty receiver report, unless reduced size was negotiated
+    /// (RFC 5506).
+    fn begin_feedback(&mut self, key: TransportKey) {
+        let reduced = self.transports[key.0]
+            .sources
+            .iter()
+            .all(|source| self.sources[source.0].section.reduced_size);
+        if !reduced {
+            self.begin_compound(key, &[]);
+        }
+    }
+
+    fn begin_compound(&mut self, key: TransportKey, blocks: &[ReportBlock]) {
+        let transport = &mut self.transports[key.0];
+        let section = match (transport.sources.first(), transport.subscribers.first()) {
+            (Some(source), _) => &self.sources[source.0].section,
+            (None, Some(subscriber)) => &self.subscribers[subscriber.0].section,
+            (None, None) => return,
+        };
+        let ours = Ssrc(section.local_ssrc);
+        write_receiver_report(&mut transport.rtcp, ours, blocks);
+        write_sdes_cname(&mut transport.rtcp, ours, &section.cname);
+    }
+
+    fn send_rtcp(&mut self, key: TransportKey) {
+        if self.transports[key.0].send_rtcp(&mut self.outbox) {
+            self.counters.rtcp_sent += 1;
+        }
+    }
+
+    /// The earliest moment at which [`Self::handle_due`] has something to send.
+    pub(super) fn due_at(&self, key: TransportKey) -> Option<Instant> {
+        let transport = &self.transports[key.0];
+        transport.keys.as_ref()?;
+        transport
+            .sources
+            .iter()
+            .map(|source| self.sources[source.0].poll_timeout())
+            .chain([transport.reports_at, transport.feedback.poll_timeout()])
+            .flatten()
+            .min()
+    }
+}

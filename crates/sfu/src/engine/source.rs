@@ -1,0 +1,182 @@
+//! One published track: what a peer sends in one media section.
+//!
+//! [`Source`] knows what was negotiated for the section and who subscribes. Each RTP stream that
+//! arrives in it is a [`Layer`]; there is more than one only with simulcast. Deliberately absent: the
+//! choice between layers, which is each subscriber's.
+
+use std::time::Instant;
+
+use forwarding::codec::Codec;
+use forwarding::{
+    ClockRate, ExtensionId, Header, History, HistoryLimits, KeyFrameRequests, PayloadType,
+    ReceiveStream, Ssrc,
+};
+use media::{BandwidthLimits, MediaKind};
+
+use super::graph::ElementKey;
+use super::sdp::{CodecDescription, Section};
+use super::subscriber::SubscriberKey;
+use super::transport::TransportKey;
+
+/// Simulcast streams of one track. Browsers send three. Too low: the best layer is missing. Too high:
+/// a hostile publisher makes histories at will.
+pub(super) const LAYERS_MAX: usize = 4;
+
+/// Handle of a source; valid until its endpoint is released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SourceKey(pub(super) usize);
+
+/// What a payload type of the peer stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Payload {
+    /// Media in a codec, by its index in [`Source::codecs`].
+    Media(u8),
+    /// Retransmissions of a codec.
+    Repair(u8),
+}
+
+/// One incoming RTP stream.
+pub(super) struct Layer {
+    pub(super) ssrc: Ssrc,
+    /// `None` without simulcast.
+    pub(super) rid: Option<String>,
+    pub(super) receive: ReceiveStream,
+    pub(super) history: History,
+    pub(super) key_frames: KeyFrameRequests,
+}
+
+/// One published track.
+pub(super) struct Source {
+    pub(super) endpoint: ElementKey,
+    pub(super) transport: TransportKey,
+    pub(super) kind: MediaKind,
+    pub(super) section: Section,
+    pub(super) layers: Vec<Layer>,
+    pub(super) subscribers: Vec<SubscriberKey>,
+    pub(super) limits: BandwidthLimits,
+    payloads: [Option<Payload>; 128],
+    /// Codec of the packet before, as an index into the section's codecs.
+    pub(super) codec: Option<u8>,
+    /// Packets came since the last report.
+    pub(super) active: bool,
+    pub(super) flowing: bool,
+}
+
+impl Source {
+    pub(super) fn new(endpoint: ElementKey, transport: TransportKey, section: Section) -> Self {
+        let mut source = Self {
+            endpoint,
+            transport,
+            kind: section.kind,
+            section,
+            layers: Vec::new(),
+            subscribers: Vec::new(),
+            limits: BandwidthLimits::default(),
+            payloads: [None; 128],
+            codec: None,
+            active: false,
+            flowing: false,
+        };
+        source.index_payloads();
+        source
+    }
+
+    /// Takes over what a renegotiation of the same section agreed on.
+    pub(super) fn renegotiate(&mut self, section: Section) {
+        self.section = section;
+        self.index_payloads();
+    }
+
+    fn index_payloads(&mut self) {
+        self.payloads = [None; 128];
+        for (codec, description) in (0..=u8::MAX).zip(&self.section.codecs) {
+            self.note(description.payload_type, Payload::Media(codec));
+            if let Some(repair) = description.rtx_payload_type {
+                self.note(repair, Payload::Repair(codec));
+            }
+        }
+    }
+
+    fn note(&mut self, payload_type: u8, payload: Payload) {
+        if let Some(entry) = self.payloads.get_mut(usize::from(payload_type)) {
+            *entry = Some(payload);
+        }
+    }
+
+    /// What a payload type stands for, if it was negotiated here.
+    pub(super) fn payload(&self, payload_type: PayloadType) -> Option<Payload> {
+        self.payloads
+            .get(usize::from(payload_type.0))
+            .copied()
+            .flatten()
+    }
+
+    /// The codec by its index.
+    pub(super) fn description(&self, codec: u8) -> &CodecDescription {
+        &self.section.codecs[usize::from(codec)]
+    }
+
+    /// True if a packet names this section in its MID extension.
+    pub(super) fn is_named_by(&self, header: &Header<'_>) -> Option<bool> {
+        let id = ExtensionId(self.section.extensions.mid?);
+        let mid = header.extension(id)?;
+        Some(self.section.mid.as_deref().map(str::as_bytes) == Some(mid))
+    }
+
+    /// The layer of an SSRC.
+    pub(super) fn layer_of(&self, ssrc: Ssrc) -> Option<usize> {
+        self.layers.iter().position(|layer| layer.ssrc == ssrc)
+    }
+
+    /// Takes in an incoming stream. A sender that changes its SSRC without simulcast replaces its
+    /// former stream.
+    pub(super) fn add_layer(&mut self, ssrc: Ssrc, rid: Option<String>) -> Option<usize> {
+        let clock = ClockRate::new(self.section.codecs.first()?.clock_rate)?;
+        let layer = Layer {
+            ssrc,
+            rid,
+            receive: ReceiveStream::new(ssrc, clock),
+            history: History::new(match self.kind {
+                MediaKind::Video => HistoryLimits::VIDEO,
+                MediaKind::Audio | MediaKind::Data => HistoryLimits::AUDIO,
+            }),
+            key_frames: KeyFrameRequests::default(),
+        };
+        let former = self.layers.iter().position(|other| other.rid == layer.rid);
+        match former {
+            Some(position) => {
+                self.layers[position] = layer;
+                Some(position)
+            }
+            None if self.layers.len() < LAYERS_MAX => {
+                self.layers.push(layer);
+                Some(self.layers.len() - 1)
+            }
+            None => None,
+        }
+    }
+
+    /// The stream that subscribers get: the seam where each will choose its own.
+    pub(super) fn forwarded(&self) -> Option<Ssrc> {
+        self.layers.first().map(|layer| layer.ssrc)
+    }
+
+    /// When something is due on a layer.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.layers
+            .iter()
+            .flat_map(|layer| {
+                [
+                    layer.receive.poll_timeout(),
+                    layer.key_frames.poll_timeout(),
+                ]
+            })
+            .flatten()
+            .min()
+    }
+}
+
+/// The codec as the forwarding rules name it.
+pub(super) fn codec_of(description: &CodecDescription) -> Codec {
+    description.codec
+}

@@ -1,0 +1,169 @@
+//! One outgoing track: what is sent to a peer in one media section.
+//!
+//! [`Subscriber`] ties the decisions of `forwarding` to what the peer negotiated: SSRCs, payload
+//! types, extension ids. Deliberately absent: which source feeds it, which is the graph's to say.
+
+use forwarding::codec::Codec;
+use forwarding::{
+    ClockRate, ExtensionId, HeaderTemplate, NegotiatedExtensions, PayloadType, Rewriter, RtpTime,
+    Selector, SendStream, Seq, Ssrc, Subscription,
+};
+use media::{BandwidthLimits, EventSender, MediaKind};
+use smallvec::SmallVec;
+
+use super::graph::ElementKey;
+use super::sdp::{CodecDescription, Section, codec_match};
+use super::source::{Source, SourceKey};
+use super::transport::TransportKey;
+
+/// Handle of a subscriber; valid until its endpoint is released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SubscriberKey(pub(super) usize);
+
+/// How a codec of the source is sent to this peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mapping {
+    pub(super) payload_type: PayloadType,
+    /// For retransmissions on their own SSRC.
+    pub(super) repair: Option<PayloadType>,
+}
+
+/// One outgoing track.
+pub(super) struct Subscriber {
+    pub(super) endpoint: ElementKey,
+    pub(super) events: EventSender,
+    pub(super) transport: TransportKey,
+    pub(super) kind: MediaKind,
+    pub(super) section: Section,
+    pub(super) ssrc: Ssrc,
+    pub(super) source: Option<SourceKey>,
+    pub(super) subscription: Subscription,
+    pub(super) send: SendStream,
+    pub(super) template: HeaderTemplate,
+    /// Header of retransmissions, if they have an SSRC of their own.
+    pub(super) repair_template: Option<HeaderTemplate>,
+    /// By index of the source's codec; `None` if this peer does not know it.
+    pub(super) mappings: SmallVec<[Option<Mapping>; 8]>,
+    /// The application was told that the codec does not fit.
+    pub(super) mismatch_told: bool,
+    pub(super) limits: BandwidthLimits,
+    /// Latest REMB of the peer, in bit/s.
+    pub(super) remb_bps: Option<u64>,
+}
+
+/// Random numbers a new outgoing stream begins with (RFC 3550, section 5.1).
+pub(super) struct FirstNumbers {
+    pub(super) seq: u16,
+    pub(super) timestamp: u32,
+    pub(super) repair_seq: u16,
+}
+
+impl Subscriber {
+    pub(super) fn new(
+        endpoint: ElementKey,
+        transport: TransportKey,
+        section: Section,
+        events: EventSender,
+        first: &FirstNumbers,
+    ) -> Option<Self> {
+        let codec = section.codecs.first()?;
+        let clock = ClockRate::new(codec.clock_rate)?;
+        let ssrc = Ssrc(section.local_ssrc);
+        let (template, repair_template) = templates(&section);
+        Some(Self {
+            endpoint,
+            events,
+            transport,
+            kind: section.kind,
+            ssrc,
+            source: None,
+            subscription: Subscription::new(
+                Selector::new(match section.kind {
+                    MediaKind::Video => Codec::Vp8,
+                    MediaKind::Audio | MediaKind::Data => Codec::Opus,
+                }),
+                Rewriter::new(clock, Seq(first.seq & 0x7fff), RtpTime(first.timestamp)),
+            ),
+            send: SendStream::new(ssrc, clock, Seq(first.repair_seq & 0x7fff)),
+            template,
+            repair_template,
+            mappings: SmallVec::new(),
+            mismatch_told: false,
+            limits: BandwidthLimits::default(),
+            remb_bps: None,
+            section,
+        })
+    }
+
+    /// Takes over what a renegotiation of the same section agreed on.
+    pub(super) fn renegotiate(&mut self, section: Section) {
+        (self.template, self.repair_template) = templates(&section);
+        self.section = section;
+    }
+
+    /// Feeds this track from `source`, or from nothing.
+    pub(super) fn attach(&mut self, source: Option<(SourceKey, &Source)>) {
+        self.source = source.map(|(key, _)| key);
+        self.mismatch_told = false;
+        self.mappings.clear();
+        let Some((_, source)) = source else {
+            self.subscription.selector.choose(None);
+            return;
+        };
+        self.mappings
+            .extend(source.section.codecs.iter().map(|codec| {
+                codec_match(codec, &self.section.codecs).map(|format| Mapping {
+                    payload_type: PayloadType(format.payload_type),
+                    repair: format
+                        .rtx_payload_type
+                        .filter(|_| self.repair_template.is_some())
+                        .map(PayloadType),
+                })
+            }));
+        self.subscription.selector.choose(source.forwarded());
+    }
+
+    /// How the source's codec is sent to this peer.
+    pub(super) fn mapping(&self, codec: u8) -> Option<Mapping> {
+        self.mappings.get(usize::from(codec)).copied().flatten()
+    }
+
+    /// Why nothing can be sent, for the application.
+    pub(super) fn mismatch(&self, source: &CodecDescription) -> String {
+        let accepted = self
+            .section
+            .codecs
+            .iter()
+            .map(|format| format.codec.name())
+            .collect::<Vec<_>>()
+            .join(", ");
+        format!(
+            "source {}, sink accepts {accepted}: transcoding not available",
+            source.codec.name()
+        )
+    }
+}
+
+/// Headers of media and of retransmissions.
+///
+/// Without an SSRC for retransmissions a lost packet is sent again as it was, byte by byte: AES-GCM
+/// must never see two packets of one index (RFC 7714, section 8.1). Extensions that differ by time of
+/// sending are left out then.
+fn templates(section: &Section) -> (HeaderTemplate, Option<HeaderTemplate>) {
+    let id = |id: Option<u8>| id.map(ExtensionId);
+    let repeats_plainly = section.local_rtx_ssrc.is_none() && section.kind == MediaKind::Video;
+    let per_sending = |extension| id(extension).filter(|_| !repeats_plainly);
+    let extensions = NegotiatedExtensions {
+        mid: id(section.extensions.mid),
+        abs_send_time: per_sending(section.extensions.abs_send_time),
+        transport_seq: per_sending(section.extensions.transport_cc),
+        audio_level: id(section.extensions.audio_level),
+        video_orientation: id(section.extensions.video_orientation),
+    };
+    let mid = section.mid.as_deref().unwrap_or_default().as_bytes();
+    let template = |ssrc| HeaderTemplate::new(Ssrc(ssrc), mid, &extensions);
+    (
+        template(section.local_ssrc),
+        section.local_rtx_ssrc.map(template),
+    )
+}
