@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use forwarding::{AbsSendTime, NtpTime};
+use forwarding::rtp::{AbsSendTime, NtpTime};
 
 /// Ties monotonic time to NTP time, once.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,6 @@ impl Clock {
 
     /// `now` in the form of the header extension.
     pub fn abs_send_time(&self, now: Instant) -> AbsSendTime {
-        AbsSendTime::from(self.ntp(now))
+        AbsSendTime::from_elapsed(now.saturating_duration_since(self.at))
     }
 }

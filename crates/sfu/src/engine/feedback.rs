@@ -14,14 +14,15 @@ use forwarding::rtcp::{
 };
 use forwarding::rtp::{Seq, Ssrc};
 use media::MediaKind;
+use slab::Slab;
 use smallvec::SmallVec;
 
 use super::counters::Discard;
 use super::media_path::MediaPath;
 use super::source::SourceKey;
 use super::srtp::OpenError;
-use super::subscriber::SubscriberKey;
-use super::transport::TransportKey;
+use super::subscriber::{Subscriber, SubscriberKey};
+use super::transport::{Transport, TransportKey};
 
 /// Between reports of one transport. Too short: RTCP traffic that nobody needs. Too long: peers learn
 /// of loss, round trip and lip sync late.
@@ -30,9 +31,6 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Numbers in one NACK of a peer that are looked at. Too low: a burst loss is repaired in part only.
 /// Too high: one packet makes us search for a long time.
 const NACKED_MAX: usize = 512;
-
-/// REMB towards a publisher nobody limits. Above what browsers send for one camera.
-const PUBLISHER_BITRATE_MAX: Bitrate = Bitrate::from_kbps(8_000);
 
 impl MediaPath {
     /// Takes one SRTCP packet from a validated 5-tuple.
@@ -65,7 +63,10 @@ impl MediaPath {
             Packet::SenderReport(report) => {
                 if let Some((source, layer)) = self.incoming(key, report.sender) {
                     let receive = &mut self.sources[source.0].layers[layer].receive;
-                    receive.handle_sender_report(now, report.info.ntp, report.info.timestamp);
+                    receive.handle_sender_report(now, &report.info);
+                    let local = self.clock.ntp(now);
+                    let clock = &mut self.transports[key.0].publisher_clock;
+                    clock.handle_sender_report(local, report.info.ntp);
                 }
                 self.handle_blocks(now, key, report.blocks);
             }
@@ -75,21 +76,20 @@ impl MediaPath {
                     return;
                 };
                 let seqs: SmallVec<[Seq; 64]> = nack.seqs().take(NACKED_MAX).collect();
-                self.subscribers[subscriber.0].send.handle_nack(seqs.len());
                 for seq in seqs {
                     self.retransmit(now, subscriber, seq);
                 }
             }
-            Packet::PictureLoss { media, .. } => {
+            Packet::PictureLoss(media) => {
                 if let Some(subscriber) = self.outgoing(key, *media) {
-                    self.subscribers[subscriber.0].send.handle_picture_loss();
+                    self.subscribers[subscriber.0].pli_count += 1;
                     self.request_key_frame(now, subscriber);
                 }
             }
             Packet::FullIntraRequest(request) => {
                 for (media, _) in request.entries() {
                     if let Some(subscriber) = self.outgoing(key, media) {
-                        self.subscribers[subscriber.0].send.handle_full_intra_request();
+                        self.subscribers[subscriber.0].fir_count += 1;
                         self.request_key_frame(now, subscriber);
                     }
                 }
@@ -114,12 +114,10 @@ impl MediaPath {
         key: TransportKey,
         blocks: impl Iterator<Item = ReportBlock>,
     ) {
-        let ntp = self.clock.ntp(now);
         for block in blocks {
             if let Some(subscriber) = self.outgoing(key, block.ssrc) {
-                self.subscribers[subscriber.0]
-                    .send
-                    .handle_report(now, ntp, &block);
+                let send = &mut self.subscribers[subscriber.0].send;
+                send.handle_report(now, &block);
             }
         }
     }
@@ -165,7 +163,6 @@ impl MediaPath {
             self.ask_for_key_frame(key, layer);
             self.send_rtcp(transport);
         }
-        self.bring_forward(transport);
     }
 
     /// Appends the request in the form that the publisher understands.
@@ -214,11 +211,12 @@ impl MediaPath {
             }
         }
         let transport = &mut self.transports[key.0];
-        let ours = transport
-            .sources
-            .first()
-            .map_or(Ssrc(1), |source| Ssrc(self.sources[source.0].section.local_ssrc));
-        transport.feedback.poll(now, ours, &mut transport.rtcp);
+        if let Some(source) = transport.sources.first() {
+            let source = &self.sources[source.0];
+            let ours = Ssrc(source.section.local_ssrc);
+            let theirs = source.layers.first().map_or(ours, |layer| layer.ssrc);
+            while transport.feedback.poll(now, ours, theirs, &mut transport.rtcp) {}
+        }
         if transport.rtcp.len() > empty {
             self.send_rtcp(key);
         } else {
@@ -228,26 +226,20 @@ impl MediaPath {
 
     fn ask_for_missing(&mut self, now: Instant, key: SourceKey, layer: usize) {
         let source = &mut self.sources[key.0];
-        let nack = source.codec.is_some_and(|codec| {
-            source.section.codecs[usize::from(codec)].feedback.nack
-        });
+        let rtt = source_rtt(&self.transports[source.transport.0], &self.subscribers);
         let ours = Ssrc(source.section.local_ssrc);
-        let layer = &mut source.layers[layer];
+        let stream = &mut source.layers[layer];
         self.missing.clear();
-        let gave_up = layer.receive.poll_nacks(now, &mut self.missing);
-        if nack && !self.missing.is_empty() {
+        stream.receive.poll_nacks(now, rtt, &mut self.missing);
+        if !self.missing.is_empty() {
             let rtcp = &mut self.transports[source.transport.0].rtcp;
-            write_nacks(rtcp, ours, layer.ssrc, &self.missing);
+            write_nacks(rtcp, ours, stream.ssrc, &self.missing);
             self.counters.nacks_sent += self.missing.len() as u64;
         }
-        let ssrc = layer.ssrc;
-        if gave_up && source.kind == MediaKind::Video && !source.subscribers.is_empty() {
-            let due = source.layers[source.layer_of(ssrc).unwrap_or(0)]
-                .key_frames
-                .handle_request(now);
-            if due && let Some(layer) = self.sources[key.0].layer_of(ssrc) {
-                self.ask_for_key_frame(key, layer);
-            }
+        let lost_for_good = stream.receive.poll_key_frame_request();
+        let watched = source.kind == MediaKind::Video && !source.subscribers.is_empty();
+        if lost_for_good && watched && stream.key_frames.handle_request(now) {
+            self.ask_for_key_frame(key, layer);
         }
     }
 
@@ -258,13 +250,15 @@ impl MediaPath {
         let mut sent_blocks = false;
         for subscriber_key in self.transports[key.0].subscribers.clone() {
             let subscriber = &mut self.subscribers[subscriber_key.0];
-            let origin = subscriber.source.and_then(|source| {
+            let reference = subscriber.source.and_then(|source| {
                 let source = &self.sources[source.0];
                 let seen = subscriber.subscription.selector.current()?;
-                source.layers[source.layer_of(seen)?].receive.sender_clock()
+                let point = source.layers[source.layer_of(seen)?].receive.reference_point()?;
+                let clock = &self.transports[source.transport.0].publisher_clock;
+                let offset = subscriber.subscription.rewriter.timestamp_offset()?;
+                Some(clock.to_local(&point)?.shifted(offset))
             });
-            let offset = subscriber.subscription.rewriter.timestamp_offset();
-            let Some(info) = subscriber.send.sender_report(now, ntp, origin, offset) else {
+            let Some(info) = subscriber.send.sender_report(now, ntp, reference.as_ref()) else {
                 continue;
             };
             let rtcp = &mut self.transports[key.0].rtcp;
@@ -301,19 +295,19 @@ impl MediaPath {
             if source.kind != MediaKind::Video || !remb || source.layers.is_empty() {
                 continue;
             }
-            let cap = source
+            let viewers = source
                 .subscribers
                 .iter()
                 .filter_map(|key| self.subscribers[key.0].limits.max_video_send)
-                .chain(source.limits.max_video_recv)
                 .map(|limit| Bitrate::from_kbps(u64::from(limit.0)))
-                .min()
-                .unwrap_or(PUBLISHER_BITRATE_MAX);
-            let floor = source
-                .limits
-                .min_video_recv
-                .map_or(Bitrate(0), |limit| Bitrate::from_kbps(u64::from(limit.0)));
-            let bitrate = source.estimate.poll(now, &source.layers[0].receive).min(cap).max(floor);
+                .min();
+            source.estimate.set_viewers(viewers);
+            let stream = &mut source.layers[0].receive;
+            let (fraction_lost, received) = (stream.stats().fraction_lost, stream.bitrate(now));
+            source.estimate.handle_report(now, fraction_lost, received);
+            let Some(bitrate) = source.estimate.poll(now) else {
+                continue;
+            };
             let ours = Ssrc(source.section.local_ssrc);
             let streams: SmallVec<[Ssrc; 4]> =
                 source.layers.iter().map(|layer| layer.ssrc).collect();
@@ -363,4 +357,12 @@ impl MediaPath {
             .flatten()
             .min()
     }
+}
+
+/// Round trip to a publisher, if it also receives from us and reports on that.
+fn source_rtt(transport: &Transport, subscribers: &Slab<Subscriber>) -> Option<Duration> {
+    transport
+        .subscribers
+        .iter()
+        .find_map(|key| subscribers[key.0].send.rtt())
 }

@@ -6,21 +6,28 @@
 
 use std::time::Instant;
 
-use forwarding::codec::{Codec, Vp8Patch, inspect};
-use forwarding::{
-    AbsSendTime, Arrival, ExtensionId, HEADER_LEN_MAX, Header, HeaderFields, PayloadType, Rewritten,
-    Seq, SourcePacket, Ssrc,
+use forwarding::codec::{Vp8Patch, inspect};
+use forwarding::packet::SourcePacket;
+use forwarding::receive::Arrival;
+use forwarding::rewriter::Rewritten;
+use forwarding::rtp::{
+    AbsSendTime, ExtendedSeq, ExtensionId, HEADER_LEN_MAX, Header, HeaderFields, HeaderTemplate,
+    PayloadType, Seq, Ssrc,
 };
 use media::{ErrorKind, Event, MediaKind};
 use slab::Slab;
 
 use super::clock::Clock;
 use super::counters::{Counters, Discard};
+use super::flow::Flow;
 use super::outbox::Outbox;
 use super::source::{Payload, Source, SourceKey};
-use super::srtp::{OpenError, ReceiveIndex};
-use super::subscriber::{Mapping, Subscriber};
+use super::srtp::{OpenError, ReceiveIndex, Sealer};
+use super::subscriber::{Subscriber, SubscriberKey};
 use super::transport::{INBOUND_STREAMS_MAX, Inbound, Transport, TransportKey};
+
+/// Length of the original sequence number in a retransmission.
+const ORIGINAL_LEN: usize = 2;
 
 /// Everything that packets touch.
 pub(super) struct MediaPath {
@@ -30,6 +37,8 @@ pub(super) struct MediaPath {
     pub(super) subscribers: Slab<Subscriber>,
     pub(super) outbox: Outbox,
     pub(super) counters: Counters,
+    /// Numbers to ask a publisher for again, kept for its memory.
+    pub(super) missing: Vec<Seq>,
 }
 
 /// An authenticated packet whose stream is known.
@@ -37,6 +46,60 @@ struct Bound {
     source: SourceKey,
     layer: usize,
     repair: bool,
+}
+
+/// A packet about to be written for one subscriber.
+struct Outgoing<'a> {
+    template: &'a HeaderTemplate,
+    ssrc: Ssrc,
+    /// Number on the wire, with roll-overs: the SRTP packet index.
+    index: ExtendedSeq,
+    /// In a retransmission, the number that was lost (RFC 4588, section 4).
+    original: Option<Seq>,
+    payload_type: PayloadType,
+    abs_send_time: AbsSendTime,
+    transport_seq: u16,
+    packet: &'a SourcePacket,
+    rewritten: Rewritten,
+    payload: &'a [u8],
+}
+
+impl Outgoing<'_> {
+    /// Writes the header and seals the payload straight into the outbox. Only the few bytes of the
+    /// payload that differ by subscriber are copied.
+    fn seal(&self, sealer: &Sealer, flow: Flow, outbox: &mut Outbox) -> bool {
+        let fields = HeaderFields {
+            seq: self.index.seq(),
+            timestamp: self.rewritten.timestamp,
+            marker: self.packet.marker,
+            payload_type: self.payload_type,
+            abs_send_time: self.abs_send_time,
+            transport_seq: self.transport_seq,
+            audio_level: self.packet.audio_level,
+            video_orientation: self.packet.video_orientation,
+            raw: &[],
+        };
+        let room = HEADER_LEN_MAX + ORIGINAL_LEN + self.payload.len() + sealer.rtp_overhead();
+        outbox.push_with(flow, room, |out| {
+            let header_len = self.template.write(out, &fields)?;
+            let mut front = header_len;
+            if let Some(Seq(original)) = self.original {
+                out[front..front + ORIGINAL_LEN].copy_from_slice(&original.to_be_bytes());
+                front += ORIGINAL_LEN;
+            }
+            let mut tail = self.payload;
+            if let Some(patch) = self.rewritten.vp8 {
+                let (start, rest) = tail.split_at(tail.len().min(Vp8Patch::REACH));
+                out[front..front + start.len()].copy_from_slice(start);
+                patch.apply(&mut out[front..front + start.len()]);
+                front += start.len();
+                tail = rest;
+            }
+            let sealed = front + tail.len() + sealer.rtp_overhead();
+            sealer.seal_rtp_from(self.index.0, self.ssrc.0, header_len, tail, &mut out[..sealed]);
+            Some(sealed)
+        })
+    }
 }
 
 /// The media of a packet, retransmission headers taken off.
@@ -64,16 +127,18 @@ impl MediaPath {
         transport.ice.touch(now);
         let source = &mut self.sources[bound.source.0];
         if let Some(seq) = transport_seq(source, &header) {
-            transport.feedback.handle_packet(now, seq, header.ssrc());
+            transport.feedback.handle_packet(now, seq);
         }
 
         let opened = read(source, &header, bound.repair)?;
         let layer = &mut source.layers[bound.layer];
         let codec = source.section.codecs[usize::from(opened.codec)].codec;
-        let arrival =
-            layer
-                .receive
-                .handle_packet(now, opened.seq, header.timestamp(), packet.len());
+        let size_bytes = opened.payload.len();
+        let receive = &mut layer.receive;
+        let arrival = match bound.repair {
+            false => receive.handle_packet(now, opened.seq, header.timestamp(), size_bytes),
+            true => receive.handle_retransmission(now, opened.seq, size_bytes),
+        };
         let Arrival::New(seq) = arrival else {
             return match bound.repair {
                 true => Err(Discard::UselessRetransmission),
@@ -96,9 +161,17 @@ impl MediaPath {
             audio_level: byte_of(extensions.audio_level),
             video_orientation: byte_of(extensions.video_orientation),
         };
+        if opened.payload.is_empty() {
+            // Padding that probes the path ends here; the numbers close up.
+            for subscriber in &source.subscribers {
+                let subscription = &mut self.subscribers[subscriber.0].subscription;
+                subscription.rewriter.leave_out(&arrived);
+            }
+            return Ok(());
+        }
         layer.history.insert(now, &arrived, opened.payload);
         if arrived.frame.key_frame && source.kind == MediaKind::Video {
-            layer.key_frames.handle_key_frame(now);
+            layer.key_frames.handle_key_frame();
         }
         source.codec = Some(opened.codec);
         self.fan_out(now, bound.source, opened.codec, &arrived, opened.payload);
@@ -115,16 +188,16 @@ impl MediaPath {
         payload: &[u8],
     ) {
         let abs_send_time = self.clock.abs_send_time(now);
-        for index in 0..self.sources[source.0].subscribers.len() {
-            let key = self.sources[source.0].subscribers[index];
+        let source = &self.sources[source.0];
+        for key in &source.subscribers {
             let subscriber = &mut self.subscribers[key.0];
             let Some(mapping) = subscriber.mapping(codec) else {
                 self.counters.rtp_withheld += 1;
-                tell_mismatch(subscriber, &self.sources[source.0], codec);
+                tell_mismatch(subscriber, source, codec);
                 continue;
             };
             let transport = &mut self.transports[subscriber.transport.0];
-            let Some((flow, keys)) = transport.outlet() else {
+            let (Some(flow), Some(keys)) = (transport.flow, &transport.keys) else {
                 self.counters.rtp_withheld += 1;
                 continue;
             };
@@ -132,44 +205,36 @@ impl MediaPath {
                 self.counters.rtp_withheld += 1;
                 continue;
             };
-            let fields = HeaderFields {
-                seq: rewritten.seq.seq(),
-                timestamp: rewritten.timestamp,
-                marker: packet.marker,
+            let outgoing = Outgoing {
+                template: &subscriber.template,
+                ssrc: subscriber.ssrc,
+                index: rewritten.seq,
+                original: None,
                 payload_type: mapping.payload_type,
                 abs_send_time,
                 transport_seq: transport.transport_seq,
-                audio_level: packet.audio_level,
-                video_orientation: packet.video_orientation,
-                raw: &[],
+                packet,
+                rewritten,
+                payload,
             };
-            let room = HEADER_LEN_MAX + payload.len() + keys.sealer.rtp_overhead();
-            let template = &subscriber.template;
-            let ssrc = subscriber.ssrc;
-            let queued = self.outbox.push_with(flow, room, |out| {
-                let header_len = template.write(out, &fields)?;
-                let body = header_len + payload.len();
-                out[header_len..body].copy_from_slice(payload);
-                patch(&mut out[header_len..body], rewritten.vp8);
-                let sealed = body + keys.sealer.rtp_overhead();
-                keys.sealer
-                    .seal_rtp(rewritten.seq.0, ssrc.0, header_len, &mut out[..sealed]);
-                Some(sealed)
-            });
-            if queued {
+            if outgoing.seal(&keys.sealer, flow, &mut self.outbox) {
                 transport.transport_seq = transport.transport_seq.wrapping_add(1);
-                subscriber
-                    .send
-                    .handle_packet(now, rewritten.timestamp, payload.len());
+                let send = &mut subscriber.send;
+                send.handle_sent(now, rewritten.timestamp, payload.len());
                 self.counters.rtp_forwarded += 1;
             }
         }
     }
 
     /// Sends a packet again that a subscriber missed: on the SSRC for retransmissions (RFC 4588) if
-    /// there is one, else as it was.
-    pub(super) fn retransmit(&mut self, now: Instant, subscriber: usize, seq: Seq) -> Option<()> {
-        let subscriber = &mut self.subscribers[subscriber];
+    /// there is one, else as it was. `None` if that is not possible or not due.
+    pub(super) fn retransmit(
+        &mut self,
+        now: Instant,
+        subscriber: SubscriberKey,
+        seq: Seq,
+    ) -> Option<()> {
+        let subscriber = &mut self.subscribers[subscriber.0];
         let origin = subscriber.subscription.rewriter.unmap(seq)?;
         let source = &self.sources[subscriber.source?.0];
         let layer = &source.layers[source.layer_of(origin.ssrc)?];
@@ -179,74 +244,52 @@ impl MediaPath {
         };
         let mapping = subscriber.mapping(codec)?;
         let rewritten = subscriber.subscription.rewriter.replay(stored.packet)?;
+        let transport = &mut self.transports[subscriber.transport.0];
+        let (flow, keys) = (transport.flow?, transport.keys.as_ref()?);
+        let repair = mapping.repair.zip(subscriber.repair_template.as_ref());
+        if repair.is_none() && !subscriber.repeats_plainly {
+            return None;
+        }
+        let payload = stored.payload;
         if !subscriber
             .send
-            .may_retransmit(now, rewritten.seq, stored.payload.len())
+            .retransmit(now, rewritten.seq.seq(), payload.len())
         {
             return None;
         }
-        let abs_send_time = self.clock.abs_send_time(now);
-        let transport = &mut self.transports[subscriber.transport.0];
-        let transport_seq = transport.transport_seq;
-        let (flow, keys) = transport.outlet()?;
-        let fields = |mapping: Mapping, seq, payload_type: PayloadType| {
-            let _ = mapping;
-            HeaderFields {
-                seq,
-                timestamp: rewritten.timestamp,
-                marker: stored.packet.marker,
+        let (template, ssrc, index, original, payload_type) = match repair {
+            Some((payload_type, template)) => (
+                template,
+                Ssrc(subscriber.section.local_rtx_ssrc?),
+                subscriber.send.next_rtx_seq(),
+                Some(rewritten.seq.seq()),
                 payload_type,
-                abs_send_time,
-                transport_seq,
-                audio_level: stored.packet.audio_level,
-                video_orientation: stored.packet.video_orientation,
-                raw: &[],
-            }
+            ),
+            None => (
+                &subscriber.template,
+                subscriber.ssrc,
+                rewritten.seq,
+                None,
+                mapping.payload_type,
+            ),
         };
-        let overhead = keys.sealer.rtp_overhead();
-        let payload = stored.payload;
-        let room = HEADER_LEN_MAX + 2 + payload.len() + overhead;
-        let sent = match (mapping.repair, &subscriber.repair_template) {
-            (Some(payload_type), Some(template)) => {
-                let index = subscriber.send.next_repair_seq();
-                let ssrc = subscriber.section.local_rtx_ssrc?;
-                let fields = fields(mapping, index.seq(), payload_type);
-                self.outbox.push_with(flow, room, |out| {
-                    let header_len = template.write(out, &fields)?;
-                    let start = header_len + 2;
-                    let body = start + payload.len();
-                    // Original sequence number (RFC 4588, section 4).
-                    out[header_len..start].copy_from_slice(&rewritten.seq.seq().0.to_be_bytes());
-                    out[start..body].copy_from_slice(payload);
-                    patch(&mut out[start..body], rewritten.vp8);
-                    let sealed = body + overhead;
-                    keys.sealer
-                        .seal_rtp(index.0, ssrc, header_len, &mut out[..sealed]);
-                    Some(sealed)
-                })
-            }
-            _ if subscriber.repeats_plainly => {
-                let fields = fields(mapping, rewritten.seq.seq(), mapping.payload_type);
-                let ssrc = subscriber.ssrc.0;
-                let template = &subscriber.template;
-                self.outbox.push_with(flow, room, |out| {
-                    let header_len = template.write(out, &fields)?;
-                    let body = header_len + payload.len();
-                    out[header_len..body].copy_from_slice(payload);
-                    patch(&mut out[header_len..body], rewritten.vp8);
-                    let sealed = body + overhead;
-                    keys.sealer
-                        .seal_rtp(rewritten.seq.0, ssrc, header_len, &mut out[..sealed]);
-                    Some(sealed)
-                })
-            }
-            _ => false,
+        let outgoing = Outgoing {
+            template,
+            ssrc,
+            index,
+            original,
+            payload_type,
+            abs_send_time: self.clock.abs_send_time(now),
+            transport_seq: transport.transport_seq,
+            packet: stored.packet,
+            rewritten,
+            payload,
         };
-        if sent {
-            transport.transport_seq = transport_seq.wrapping_add(1);
+        if outgoing.seal(&keys.sealer, flow, &mut self.outbox) {
+            transport.transport_seq = transport.transport_seq.wrapping_add(1);
             self.counters.rtp_retransmitted += 1;
         }
-        sent.then_some(())
+        Some(())
     }
 
     /// Unprotects a packet in place and finds its stream, binding an SSRC that is seen for the first
@@ -408,16 +451,10 @@ fn rid(id: Option<u8>, header: &Header<'_>) -> Option<String> {
     std::str::from_utf8(data).ok().map(str::to_owned)
 }
 
-fn transport_seq(source: &Source, header: &Header<'_>) -> Option<u16> {
+fn transport_seq(source: &Source, header: &Header<'_>) -> Option<Seq> {
     let id = ExtensionId(source.section.extensions.transport_cc?);
     let data = header.extension(id)?.first_chunk::<2>()?;
-    Some(u16::from_be_bytes(*data))
-}
-
-fn patch(payload: &mut [u8], vp8: Option<Vp8Patch>) {
-    if let Some(vp8) = vp8 {
-        vp8.apply(payload);
-    }
+    Some(Seq(u16::from_be_bytes(*data)))
 }
 
 /// Tells the application once that a subscriber cannot decode what its source sends.

@@ -1,9 +1,398 @@
-//! The sans-I/O media core.
+//! The sans-I/O media core of one worker: elements, transports, and the way of every packet.
+//!
+//! Read [`Engine`] first. It is fed with datagrams, commands and time, and leaves datagrams in an
+//! [`Outbox`](outbox::Outbox). Method families: `handle_*` for what comes in, verbs for commands
+//! ([`Engine::create_pipeline`] and so on), `poll_timeout` and `transmits` for what must go out.
+//!
+//! **Invariant.** Nobody is believed before authentication: STUN must prove our password, DTLS and media
+//! count only from a 5-tuple that ICE has validated, and a stream is bound after SRTP has opened a
+//! packet of it. A panic while a transport's packet is handled closes that transport only.
+//!
+//! Deliberately absent: sockets, threads, clocks, and congestion control towards subscribers.
 
 pub mod certificate;
+pub mod clock;
+mod commands;
+pub mod counters;
+mod data;
 pub mod dtls;
+mod endpoint;
+mod feedback;
 pub mod flow;
+mod graph;
 pub mod ice;
+mod media_path;
+pub mod outbox;
 pub mod sctp;
 pub mod sdp;
+mod source;
 pub mod srtp;
+mod subscriber;
+mod timers;
+mod transport;
+
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use forwarding::rtp::{PacketKind, is_rtcp};
+use media::{ErrorKind, Event, MediaState};
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use certificate::Certificate;
+use clock::Clock;
+use counters::{Counters, Discard};
+use endpoint::Endpoint;
+use flow::Flow;
+use graph::{ElementKey, Graph};
+use ice::{StunOutcome, local_ufrag};
+use media_path::MediaPath;
+use outbox::Outbox;
+use sdp::{Candidate, Codec};
+use timers::Timers;
+use transport::{Notice, TransportKey};
+
+/// Transports whose deadlines are served in one turn. Too low: retransmissions lag on a busy worker.
+/// Too high: media waits behind them.
+const TIMEOUTS_PER_TURN_MAX: usize = 256;
+
+/// What an [`Engine`] needs to know.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// For DTLS; one for all transports.
+    pub certificate: Certificate,
+    /// Our addresses as peers can reach them, most preferred first.
+    pub candidates: Vec<SocketAddr>,
+    /// TCP is accepted on the same addresses.
+    pub ice_tcp: bool,
+    /// Listed first in every answer, whatever the peer prefers.
+    pub preferred_video_codec: Option<Codec>,
+    /// Ties monotonic to wall-clock time.
+    pub clock: Clock,
+}
+
+/// The media core of one worker.
+pub struct Engine {
+    config: EngineConfig,
+    candidates: Vec<Candidate>,
+    worker: usize,
+    graph: Graph,
+    endpoints: FxHashMap<ElementKey, Endpoint>,
+    media: MediaPath,
+    /// Who answers to an ICE user name fragment of ours.
+    ufrags: FxHashMap<String, TransportKey>,
+    /// Validated 5-tuples.
+    flows: FxHashMap<Flow, TransportKey>,
+    /// The flow before: datagrams come in bursts.
+    last_flow: Option<(Flow, TransportKey)>,
+    timers: Timers,
+    /// Kept for their memory.
+    stun_reply: Vec<u8>,
+    notices: Vec<Notice>,
+}
+
+impl Engine {
+    /// An engine without elements. `worker` becomes part of the ids it gives.
+    pub fn new(config: EngineConfig, worker: usize) -> Self {
+        let udp = config.candidates.iter();
+        let candidates = (0..=u8::MAX)
+            .zip(udp.clone())
+            .map(|(index, address)| Candidate::host_udp(*address, index));
+        let tcp = (0..=u8::MAX)
+            .zip(udp.filter(|_| config.ice_tcp))
+            .map(|(index, address)| Candidate::host_tcp(*address, index));
+        Self {
+            candidates: candidates.chain(tcp).collect(),
+            worker,
+            graph: Graph::default(),
+            endpoints: FxHashMap::default(),
+            media: MediaPath {
+                clock: config.clock,
+                transports: Slab::new(),
+                sources: Slab::new(),
+                subscribers: Slab::new(),
+                outbox: Outbox::default(),
+                counters: Counters::default(),
+                missing: Vec::new(),
+            },
+            ufrags: FxHashMap::default(),
+            flows: FxHashMap::default(),
+            last_flow: None,
+            timers: Timers::default(),
+            stun_reply: Vec::new(),
+            notices: Vec::new(),
+            config,
+        }
+    }
+
+    /// Takes one UDP datagram, or one frame of a TCP connection. `datagram` is used as scratch space.
+    pub fn handle_datagram(&mut self, now: Instant, flow: Flow, datagram: &mut [u8]) {
+        let kind = PacketKind::of(datagram);
+        let key = match kind {
+            PacketKind::Stun => local_ufrag(datagram)
+                .ok()
+                .and_then(|ufrag| self.ufrags.get(ufrag).copied())
+                .ok_or(Discard::Stun),
+            PacketKind::Dtls | PacketKind::Rtp | PacketKind::Rtcp => {
+                self.transport_of(flow).ok_or(Discard::NotValidated)
+            }
+            _ => Err(Discard::Unknown),
+        };
+        let key = match key {
+            Ok(key) => key,
+            Err(reason) => return self.media.counters.discard(reason),
+        };
+        let handled = catch_unwind(AssertUnwindSafe(|| match kind {
+            PacketKind::Stun => self.handle_stun(now, key, flow, datagram),
+            PacketKind::Dtls => {
+                self.media.transports[key.0]
+                    .dtls
+                    .handle_datagram(now, datagram);
+                self.drive(now, key);
+                Ok(())
+            }
+            _ if is_rtcp(datagram) => self.media.handle_rtcp(now, key, datagram),
+            _ => self.media.handle_rtp(now, key, datagram),
+        }));
+        match handled {
+            Ok(Ok(())) => self.arm(key),
+            Ok(Err(reason)) => self.media.counters.discard(reason),
+            Err(_) => self.abandon(key),
+        }
+    }
+
+    /// Takes note that a TCP connection ended.
+    pub fn handle_flow_closed(&mut self, now: Instant, flow: Flow) {
+        let Some(key) = self.transport_of(flow) else {
+            return;
+        };
+        self.forget_flow(flow);
+        let transport = &mut self.media.transports[key.0];
+        if transport.ice.flow_closed(flow) {
+            transport.flow = transport.ice.selected();
+        }
+        self.drive(now, key);
+    }
+
+    /// Serves what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for _ in 0..TIMEOUTS_PER_TURN_MAX {
+            let Some(key) = self.timers.pop(now) else {
+                return;
+            };
+            let served = catch_unwind(AssertUnwindSafe(|| self.handle_transport_timeout(now, key)));
+            if served.is_err() {
+                self.abandon(key);
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// What must be sent.
+    pub fn transmits(&self) -> &Outbox {
+        &self.media.outbox
+    }
+
+    /// Says that all of [`Self::transmits`] has been sent.
+    pub fn clear_transmits(&mut self) {
+        self.media.outbox.clear();
+    }
+
+    /// Totals since the beginning.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            transports: self.media.transports.len() as u64,
+            elements: self.graph.element_count() as u64,
+            ..self.media.counters
+        }
+    }
+
+    fn handle_transport_timeout(&mut self, now: Instant, key: TransportKey) {
+        let transport = &mut self.media.transports[key.0];
+        transport.armed = None;
+        if transport.ice.is_expired(now) {
+            self.media.counters.transports_expired += 1;
+            return self.lose(key);
+        }
+        transport.dtls.handle_timeout(now);
+        if let Some(sctp) = &mut transport.sctp {
+            sctp.handle_timeout(now);
+        }
+        self.media.handle_due(now, key);
+        self.drive(now, key);
+    }
+
+    fn handle_stun(
+        &mut self,
+        now: Instant,
+        key: TransportKey,
+        flow: Flow,
+        datagram: &[u8],
+    ) -> Result<(), Discard> {
+        let transport = &mut self.media.transports[key.0];
+        let outcome = transport
+            .ice
+            .handle_stun(now, flow, datagram, &mut self.stun_reply)
+            .map_err(|_| Discard::Stun)?;
+        self.media.outbox.push(flow, &self.stun_reply);
+        self.media.counters.stun_answered += 1;
+        let StunOutcome::Checked {
+            newly_valid,
+            selected_changed,
+            evicted,
+            restarted,
+        } = outcome
+        else {
+            return Ok(());
+        };
+        if selected_changed {
+            transport.flow = transport.ice.selected();
+        }
+        if restarted {
+            let ice = &transport.ice;
+            self.flows
+                .retain(|flow, owner| *owner != key || ice.is_valid(*flow));
+            let current = ice.local().ufrag().to_owned();
+            self.ufrags
+                .retain(|ufrag, owner| *owner != key || *ufrag == current);
+            self.last_flow = None;
+        }
+        if let Some(evicted) = evicted {
+            self.forget_flow(evicted);
+        }
+        if newly_valid || restarted {
+            self.adopt_flow(flow, key);
+        }
+        self.drive(now, key);
+        Ok(())
+    }
+
+    /// Binds a validated flow to its transport. A peer that re-uses a port for a new session takes the
+    /// flow along.
+    fn adopt_flow(&mut self, flow: Flow, key: TransportKey) {
+        if let Some(former) = self.flows.insert(flow, key)
+            && former != key
+            && let Some(transport) = self.media.transports.get_mut(former.0)
+            && transport.ice.flow_closed(flow)
+        {
+            transport.flow = transport.ice.selected();
+        }
+        self.last_flow = None;
+    }
+
+    fn transport_of(&mut self, flow: Flow) -> Option<TransportKey> {
+        if let Some((last, key)) = self.last_flow
+            && last == flow
+        {
+            return Some(key);
+        }
+        let key = *self.flows.get(&flow)?;
+        self.last_flow = Some((flow, key));
+        Some(key)
+    }
+
+    fn forget_flow(&mut self, flow: Flow) {
+        self.flows.remove(&flow);
+        self.last_flow = None;
+    }
+
+    /// Passes on what a transport has to send and to say, and moves its deadline.
+    fn drive(&mut self, now: Instant, key: TransportKey) {
+        let mut notices = std::mem::take(&mut self.notices);
+        if let Some(transport) = self.media.transports.get_mut(key.0) {
+            transport.drive(now, &mut self.media.outbox, &mut notices);
+        }
+        for notice in notices.drain(..) {
+            match notice {
+                Notice::Connected => self.handle_connected(now, key),
+                Notice::Data(event) => self.handle_data(now, key, event),
+                Notice::Lost(failure) => {
+                    if let Some(failure) = failure {
+                        self.tell_handshake_failure(key, &failure);
+                    }
+                    self.lose(key);
+                }
+            }
+        }
+        self.notices = notices;
+        self.arm(key);
+    }
+
+    fn handle_connected(&mut self, now: Instant, key: TransportKey) {
+        let Some(transport) = self.media.transports.get_mut(key.0) else {
+            return;
+        };
+        self.media.counters.transports_connected += 1;
+        transport.reports_at = Some(now);
+        transport
+            .events
+            .send(Event::MediaStateChanged(MediaState::Connected));
+        for subscriber in transport.subscribers.clone() {
+            self.media.request_key_frame(now, subscriber);
+            self.arm_source_of(subscriber);
+        }
+    }
+
+    fn tell_handshake_failure(&mut self, key: TransportKey, failure: &dtls::DtlsFailure) {
+        self.media.counters.handshakes_failed += 1;
+        if let Some(transport) = self.media.transports.get(key.0) {
+            transport.events.send(Event::Error {
+                kind: ErrorKind::Other("DTLS_HANDSHAKE_FAILED".to_owned()),
+                description: failure.to_string(),
+                code: 0,
+            });
+        }
+    }
+
+    /// The peer is gone: tells the application, and silences the transport. Its endpoint with its tracks
+    /// stays until it is released.
+    fn lose(&mut self, key: TransportKey) {
+        let Some(transport) = self.media.transports.get_mut(key.0) else {
+            return;
+        };
+        transport.close();
+        transport
+            .events
+            .send(Event::MediaStateChanged(MediaState::Disconnected));
+        self.forget_transport(key);
+    }
+
+    /// A bug of ours was met while this transport was served.
+    fn abandon(&mut self, key: TransportKey) {
+        tracing::error!("a packet of one transport caused a panic; closing that transport");
+        self.media.counters.panics += 1;
+        self.notices.clear();
+        self.lose(key);
+    }
+
+    /// Moves the deadline of a transport to where it belongs.
+    fn arm(&mut self, key: TransportKey) {
+        if !self.media.transports.contains(key.0) || self.media.transports[key.0].closed {
+            return;
+        }
+        let due = self.media.due_at(key);
+        let transport = &mut self.media.transports[key.0];
+        let deadlines = [
+            due,
+            transport.ice.poll_timeout(),
+            transport.dtls.poll_timeout(),
+            transport.sctp.as_ref().and_then(sctp::Sctp::poll_timeout),
+        ];
+        let deadline = deadlines.into_iter().flatten().min();
+        // A deadline that moved back is found out when it comes: refreshing consent with every
+        // packet costs nothing here.
+        let earlier = match (transport.armed, deadline) {
+            (Some(armed), Some(deadline)) => deadline < armed,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+        if earlier {
+            self.timers.arm(key, &mut transport.armed, deadline);
+        }
+    }
+}

@@ -6,11 +6,12 @@
 
 use std::time::Instant;
 
-use forwarding::codec::Codec;
-use forwarding::{
-    ClockRate, ExtensionId, Header, History, HistoryLimits, KeyFrameRequests, PayloadType,
-    ReceiveStream, Ssrc,
-};
+use forwarding::bandwidth::{BitrateLimits, ReceiverEstimate};
+use forwarding::history::{History, HistoryLimits};
+use forwarding::keyframe::KeyFrameRequests;
+use forwarding::rate::Bitrate;
+use forwarding::receive::{ReceiveConfig, ReceiveStream};
+use forwarding::rtp::{ClockRate, ExtensionId, Header, PayloadType, Ssrc};
 use media::{BandwidthLimits, MediaKind};
 
 use super::graph::ElementKey;
@@ -53,7 +54,7 @@ pub(super) struct Source {
     pub(super) section: Section,
     pub(super) layers: Vec<Layer>,
     pub(super) subscribers: Vec<SubscriberKey>,
-    pub(super) limits: BandwidthLimits,
+    pub(super) estimate: ReceiverEstimate,
     payloads: [Option<Payload>; 128],
     /// Codec of the packet before, as an index into the section's codecs.
     pub(super) codec: Option<u8>,
@@ -63,7 +64,12 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(endpoint: ElementKey, transport: TransportKey, section: Section) -> Self {
+    pub(super) fn new(
+        endpoint: ElementKey,
+        transport: TransportKey,
+        section: Section,
+        limits: &BandwidthLimits,
+    ) -> Self {
         let mut source = Self {
             endpoint,
             transport,
@@ -71,7 +77,7 @@ impl Source {
             section,
             layers: Vec::new(),
             subscribers: Vec::new(),
-            limits: BandwidthLimits::default(),
+            estimate: ReceiverEstimate::new(bitrate_limits(limits)),
             payloads: [None; 128],
             codec: None,
             active: false,
@@ -131,11 +137,15 @@ impl Source {
     /// Takes in an incoming stream. A sender that changes its SSRC without simulcast replaces its
     /// former stream.
     pub(super) fn add_layer(&mut self, ssrc: Ssrc, rid: Option<String>) -> Option<usize> {
-        let clock = ClockRate::new(self.section.codecs.first()?.clock_rate)?;
+        let description = self.section.codecs.first()?;
         let layer = Layer {
             ssrc,
             rid,
-            receive: ReceiveStream::new(ssrc, clock),
+            receive: ReceiveStream::new(ReceiveConfig {
+                ssrc,
+                clock_rate: ClockRate::new(description.clock_rate)?,
+                nack: description.feedback.nack,
+            }),
             history: History::new(match self.kind {
                 MediaKind::Video => HistoryLimits::VIDEO,
                 MediaKind::Audio | MediaKind::Data => HistoryLimits::AUDIO,
@@ -161,6 +171,11 @@ impl Source {
         self.layers.first().map(|layer| layer.ssrc)
     }
 
+    /// Bounds what the peer is told that it may send.
+    pub(super) fn limit(&mut self, limits: &BandwidthLimits) {
+        self.estimate.set_limits(bitrate_limits(limits));
+    }
+
     /// When something is due on a layer.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.layers
@@ -176,7 +191,10 @@ impl Source {
     }
 }
 
-/// The codec as the forwarding rules name it.
-pub(super) fn codec_of(description: &CodecDescription) -> Codec {
-    description.codec
+fn bitrate_limits(limits: &BandwidthLimits) -> BitrateLimits {
+    let bitrate = |limit: media::Kilobits| Bitrate::from_kbps(u64::from(limit.0));
+    BitrateLimits {
+        min: limits.min_video_recv.map(bitrate),
+        max: limits.max_video_recv.map(bitrate),
+    }
 }

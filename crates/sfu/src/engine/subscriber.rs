@@ -4,10 +4,13 @@
 //! types, extension ids. Deliberately absent: which source feeds it, which is the graph's to say.
 
 use forwarding::codec::Codec;
-use forwarding::{
-    ClockRate, ExtensionId, HeaderTemplate, NegotiatedExtensions, PayloadType, Rewriter, RtpTime,
-    Selector, SendStream, Seq, Ssrc, Subscription,
+use forwarding::rewriter::Rewriter;
+use forwarding::rtp::{
+    ClockRate, ExtensionId, HeaderTemplate, NegotiatedExtensions, PayloadType, RtpTime, Seq, Ssrc,
 };
+use forwarding::selector::Selector;
+use forwarding::send::{SendConfig, SendStream};
+use forwarding::subscription::Subscription;
 use media::{BandwidthLimits, EventSender, MediaKind};
 use smallvec::SmallVec;
 
@@ -42,6 +45,10 @@ pub(super) struct Subscriber {
     pub(super) template: HeaderTemplate,
     /// Header of retransmissions, if they have an SSRC of their own.
     pub(super) repair_template: Option<HeaderTemplate>,
+    /// A lost packet is sent again as it was, byte by byte.
+    pub(super) repeats_plainly: bool,
+    pub(super) pli_count: u64,
+    pub(super) fir_count: u64,
     /// By index of the source's codec; `None` if this peer does not know it.
     pub(super) mappings: SmallVec<[Option<Mapping>; 8]>,
     /// The application was told that the codec does not fit.
@@ -84,9 +91,16 @@ impl Subscriber {
                 }),
                 Rewriter::new(clock, Seq(first.seq & 0x7fff), RtpTime(first.timestamp)),
             ),
-            send: SendStream::new(ssrc, clock, Seq(first.repair_seq & 0x7fff)),
+            send: SendStream::new(SendConfig {
+                ssrc,
+                clock_rate: clock,
+                rtx_first_seq: Seq(first.repair_seq & 0x7fff),
+            }),
             template,
             repair_template,
+            repeats_plainly: repeats_plainly(&section),
+            pli_count: 0,
+            fir_count: 0,
             mappings: SmallVec::new(),
             mismatch_told: false,
             limits: BandwidthLimits::default(),
@@ -98,6 +112,7 @@ impl Subscriber {
     /// Takes over what a renegotiation of the same section agreed on.
     pub(super) fn renegotiate(&mut self, section: Section) {
         (self.template, self.repair_template) = templates(&section);
+        self.repeats_plainly = repeats_plainly(&section);
         self.section = section;
     }
 
@@ -144,15 +159,17 @@ impl Subscriber {
     }
 }
 
-/// Headers of media and of retransmissions.
-///
 /// Without an SSRC for retransmissions a lost packet is sent again as it was, byte by byte: AES-GCM
-/// must never see two packets of one index (RFC 7714, section 8.1). Extensions that differ by time of
-/// sending are left out then.
+/// must never see two packets of one index (RFC 7714, section 8.1).
+fn repeats_plainly(section: &Section) -> bool {
+    section.kind == MediaKind::Video && section.local_rtx_ssrc.is_none()
+}
+
+/// Headers of media and of retransmissions. Extensions that differ by time of sending are left out
+/// where packets are repeated as they were.
 fn templates(section: &Section) -> (HeaderTemplate, Option<HeaderTemplate>) {
     let id = |id: Option<u8>| id.map(ExtensionId);
-    let repeats_plainly = section.local_rtx_ssrc.is_none() && section.kind == MediaKind::Video;
-    let per_sending = |extension| id(extension).filter(|_| !repeats_plainly);
+    let per_sending = |extension| id(extension).filter(|_| !repeats_plainly(section));
     let extensions = NegotiatedExtensions {
         mid: id(section.extensions.mid),
         abs_send_time: per_sending(section.extensions.abs_send_time),

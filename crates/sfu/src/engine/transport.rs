@@ -8,7 +8,9 @@ use std::time::Instant;
 use media::EventSender;
 use smallvec::SmallVec;
 
-use forwarding::{Ssrc, TransportFeedback};
+use forwarding::rtp::Ssrc;
+use forwarding::send::PublisherClock;
+use forwarding::transport_feedback::TransportFeedback;
 
 use super::dtls::{Dtls, DtlsEvent, DtlsFailure, SrtpKeyingMaterial};
 use super::flow::Flow;
@@ -76,20 +78,53 @@ pub(super) struct Transport {
     pub(super) sources: SmallVec<[SourceKey; 2]>,
     pub(super) subscribers: SmallVec<[SubscriberKey; 2]>,
     pub(super) feedback: TransportFeedback,
+    /// The peer's wall clock against ours, for lip sync.
+    pub(super) publisher_clock: PublisherClock,
     /// Transport-wide number of the next RTP packet sent.
     pub(super) transport_seq: u16,
     pub(super) reports_at: Option<Instant>,
     /// The deadline known to the timers.
     pub(super) armed: Option<Instant>,
     pub(super) connected: bool,
+    /// Over: stays only because tracks refer to it.
+    pub(super) closed: bool,
     /// RTCP under construction, kept for its memory.
     pub(super) rtcp: Vec<u8>,
 }
 
 impl Transport {
-    /// Where to seal to, once media may flow.
-    pub(super) fn outlet(&mut self) -> Option<(Flow, &mut Keys)> {
-        Some((self.flow?, self.keys.as_mut()?))
+    pub(super) fn new(owner: ElementKey, events: EventSender, ice: IceLite, dtls: Dtls) -> Self {
+        Self {
+            owner,
+            events,
+            ice,
+            dtls,
+            keys: None,
+            data: None,
+            sctp: None,
+            flow: None,
+            inbound: Vec::new(),
+            inbound_last: 0,
+            sources: SmallVec::new(),
+            subscribers: SmallVec::new(),
+            feedback: TransportFeedback::default(),
+            publisher_clock: PublisherClock::default(),
+            transport_seq: 0,
+            reports_at: None,
+            armed: None,
+            connected: false,
+            closed: false,
+            rtcp: Vec::new(),
+        }
+    }
+
+    /// Ends the session for good: nothing is sent or understood any more.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.flow = None;
+        self.keys = None;
+        self.sctp = None;
+        self.reports_at = None;
     }
 
     /// Position of an incoming stream in [`Self::inbound`].
@@ -171,12 +206,11 @@ impl Transport {
 
 impl Keys {
     fn new(material: SrtpKeyingMaterial) -> Self {
-        let role = if material.is_client {
-            super::srtp::DtlsRole::Client
-        } else {
-            super::srtp::DtlsRole::Server
-        };
-        let keys = KeyingMaterial::from_exporter(material.profile.into(), &material.bytes, role);
+        let keys = KeyingMaterial::from_exporter(
+            material.profile,
+            &material.bytes,
+            material.is_client,
+        );
         Self {
             sealer: Sealer::new(&keys.local),
             opener: Opener::new(&keys.remote),

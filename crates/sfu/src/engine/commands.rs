@@ -1,0 +1,674 @@
+//! What the application asks of the engine: elements, negotiation, connections.
+//!
+//! The methods have the shapes of [`media::MediaServer`]. Negotiation follows one pattern: the pure
+//! functions of [`sdp`](super::sdp) agree on something, [`Engine::apply`] makes it so.
+
+use std::time::Instant;
+
+use media::{
+    BandwidthLimits, Direction, ElementId, ElementKind, Error, ErrorKind, Event, EventSender,
+    IceCandidate, MediaKind, OfferOptions, PipelineId, StreamStats,
+};
+use rand::Rng;
+
+use super::Engine;
+use super::dtls::Dtls;
+use super::endpoint::{Endpoint, Negotiation};
+use super::graph::{ElementKey, Role};
+use super::ice::{Credentials, IceLite};
+use super::sdp::{
+    self, Candidate, Codec, Description, LocalParameters, LocalSsrcs, Negotiated, OfferedSections,
+    SdpError, Section, TRANSPORTS_MAX, TransportDescription,
+};
+use super::source::{Source, SourceKey};
+use super::subscriber::{FirstNumbers, Subscriber, SubscriberKey};
+use super::transport::{Transport, TransportKey};
+
+/// Largest data-channel message, in bytes: what Chromium and Firefox use between themselves.
+const MESSAGE_BYTES_MAX: u32 = 256 * 1024;
+
+/// Codecs of our offers, in their order.
+const CODECS: [Codec; 7] = [
+    Codec::Opus,
+    Codec::Pcmu,
+    Codec::Pcma,
+    Codec::Vp8,
+    Codec::H264,
+    Codec::Vp9,
+    Codec::Av1,
+];
+
+impl Engine {
+    /// Makes a pipeline.
+    pub fn create_pipeline(&mut self, _now: Instant, events: EventSender) -> PipelineId {
+        let number: u64 = rand::random();
+        let id = PipelineId::new(format!(
+            "{:04x}{number:016x}_kurento.MediaPipeline",
+            self.worker
+        ));
+        self.graph.add_pipeline(id.clone(), events);
+        id
+    }
+
+    /// Makes an element.
+    pub fn create_element(
+        &mut self,
+        _now: Instant,
+        pipeline: &PipelineId,
+        kind: ElementKind,
+        events: EventSender,
+    ) -> Result<ElementId, Error> {
+        let number: u64 = rand::random();
+        let class = kind.class_name();
+        let id = ElementId::new(format!("{pipeline}/{number:016x}_kurento.{class}"));
+        let role = match kind {
+            ElementKind::WebRtcEndpoint { .. } => Role::Endpoint,
+            ElementKind::RtpEndpoint => {
+                return Err(Error::Unsupported {
+                    element: id,
+                    operation: "create",
+                });
+            }
+            _ => Role::PassThrough,
+        };
+        let key = self
+            .graph
+            .add_element(id.clone(), pipeline, role, events.clone())?;
+        match kind {
+            ElementKind::WebRtcEndpoint { data_channels } => {
+                let endpoint = Endpoint {
+                    data_channels,
+                    session: u64::from(rand::random::<u32>()),
+                    ..Endpoint::default()
+                };
+                self.endpoints.insert(key, endpoint);
+            }
+            // A filter cannot run here. Applications abort whole calls when creating one fails, so it
+            // lets media pass unchanged and says so.
+            ElementKind::Other(class) => events.send(Event::Error {
+                kind: ErrorKind::StreamFailed,
+                description: format!("{class} cannot process media here; it passes unchanged"),
+                code: 1,
+            }),
+            _ => {}
+        }
+        Ok(id)
+    }
+
+    /// Answers an offer, the first one or one that renegotiates.
+    pub fn process_offer(
+        &mut self,
+        now: Instant,
+        id: &ElementId,
+        offer: &str,
+    ) -> Result<String, Error> {
+        let key = self.endpoint_key(id, "processOffer")?;
+        let endpoint = &self.endpoints[&key];
+        let previous = match &endpoint.negotiation {
+            Negotiation::Fresh => None,
+            Negotiation::Done(negotiated) => Some(&**negotiated),
+            Negotiation::Offered(_) => return Err(Error::AlreadyNegotiated),
+        };
+        let description = Description::parse(offer).map_err(refused)?;
+        let local = self.local_parameters(endpoint);
+        let (answer, negotiated) =
+            sdp::answer(&description, &local, previous).map_err(refused)?;
+        self.finish(now, key, &answer, negotiated)
+    }
+
+    /// Makes an offer.
+    pub fn generate_offer(
+        &mut self,
+        _now: Instant,
+        id: &ElementId,
+        options: OfferOptions,
+    ) -> Result<String, Error> {
+        let key = self.endpoint_key(id, "generateOffer")?;
+        let endpoint = &self.endpoints[&key];
+        let Negotiation::Fresh = endpoint.negotiation else {
+            return Err(Error::AlreadyNegotiated);
+        };
+        let local = self.local_parameters(endpoint);
+        let sections = OfferedSections {
+            audio: options.audio,
+            video: options.video,
+            send: true,
+            receive: true,
+        };
+        let (text, pending) = sdp::offer(&local, sections);
+        let offer = sdp::embed_candidates(&text, &self.candidates);
+        if let Some(endpoint) = self.endpoints.get_mut(&key) {
+            endpoint.negotiation = Negotiation::Offered(Box::new(pending));
+            endpoint.local_description.clone_from(&offer);
+        }
+        Ok(offer)
+    }
+
+    /// Applies the answer to our offer. Returns our description.
+    pub fn process_answer(
+        &mut self,
+        now: Instant,
+        id: &ElementId,
+        answer: &str,
+    ) -> Result<String, Error> {
+        let key = self.endpoint_key(id, "processAnswer")?;
+        let endpoint = &self.endpoints[&key];
+        let pending = match &endpoint.negotiation {
+            Negotiation::Offered(pending) => pending,
+            Negotiation::Fresh => return Err(Error::NoOffer),
+            Negotiation::Done(_) => return Err(Error::AlreadyNegotiated),
+        };
+        let negotiated = pending.accept_answer(answer).map_err(refused)?;
+        let offer = endpoint.local_description.clone();
+        self.apply(now, key, negotiated)?;
+        Ok(offer)
+    }
+
+    /// Reports our candidates, at once or as soon as there is a transport.
+    pub fn gather_candidates(&mut self, _now: Instant, id: &ElementId) -> Result<(), Error> {
+        let key = self.endpoint_key(id, "gatherCandidates")?;
+        if let Some(endpoint) = self.endpoints.get_mut(&key) {
+            endpoint.gather = true;
+        }
+        self.signal_candidates(key);
+        Ok(())
+    }
+
+    /// Checks a candidate of the peer. An ICE-lite agent only answers checks, so nothing is kept of it.
+    pub fn add_ice_candidate(
+        &mut self,
+        _now: Instant,
+        id: &ElementId,
+        candidate: &IceCandidate,
+    ) -> Result<(), Error> {
+        let key = self.endpoint_key(id, "addIceCandidate")?;
+        if candidate.candidate.is_empty() {
+            return Ok(());
+        }
+        Candidate::parse(&candidate.candidate)
+            .map_err(|error| Error::Candidate(error.to_string()))?;
+        let index = usize::from(candidate.sdp_m_line_index);
+        match &self.endpoints[&key].negotiation {
+            Negotiation::Done(negotiated)
+                if negotiated
+                    .transport_for(index, &candidate.sdp_mid)
+                    .is_none() =>
+            {
+                Err(Error::Candidate("no such media section".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Feeds one element from another.
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        source: &ElementId,
+        sink: &ElementId,
+        kind: Option<MediaKind>,
+    ) -> Result<(), Error> {
+        let (source, sink) = (self.graph.key(source)?, self.graph.key(sink)?);
+        for kind in kinds(kind) {
+            self.graph.connect(source, sink, kind)?;
+            self.rewire(now, sink, kind);
+        }
+        Ok(())
+    }
+
+    /// Cuts one element off another.
+    pub fn disconnect(
+        &mut self,
+        now: Instant,
+        source: &ElementId,
+        sink: &ElementId,
+        kind: Option<MediaKind>,
+    ) -> Result<(), Error> {
+        let (source, sink) = (self.graph.key(source)?, self.graph.key(sink)?);
+        for kind in kinds(kind) {
+            self.graph.disconnect(source, sink, kind);
+            self.rewire(now, sink, kind);
+        }
+        Ok(())
+    }
+
+    /// Bounds the video of an endpoint, now and after later negotiations.
+    pub fn set_bandwidth(
+        &mut self,
+        _now: Instant,
+        id: &ElementId,
+        limits: BandwidthLimits,
+    ) -> Result<(), Error> {
+        let key = self.endpoint_key(id, "setBandwidth")?;
+        let Some(endpoint) = self.endpoints.get_mut(&key) else {
+            return Ok(());
+        };
+        endpoint.limits = limits;
+        if let Some(source) = endpoint.video.source {
+            self.media.sources[source.0].limit(&limits);
+        }
+        if let Some(subscriber) = endpoint.video.subscriber {
+            self.media.subscribers[subscriber.0].limits = limits;
+        }
+        Ok(())
+    }
+
+    /// Counters of every RTP stream of an endpoint.
+    pub fn stats(&mut self, _now: Instant, id: &ElementId) -> Result<Vec<StreamStats>, Error> {
+        let key = self.endpoint_key(id, "getStats")?;
+        let endpoint = &self.endpoints[&key];
+        let mut streams = Vec::new();
+        for tracks in [endpoint.audio, endpoint.video] {
+            if let Some(source) = tracks.source {
+                streams.extend(inbound_stats(&self.media.sources[source.0]));
+            }
+            if let Some(subscriber) = tracks.subscriber {
+                streams.push(outbound_stats(&self.media.subscribers[subscriber.0]));
+            }
+        }
+        Ok(streams)
+    }
+
+    /// Releases an element. Unknown ids are ignored.
+    pub fn release_element(&mut self, now: Instant, id: &ElementId) {
+        let Ok(key) = self.graph.key(id) else {
+            return;
+        };
+        self.release(now, key);
+    }
+
+    /// Releases a pipeline with its elements. Unknown ids are ignored.
+    pub fn release_pipeline(&mut self, now: Instant, id: &PipelineId) {
+        for key in self.graph.elements_of(id) {
+            self.release(now, key);
+        }
+        self.graph.remove_pipeline(id);
+    }
+
+    fn release(&mut self, now: Instant, key: ElementKey) {
+        let behind = MediaKind::ALL.map(|kind| self.graph.receivers(key, kind));
+        if let Some(endpoint) = self.endpoints.remove(&key) {
+            for transport in &endpoint.transports {
+                self.say_goodbye(now, *transport);
+                self.forget_transport(*transport);
+            }
+            for tracks in [endpoint.audio, endpoint.video] {
+                if let Some(source) = tracks.source {
+                    self.remove_source(source);
+                }
+                if let Some(subscriber) = tracks.subscriber {
+                    self.remove_subscriber(subscriber);
+                }
+            }
+            for transport in &endpoint.transports {
+                self.media.transports.remove(transport.0);
+            }
+        }
+        self.graph.remove_element(key);
+        for (kind, sinks) in MediaKind::ALL.into_iter().zip(behind) {
+            for sink in sinks.into_iter().filter(|sink| *sink != key) {
+                self.rewire_endpoint(now, sink, kind);
+            }
+        }
+    }
+
+    /// Ends a negotiation that had our description last.
+    fn finish(
+        &mut self,
+        now: Instant,
+        key: ElementKey,
+        local: &str,
+        negotiated: Negotiated,
+    ) -> Result<String, Error> {
+        let local = sdp::embed_candidates(local, &self.candidates);
+        self.apply(now, key, negotiated)?;
+        if let Some(endpoint) = self.endpoints.get_mut(&key) {
+            endpoint.local_description.clone_from(&local);
+        }
+        Ok(local)
+    }
+
+    /// Makes what was agreed true: transports, incoming and outgoing tracks, routes.
+    fn apply(
+        &mut self,
+        now: Instant,
+        key: ElementKey,
+        negotiated: Negotiated,
+    ) -> Result<(), Error> {
+        for (index, description) in negotiated.transports.iter().enumerate() {
+            let data = negotiated
+                .accepted(MediaKind::Data)
+                .filter(|section| section.transport == index)
+                .and_then(|section| section.data);
+            let transport = match self.endpoints[&key].transports.get(index).copied() {
+                Some(transport) => {
+                    self.renew_transport(transport, description)?;
+                    transport
+                }
+                None => self.add_transport(now, key, description)?,
+            };
+            let state = &mut self.media.transports[transport.0];
+            state.data = data;
+            state.start_data(now);
+        }
+        for kind in [MediaKind::Audio, MediaKind::Video] {
+            self.apply_section(key, kind, negotiated.accepted(kind));
+        }
+        if let Some(endpoint) = self.endpoints.get_mut(&key) {
+            endpoint.negotiation = Negotiation::Done(Box::new(negotiated));
+            if endpoint.gather {
+                self.signal_candidates(key);
+            }
+        }
+        for kind in MediaKind::ALL {
+            self.rewire(now, key, kind);
+            for sink in self.graph.receivers(key, kind) {
+                self.rewire_endpoint(now, sink, kind);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_transport(
+        &mut self,
+        now: Instant,
+        owner: ElementKey,
+        description: &TransportDescription,
+    ) -> Result<TransportKey, Error> {
+        let mut ice = IceLite::new(description.local_ice.clone(), now);
+        ice.set_remote(description.remote_ice.clone());
+        let dtls = Dtls::new(
+            description.dtls_role,
+            &self.config.certificate,
+            description.remote_fingerprints.clone(),
+            now,
+        )
+        .map_err(|error| Error::Unavailable(error.to_string()))?;
+        let transport = Transport::new(owner, self.graph.element(owner).events.clone(), ice, dtls);
+        let key = TransportKey(self.media.transports.insert(transport));
+        self.ufrags
+            .insert(description.local_ice.ufrag().to_owned(), key);
+        if let Some(endpoint) = self.endpoints.get_mut(&owner) {
+            endpoint.transports.push(key);
+        }
+        self.arm(key);
+        Ok(key)
+    }
+
+    /// ICE restart: new credentials beside the old ones until the peer uses them.
+    fn renew_transport(
+        &mut self,
+        key: TransportKey,
+        description: &TransportDescription,
+    ) -> Result<(), Error> {
+        let Some(transport) = self.media.transports.get_mut(key.0) else {
+            return Err(Error::AlreadyNegotiated);
+        };
+        if transport.closed || description.dtls_restarted {
+            return Err(Error::Sdp(
+                "a transport that has ended or changes its certificate cannot go on".to_owned(),
+            ));
+        }
+        if description.ice_restarted {
+            transport.ice.restart(
+                description.local_ice.clone(),
+                Some(description.remote_ice.clone()),
+            );
+            self.ufrags
+                .insert(description.local_ice.ufrag().to_owned(), key);
+        }
+        Ok(())
+    }
+
+    /// Makes, renews or ends the tracks of one kind.
+    fn apply_section(&mut self, key: ElementKey, kind: MediaKind, section: Option<&Section>) {
+        let endpoint = &self.endpoints[&key];
+        let limits = endpoint.limits;
+        let mut tracks = endpoint.tracks(kind);
+        let receives = section.filter(|section| section.receive && !section.codecs.is_empty());
+        match (tracks.source, receives) {
+            (Some(source), Some(section)) => {
+                self.media.sources[source.0].renegotiate(section.clone());
+            }
+            (Some(source), None) => {
+                self.remove_source(source);
+                tracks.source = None;
+            }
+            (None, Some(section)) => {
+                let transport = endpoint.transports[section.transport];
+                let source = Source::new(key, transport, section.clone(), &limits);
+                let source = SourceKey(self.media.sources.insert(source));
+                self.media.transports[transport.0].sources.push(source);
+                tracks.source = Some(source);
+            }
+            (None, None) => {}
+        }
+        let sends = section.filter(|section| section.send && !section.codecs.is_empty());
+        match (tracks.subscriber, sends) {
+            (Some(subscriber), Some(section)) => {
+                self.media.subscribers[subscriber.0].renegotiate(section.clone());
+            }
+            (Some(subscriber), None) => {
+                self.remove_subscriber(subscriber);
+                tracks.subscriber = None;
+            }
+            (None, Some(section)) => {
+                tracks.subscriber = self.add_subscriber(key, section, &limits);
+            }
+            (None, None) => {}
+        }
+        if let Some(endpoint) = self.endpoints.get_mut(&key)
+            && let Some(slot) = endpoint.tracks_mut(kind)
+        {
+            *slot = tracks;
+        }
+    }
+
+    fn add_subscriber(
+        &mut self,
+        key: ElementKey,
+        section: &Section,
+        limits: &BandwidthLimits,
+    ) -> Option<SubscriberKey> {
+        let transport = self.endpoints[&key].transports[section.transport];
+        let events = self.graph.element(key).events.clone();
+        let mut random = rand::rng();
+        let first = FirstNumbers {
+            seq: random.random(),
+            timestamp: random.random(),
+            repair_seq: random.random(),
+        };
+        let mut subscriber = Subscriber::new(key, transport, section.clone(), events, &first)?;
+        subscriber.limits = *limits;
+        let subscriber = SubscriberKey(self.media.subscribers.insert(subscriber));
+        let transport = &mut self.media.transports[transport.0];
+        transport.subscribers.push(subscriber);
+        Some(subscriber)
+    }
+
+    fn remove_source(&mut self, key: SourceKey) {
+        let source = self.media.sources.remove(key.0);
+        for subscriber in source.subscribers {
+            self.media.subscribers[subscriber.0].attach(None);
+        }
+        if let Some(transport) = self.media.transports.get_mut(source.transport.0) {
+            transport.sources.retain(|other| *other != key);
+            transport.inbound.retain(|stream| stream.source != key);
+        }
+    }
+
+    fn remove_subscriber(&mut self, key: SubscriberKey) {
+        let subscriber = self.media.subscribers.remove(key.0);
+        if let Some(source) = subscriber.source {
+            let source = &mut self.media.sources[source.0];
+            source.subscribers.retain(|other| *other != key);
+        }
+        if let Some(transport) = self.media.transports.get_mut(subscriber.transport.0) {
+            transport.subscribers.retain(|other| *other != key);
+        }
+    }
+
+    /// Follows a change of what feeds `sink`.
+    fn rewire(&mut self, now: Instant, sink: ElementKey, kind: MediaKind) {
+        for endpoint in self.graph.affected(sink, kind) {
+            self.rewire_endpoint(now, endpoint, kind);
+        }
+    }
+
+    fn rewire_endpoint(&mut self, now: Instant, sink: ElementKey, kind: MediaKind) {
+        let Some(subscriber_key) = self
+            .endpoints
+            .get(&sink)
+            .and_then(|endpoint| endpoint.tracks(kind).subscriber)
+        else {
+            return;
+        };
+        let source_key = self
+            .graph
+            .origin(sink, kind)
+            .and_then(|origin| self.endpoints.get(&origin)?.tracks(kind).source);
+        let subscriber = &mut self.media.subscribers[subscriber_key.0];
+        if let Some(former) = subscriber.source.filter(|former| Some(*former) != source_key) {
+            let former = &mut self.media.sources[former.0];
+            former.subscribers.retain(|other| *other != subscriber_key);
+        }
+        subscriber.attach(source_key.map(|key| (key, &self.media.sources[key.0])));
+        let Some(source_key) = source_key else {
+            return;
+        };
+        let source = &mut self.media.sources[source_key.0];
+        if !source.subscribers.contains(&subscriber_key) {
+            source.subscribers.push(subscriber_key);
+        }
+        self.media.request_key_frame(now, subscriber_key);
+        self.arm_source_of(subscriber_key);
+    }
+
+    /// A request of a subscriber may have set a deadline for its publisher's transport.
+    pub(super) fn arm_source_of(&mut self, subscriber: SubscriberKey) {
+        let Some(source) = self.media.subscribers[subscriber.0].source else {
+            return;
+        };
+        self.arm(self.media.sources[source.0].transport);
+    }
+
+    /// Ends DTLS in an orderly way.
+    fn say_goodbye(&mut self, now: Instant, key: TransportKey) {
+        if let Some(transport) = self.media.transports.get_mut(key.0) {
+            transport.dtls.close(now);
+            let mut notices = Vec::new();
+            transport.drive(now, &mut self.media.outbox, &mut notices);
+        }
+    }
+
+    /// Forgets the addresses and deadlines of a transport.
+    pub(super) fn forget_transport(&mut self, key: TransportKey) {
+        if let Some(transport) = self.media.transports.get_mut(key.0) {
+            self.timers.arm(key, &mut transport.armed, None);
+        }
+        self.ufrags.retain(|_, owner| *owner != key);
+        self.flows.retain(|_, owner| *owner != key);
+        self.last_flow = None;
+    }
+
+    fn signal_candidates(&mut self, key: ElementKey) {
+        let candidates = self.endpoints[&key].signaled_candidates(&self.candidates);
+        if candidates.is_empty() {
+            return;
+        }
+        let events = &self.graph.element(key).events;
+        for candidate in candidates {
+            events.send(Event::IceCandidateFound(candidate));
+        }
+        events.send(Event::IceGatheringDone);
+    }
+
+    fn endpoint_key(&self, id: &ElementId, operation: &'static str) -> Result<ElementKey, Error> {
+        let key = self.graph.key(id)?;
+        if !self.endpoints.contains_key(&key) {
+            return Err(Error::Unsupported {
+                element: id.clone(),
+                operation,
+            });
+        }
+        Ok(key)
+    }
+
+    fn local_parameters(&self, endpoint: &Endpoint) -> LocalParameters {
+        let mut random = rand::rng();
+        LocalParameters {
+            session_id: endpoint.session,
+            ice: std::array::from_fn::<_, TRANSPORTS_MAX, _>(|_| Credentials::random()),
+            ice_lite: true,
+            fingerprint: self.config.certificate.fingerprint().clone(),
+            ssrcs: LocalSsrcs {
+                audio: random.random(),
+                video: random.random(),
+                video_rtx: random.random(),
+            },
+            cname: format!("tertulia-{:08x}", endpoint.session),
+            stream_id: format!("{:08x}", endpoint.session),
+            data_channels: endpoint.data_channels,
+            max_message_size: MESSAGE_BYTES_MAX,
+            preferred_video_codec: self.config.preferred_video_codec,
+            codecs: CODECS.to_vec(),
+            audio_kbps_max: None,
+            video_kbps_max: endpoint.limits.max_video_recv.map(|limit| limit.0),
+            transport_cc: true,
+            strict: false,
+        }
+    }
+}
+
+fn kinds(kind: Option<MediaKind>) -> impl Iterator<Item = MediaKind> {
+    MediaKind::ALL
+        .into_iter()
+        .filter(move |each| kind.is_none_or(|kind| kind == *each))
+}
+
+fn refused(error: SdpError) -> Error {
+    if let SdpError::Malformed(reason) = &error {
+        tracing::debug!(reason, "session description refused");
+    }
+    Error::Sdp(error.to_string())
+}
+
+fn inbound_stats(source: &Source) -> impl Iterator<Item = StreamStats> + '_ {
+    source.layers.iter().map(|layer| {
+        let stats = layer.receive.stats();
+        StreamStats {
+            kind: source.kind,
+            direction: Direction::Inbound,
+            ssrc: layer.ssrc.0,
+            packets: stats.packets + stats.recovered,
+            bytes: stats.bytes,
+            packets_lost: stats.lost,
+            fraction_lost: stats.fraction_lost,
+            jitter: stats.jitter,
+            round_trip_time: None,
+            pli_count: layer.key_frames.requests(),
+            fir_count: 0,
+            nack_count: stats.nacks,
+            remb_bps: (source.kind == MediaKind::Video).then(|| source.estimate.bitrate().0),
+        }
+    })
+}
+
+fn outbound_stats(subscriber: &Subscriber) -> StreamStats {
+    let stats = subscriber.send.stats();
+    StreamStats {
+        kind: subscriber.kind,
+        direction: Direction::Outbound,
+        ssrc: subscriber.ssrc.0,
+        packets: stats.packets + stats.retransmitted_packets,
+        bytes: stats.bytes + stats.retransmitted_bytes,
+        packets_lost: i64::from(stats.lost),
+        fraction_lost: stats.fraction_lost,
+        jitter: stats.jitter,
+        round_trip_time: stats.rtt,
+        pli_count: subscriber.pli_count,
+        fir_count: subscriber.fir_count,
+        nack_count: stats.nacked,
+        remb_bps: subscriber.remb_bps,
+    }
+}

@@ -1,0 +1,119 @@
+//! Data channels: messages follow the DATA connections of the graph.
+//!
+//! A message goes to each receiver's channel of the same label; else to the one it opened first, as
+//! old clients have one channel only; else a channel of that label is opened towards it. Messages are
+//! not kept: one that finds no open channel, or a receiver that does not read, is lost there.
+
+use std::time::Instant;
+
+use media::MediaKind;
+
+use super::Engine;
+use super::endpoint::{Channel, Endpoint};
+use super::graph::ElementKey;
+use super::sctp::{ChannelOptions, SctpEvent};
+use super::transport::TransportKey;
+
+impl Engine {
+    /// Takes in what happened on a transport's data channels.
+    pub(super) fn handle_data(&mut self, now: Instant, key: TransportKey, event: SctpEvent) {
+        let Some(transport) = self.media.transports.get(key.0) else {
+            return;
+        };
+        let owner = transport.owner;
+        let Some(endpoint) = self.endpoints.get_mut(&owner) else {
+            return;
+        };
+        match event {
+            SctpEvent::Opened {
+                id,
+                options,
+                remote,
+            } => {
+                let label = options.label;
+                endpoint.channels.push(Channel {
+                    id,
+                    label: label.clone(),
+                });
+                for sink in self.graph.receivers(owner, MediaKind::Data) {
+                    let waits = |endpoint: &Endpoint| endpoint.channels.is_empty();
+                    if remote && self.endpoints.get(&sink).is_some_and(waits) {
+                        self.open_channel(now, sink, &label);
+                    }
+                }
+            }
+            SctpEvent::Closed { id } => endpoint.channels.retain(|channel| channel.id != id),
+            SctpEvent::Failed => endpoint.channels.clear(),
+            SctpEvent::Message { id, binary, data } => {
+                let label = endpoint.channels.iter().find(|channel| channel.id == id);
+                let Some(label) = label.map(|channel| channel.label.clone()) else {
+                    return;
+                };
+                for sink in self.graph.receivers(owner, MediaKind::Data) {
+                    self.send_message(now, sink, &label, binary, &data);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn send_message(
+        &mut self,
+        now: Instant,
+        sink: ElementKey,
+        label: &str,
+        binary: bool,
+        data: &[u8],
+    ) {
+        let Some(endpoint) = self.endpoints.get(&sink) else {
+            return;
+        };
+        let Some(key) = self.data_transport(sink) else {
+            return;
+        };
+        let channels = &endpoint.channels;
+        let channel = channels
+            .iter()
+            .find(|channel| channel.label == label)
+            .or_else(|| channels.first())
+            .map(|channel| channel.id);
+        let Some(sctp) = &mut self.media.transports[key.0].sctp else {
+            return;
+        };
+        let sent = match channel {
+            Some(id) => sctp.send(now, id, binary, data).is_ok(),
+            None => {
+                self.open_channel(now, sink, label);
+                false
+            }
+        };
+        if sent {
+            self.media.counters.messages_forwarded += 1;
+        }
+        self.drive(now, key);
+    }
+
+    /// Opens a channel towards a receiver that has none yet.
+    fn open_channel(&mut self, now: Instant, sink: ElementKey, label: &str) {
+        let Some(key) = self.data_transport(sink) else {
+            return;
+        };
+        let options = ChannelOptions {
+            label: label.to_owned(),
+            ordered: true,
+            ..ChannelOptions::default()
+        };
+        if let Some(sctp) = &mut self.media.transports[key.0].sctp
+            && sctp.open(now, options).is_err()
+        {
+            tracing::debug!("no data channel left towards a receiver");
+        }
+        self.drive(now, key);
+    }
+
+    /// The transport of an endpoint that carries its data channels, if they are up.
+    fn data_transport(&self, endpoint: ElementKey) -> Option<TransportKey> {
+        let mut transports = self.endpoints.get(&endpoint)?.transports.iter().copied();
+        transports.find(|key| self.media.transports[key.0].sctp.is_some())
+    }
+}
