@@ -12,7 +12,8 @@ use media::{
 use rand::Rng;
 
 use super::Engine;
-use super::dtls::Dtls;
+use super::certificate::Fingerprint;
+use super::dtls::{Dtls, DtlsRole};
 use super::endpoint::{Endpoint, Negotiation};
 use super::graph::{ElementKey, Role};
 use super::ice::{Credentials, IceLite};
@@ -39,14 +40,14 @@ const CODECS: [Codec; 7] = [
 ];
 
 impl Engine {
-    /// Makes a pipeline.
-    pub fn create_pipeline(&mut self, _now: Instant, events: EventSender) -> PipelineId {
+    /// Makes a pipeline. A pipeline of this core has no failures of its own to tell.
+    pub fn create_pipeline(&mut self, _now: Instant, _events: EventSender) -> PipelineId {
         let number: u64 = rand::random();
         let id = PipelineId::new(format!(
             "{:04x}{number:016x}_kurento.MediaPipeline",
             self.worker
         ));
-        self.graph.add_pipeline(id.clone(), events);
+        self.graph.add_pipeline(id.clone());
         id
     }
 
@@ -111,8 +112,7 @@ impl Engine {
         };
         let description = Description::parse(offer).map_err(refused)?;
         let local = self.local_parameters(endpoint);
-        let (answer, negotiated) =
-            sdp::answer(&description, &local, previous).map_err(refused)?;
+        let (answer, negotiated) = sdp::answer(&description, &local, previous).map_err(refused)?;
         self.finish(now, key, &answer, negotiated)
     }
 
@@ -375,19 +375,21 @@ impl Engine {
         owner: ElementKey,
         description: &TransportDescription,
     ) -> Result<TransportKey, Error> {
-        let mut ice = IceLite::new(description.local_ice.clone(), now);
-        ice.set_remote(description.remote_ice.clone());
+        let mut ice = IceLite::new(credentials(&description.local_ice)?, now);
+        ice.set_remote(credentials(&description.remote_ice)?);
         let dtls = Dtls::new(
-            description.dtls_role,
+            match description.dtls_role {
+                sdp::DtlsRole::Client => DtlsRole::Client,
+                sdp::DtlsRole::Server => DtlsRole::Server,
+            },
             &self.config.certificate,
-            description.remote_fingerprints.clone(),
+            fingerprint(description)?,
             now,
         )
         .map_err(|error| Error::Unavailable(error.to_string()))?;
         let transport = Transport::new(owner, self.graph.element(owner).events.clone(), ice, dtls);
         let key = TransportKey(self.media.transports.insert(transport));
-        self.ufrags
-            .insert(description.local_ice.ufrag().to_owned(), key);
+        self.ufrags.insert(description.local_ice.ufrag.clone(), key);
         if let Some(endpoint) = self.endpoints.get_mut(&owner) {
             endpoint.transports.push(key);
         }
@@ -411,11 +413,10 @@ impl Engine {
         }
         if description.ice_restarted {
             transport.ice.restart(
-                description.local_ice.clone(),
-                Some(description.remote_ice.clone()),
+                credentials(&description.local_ice)?,
+                Some(credentials(&description.remote_ice)?),
             );
-            self.ufrags
-                .insert(description.local_ice.ufrag().to_owned(), key);
+            self.ufrags.insert(description.local_ice.ufrag.clone(), key);
         }
         Ok(())
     }
@@ -436,7 +437,7 @@ impl Engine {
             }
             (None, Some(section)) => {
                 let transport = endpoint.transports[section.transport];
-                let source = Source::new(key, transport, section.clone(), &limits);
+                let source = Source::new(transport, section.clone(), &limits);
                 let source = SourceKey(self.media.sources.insert(source));
                 self.media.transports[transport.0].sources.push(source);
                 tracks.source = Some(source);
@@ -478,7 +479,7 @@ impl Engine {
             timestamp: random.random(),
             repair_seq: random.random(),
         };
-        let mut subscriber = Subscriber::new(key, transport, section.clone(), events, &first)?;
+        let mut subscriber = Subscriber::new(transport, section.clone(), events, &first)?;
         subscriber.limits = *limits;
         let subscriber = SubscriberKey(self.media.subscribers.insert(subscriber));
         let transport = &mut self.media.transports[transport.0];
@@ -528,7 +529,10 @@ impl Engine {
             .origin(sink, kind)
             .and_then(|origin| self.endpoints.get(&origin)?.tracks(kind).source);
         let subscriber = &mut self.media.subscribers[subscriber_key.0];
-        if let Some(former) = subscriber.source.filter(|former| Some(*former) != source_key) {
+        if let Some(former) = subscriber
+            .source
+            .filter(|former| Some(*former) != source_key)
+        {
             let former = &mut self.media.sources[former.0];
             former.subscribers.retain(|other| *other != subscriber_key);
         }
@@ -571,7 +575,7 @@ impl Engine {
         self.last_flow = None;
     }
 
-    fn signal_candidates(&mut self, key: ElementKey) {
+    fn signal_candidates(&self, key: ElementKey) {
         let candidates = self.endpoints[&key].signaled_candidates(&self.candidates);
         if candidates.is_empty() {
             return;
@@ -598,9 +602,18 @@ impl Engine {
         let mut random = rand::rng();
         LocalParameters {
             session_id: endpoint.session,
-            ice: std::array::from_fn::<_, TRANSPORTS_MAX, _>(|_| Credentials::random()),
+            ice: std::array::from_fn::<_, TRANSPORTS_MAX, _>(|_| {
+                let random = Credentials::random();
+                sdp::IceCredentials {
+                    ufrag: random.ufrag().to_owned(),
+                    pwd: random.pwd().to_owned(),
+                }
+            }),
             ice_lite: true,
-            fingerprint: self.config.certificate.fingerprint().clone(),
+            fingerprint: sdp::Fingerprint::parse(
+                &self.config.certificate.fingerprint().to_string(),
+            )
+            .expect("our own fingerprint is well formed"),
             ssrcs: LocalSsrcs {
                 audio: random.random(),
                 video: random.random(),
@@ -624,6 +637,19 @@ fn kinds(kind: Option<MediaKind>) -> impl Iterator<Item = MediaKind> {
     MediaKind::ALL
         .into_iter()
         .filter(move |each| kind.is_none_or(|kind| kind == *each))
+}
+
+fn credentials(ice: &sdp::IceCredentials) -> Result<Credentials, Error> {
+    Credentials::new(&ice.ufrag, &ice.pwd)
+        .ok_or_else(|| Error::Sdp("bad ICE credentials".to_owned()))
+}
+
+fn fingerprint(description: &TransportDescription) -> Result<Fingerprint, Error> {
+    description
+        .remote_fingerprints
+        .first()
+        .and_then(|fingerprint| fingerprint.to_string().parse().ok())
+        .ok_or_else(|| Error::Sdp("no usable fingerprint".to_owned()))
 }
 
 fn refused(error: SdpError) -> Error {

@@ -13,7 +13,7 @@ use forwarding::rtcp::{
     write_receiver_report, write_remb, write_sdes_cname, write_sender_report,
 };
 use forwarding::rtp::{Seq, Ssrc};
-use media::MediaKind;
+use media::{Event, MediaKind};
 use slab::Slab;
 use smallvec::SmallVec;
 
@@ -44,11 +44,14 @@ impl MediaPath {
         let Some(keys) = &mut transport.keys else {
             return Err(Discard::NoKeys);
         };
-        let len = keys.opener.open_rtcp(datagram).map_err(|error| match error {
-            OpenError::TooShort => Discard::Malformed,
-            OpenError::Replayed | OpenError::TooOld => Discard::Replayed,
-            OpenError::Unauthentic => Discard::Unauthentic,
-        })?;
+        let len = keys
+            .opener
+            .open_rtcp(datagram)
+            .map_err(|error| match error {
+                OpenError::TooShort => Discard::Malformed,
+                OpenError::Replayed | OpenError::TooOld => Discard::Replayed,
+                OpenError::Unauthentic => Discard::Unauthentic,
+            })?;
         transport.ice.touch(now);
         self.counters.rtcp_received += 1;
         for packet in Packets::new(&datagram[..len]) {
@@ -125,7 +128,8 @@ impl MediaPath {
     /// The layer that an SSRC of the peer carries.
     fn incoming(&mut self, key: TransportKey, ssrc: Ssrc) -> Option<(SourceKey, usize)> {
         let transport = &mut self.transports[key.0];
-        let stream = &transport.inbound[transport.inbound_of(ssrc)?];
+        let position = transport.inbound_of(ssrc)?;
+        let stream = &transport.inbound[position];
         (!stream.repair).then_some((stream.source, stream.layer))
     }
 
@@ -156,9 +160,7 @@ impl MediaPath {
         let Some(layer) = source.layer_of(ssrc) else {
             return;
         };
-        if source.kind == MediaKind::Video
-            && source.layers[layer].key_frames.handle_request(now)
-        {
+        if source.kind == MediaKind::Video && source.layers[layer].key_frames.handle_request(now) {
             self.begin_feedback(transport);
             self.ask_for_key_frame(key, layer);
             self.send_rtcp(transport);
@@ -192,7 +194,10 @@ impl MediaPath {
             return;
         }
         self.send_feedback(now, key);
-        if self.transports[key.0].reports_at.is_some_and(|at| at <= now) {
+        if self.transports[key.0]
+            .reports_at
+            .is_some_and(|at| at <= now)
+        {
             self.send_reports(now, key);
             self.transports[key.0].reports_at = Some(now + REPORT_INTERVAL);
         }
@@ -204,7 +209,10 @@ impl MediaPath {
         let empty = self.transports[key.0].rtcp.len();
         for source_key in self.transports[key.0].sources.clone() {
             for layer in 0..self.sources[source_key.0].layers.len() {
-                if self.sources[source_key.0].layers[layer].key_frames.poll(now) {
+                if self.sources[source_key.0].layers[layer]
+                    .key_frames
+                    .poll(now)
+                {
                     self.ask_for_key_frame(source_key, layer);
                 }
                 self.ask_for_missing(now, source_key, layer);
@@ -215,7 +223,10 @@ impl MediaPath {
             let source = &self.sources[source.0];
             let ours = Ssrc(source.section.local_ssrc);
             let theirs = source.layers.first().map_or(ours, |layer| layer.ssrc);
-            while transport.feedback.poll(now, ours, theirs, &mut transport.rtcp) {}
+            while transport
+                .feedback
+                .poll(now, ours, theirs, &mut transport.rtcp)
+            {}
         }
         if transport.rtcp.len() > empty {
             self.send_rtcp(key);
@@ -245,6 +256,7 @@ impl MediaPath {
 
     /// Sender reports for what we send, receiver reports and REMB for what we get.
     fn send_reports(&mut self, now: Instant, key: TransportKey) {
+        self.tell_flow(key);
         let ntp = self.clock.ntp(now);
         let blocks = self.report_blocks(now, key);
         let mut sent_blocks = false;
@@ -253,7 +265,9 @@ impl MediaPath {
             let reference = subscriber.source.and_then(|source| {
                 let source = &self.sources[source.0];
                 let seen = subscriber.subscription.selector.current()?;
-                let point = source.layers[source.layer_of(seen)?].receive.reference_point()?;
+                let point = source.layers[source.layer_of(seen)?]
+                    .receive
+                    .reference_point()?;
                 let clock = &self.transports[source.transport.0].publisher_clock;
                 let offset = subscriber.subscription.rewriter.timestamp_offset()?;
                 Some(clock.to_local(&point)?.shifted(offset))
@@ -274,6 +288,20 @@ impl MediaPath {
         self.send_rtcp(key);
     }
 
+    /// Tells the application of media that began or ceased to arrive.
+    fn tell_flow(&mut self, key: TransportKey) {
+        let transport = &self.transports[key.0];
+        for source in &transport.sources {
+            let source = &mut self.sources[source.0];
+            let flowing = std::mem::take(&mut source.active);
+            if std::mem::replace(&mut source.flowing, flowing) != flowing {
+                let kind = source.kind;
+                let event = Event::MediaFlowInChanged { kind, flowing };
+                transport.events.send(event);
+            }
+        }
+    }
+
     fn report_blocks(&mut self, now: Instant, key: TransportKey) -> SmallVec<[ReportBlock; 4]> {
         let mut blocks = SmallVec::new();
         for source in &self.transports[key.0].sources {
@@ -287,11 +315,11 @@ impl MediaPath {
     /// Tells the publisher how much it may send: within the limits of its endpoint and of those who
     /// watch it.
     fn write_rembs(&mut self, now: Instant, key: TransportKey) {
-        for source in &self.transports[key.0].sources {
+        for source in self.transports[key.0].sources.clone() {
             let source = &mut self.sources[source.0];
-            let remb = source.codec.is_some_and(|codec| {
-                source.section.codecs[usize::from(codec)].feedback.remb
-            });
+            let remb = source
+                .codec
+                .is_some_and(|codec| source.section.codecs[usize::from(codec)].feedback.remb);
             if source.kind != MediaKind::Video || !remb || source.layers.is_empty() {
                 continue;
             }

@@ -42,16 +42,11 @@ pub(super) struct Element {
     sinks: [Vec<ElementKey>; 3],
 }
 
-#[derive(Debug)]
-struct Pipeline {
-    events: EventSender,
-    elements: Vec<ElementKey>,
-}
-
 /// Every pipeline of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
-    pipelines: FxHashMap<PipelineId, Pipeline>,
+    /// With the elements of each.
+    pipelines: FxHashMap<PipelineId, Vec<ElementKey>>,
     elements: Slab<Element>,
     by_id: FxHashMap<ElementId, ElementKey>,
 }
@@ -61,14 +56,8 @@ fn slot(kind: MediaKind) -> usize {
 }
 
 impl Graph {
-    pub(super) fn add_pipeline(&mut self, id: PipelineId, events: EventSender) {
-        self.pipelines.insert(
-            id,
-            Pipeline {
-                events,
-                elements: Vec::new(),
-            },
-        );
+    pub(super) fn add_pipeline(&mut self, id: PipelineId) {
+        self.pipelines.insert(id, Vec::new());
     }
 
     pub(super) fn add_element(
@@ -78,11 +67,11 @@ impl Graph {
         role: Role,
         events: EventSender,
     ) -> Result<ElementKey, Error> {
-        let owner = self
+        let siblings = self
             .pipelines
             .get_mut(pipeline)
             .ok_or_else(|| Error::PipelineNotFound(pipeline.clone()))?;
-        if owner.elements.len() >= ELEMENTS_PER_PIPELINE_MAX {
+        if siblings.len() >= ELEMENTS_PER_PIPELINE_MAX {
             return Err(Error::Full(format!(
                 "a pipeline holds at most {ELEMENTS_PER_PIPELINE_MAX} elements"
             )));
@@ -95,7 +84,7 @@ impl Graph {
             feeders: [None; 3],
             sinks: [Vec::new(), Vec::new(), Vec::new()],
         }));
-        owner.elements.push(key);
+        siblings.push(key);
         self.by_id.insert(id, key);
         Ok(key)
     }
@@ -117,14 +106,7 @@ impl Graph {
 
     /// The elements of a pipeline, or none if it does not exist.
     pub(super) fn elements_of(&self, pipeline: &PipelineId) -> Vec<ElementKey> {
-        self.pipelines
-            .get(pipeline)
-            .map_or_else(Vec::new, |pipeline| pipeline.elements.clone())
-    }
-
-    /// Where failures of a whole pipeline are told.
-    pub(super) fn pipeline_events(&self, pipeline: &PipelineId) -> Option<&EventSender> {
-        self.pipelines.get(pipeline).map(|pipeline| &pipeline.events)
+        self.pipelines.get(pipeline).cloned().unwrap_or_default()
     }
 
     /// Feeds `sink` from `source`, replacing what fed it before.
@@ -160,8 +142,8 @@ impl Graph {
         }
         let element = self.elements.remove(key.0);
         self.by_id.remove(&element.id);
-        if let Some(pipeline) = self.pipelines.get_mut(&element.pipeline) {
-            pipeline.elements.retain(|other| *other != key);
+        if let Some(siblings) = self.pipelines.get_mut(&element.pipeline) {
+            siblings.retain(|other| *other != key);
         }
     }
 
@@ -226,7 +208,7 @@ mod tests {
         fn new() -> Self {
             let mut graph = Graph::default();
             let pipeline = PipelineId::new("p");
-            graph.add_pipeline(pipeline.clone(), EventSender::discard());
+            graph.add_pipeline(pipeline.clone());
             Self { graph, pipeline }
         }
 
@@ -248,10 +230,7 @@ mod tests {
         let publisher = bed.add("publisher", Role::Endpoint);
         let filter = bed.add("filter", Role::PassThrough);
         let fan_out = bed.add("fan-out", Role::PassThrough);
-        let viewers = [
-            bed.add("a", Role::Endpoint),
-            bed.add("b", Role::Endpoint),
-        ];
+        let viewers = [bed.add("a", Role::Endpoint), bed.add("b", Role::Endpoint)];
         let graph = &mut bed.graph;
         graph.connect(publisher, filter, MediaKind::Video).unwrap();
         graph.connect(filter, fan_out, MediaKind::Video).unwrap();
@@ -319,7 +298,7 @@ mod tests {
         let mut bed = Bed::new();
         let here = bed.add("here", Role::Endpoint);
         let other = PipelineId::new("other");
-        bed.graph.add_pipeline(other.clone(), EventSender::discard());
+        bed.graph.add_pipeline(other.clone());
         let there = bed
             .graph
             .add_element(

@@ -21,7 +21,7 @@ use super::clock::Clock;
 use super::counters::{Counters, Discard};
 use super::flow::Flow;
 use super::outbox::Outbox;
-use super::source::{Payload, Source, SourceKey};
+use super::source::{Payload, Source, SourceKey, codec_of};
 use super::srtp::{OpenError, ReceiveIndex, Sealer};
 use super::subscriber::{Subscriber, SubscriberKey};
 use super::transport::{INBOUND_STREAMS_MAX, Inbound, Transport, TransportKey};
@@ -96,7 +96,13 @@ impl Outgoing<'_> {
                 tail = rest;
             }
             let sealed = front + tail.len() + sealer.rtp_overhead();
-            sealer.seal_rtp_from(self.index.0, self.ssrc.0, header_len, tail, &mut out[..sealed]);
+            sealer.seal_rtp_from(
+                self.index.0,
+                self.ssrc.0,
+                header_len,
+                tail,
+                &mut out[..sealed],
+            );
             Some(sealed)
         })
     }
@@ -132,7 +138,7 @@ impl MediaPath {
 
         let opened = read(source, &header, bound.repair)?;
         let layer = &mut source.layers[bound.layer];
-        let codec = source.section.codecs[usize::from(opened.codec)].codec;
+        let codec = codec_of(source.section.codecs[usize::from(opened.codec)].codec);
         let size_bytes = opened.payload.len();
         let receive = &mut layer.receive;
         let arrival = match bound.repair {
@@ -348,7 +354,11 @@ impl MediaPath {
         let by_name = candidates
             .clone()
             .find(|key| self.sources[key.0].is_named_by(header) == Some(true));
-        let by_ssrc = || candidates.clone().find(|key| announced(&self.sources[key.0]));
+        let by_ssrc = || {
+            candidates
+                .clone()
+                .find(|key| announced(&self.sources[key.0]))
+        };
         let source_key = by_name
             .or_else(by_ssrc)
             .or_else(|| {
@@ -369,7 +379,13 @@ impl MediaPath {
             repaired_layer(source, header).ok_or(Discard::UselessRetransmission)?
         } else {
             let rid = rid(source.section.extensions.rid, header);
-            if rid.is_some() && !source.section.simulcast_rids.iter().any(|known| Some(known) == rid.as_ref()) {
+            if rid.is_some()
+                && !source
+                    .section
+                    .simulcast_rids
+                    .iter()
+                    .any(|known| Some(known) == rid.as_ref())
+            {
                 return Err(Discard::UnknownStream);
             }
             let layer = source.add_layer(ssrc, rid).ok_or(Discard::UnknownStream)?;
@@ -379,9 +395,9 @@ impl MediaPath {
                 subscription.selector.choose(forwarded);
             }
             // A replaced stream's SSRC must not point at the layer of its successor.
-            transport
-                .inbound
-                .retain(|stream| stream.source != source_key || stream.layer != layer || stream.repair);
+            transport.inbound.retain(|stream| {
+                stream.source != source_key || stream.layer != layer || stream.repair
+            });
             layer
         };
         transport.inbound_last = transport.inbound.len();

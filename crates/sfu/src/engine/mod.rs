@@ -244,7 +244,7 @@ impl Engine {
         let StunOutcome::Checked {
             newly_valid,
             selected_changed,
-            evicted,
+            dropped,
             restarted,
         } = outcome
         else {
@@ -262,8 +262,8 @@ impl Engine {
                 .retain(|ufrag, owner| *owner != key || *ufrag == current);
             self.last_flow = None;
         }
-        if let Some(evicted) = evicted {
-            self.forget_flow(evicted);
+        for flow in dropped {
+            self.forget_flow(flow);
         }
         if newly_valid || restarted {
             self.adopt_flow(flow, key);

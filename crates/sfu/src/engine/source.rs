@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use forwarding::bandwidth::{BitrateLimits, ReceiverEstimate};
+use forwarding::codec::Codec;
 use forwarding::history::{History, HistoryLimits};
 use forwarding::keyframe::KeyFrameRequests;
 use forwarding::rate::Bitrate;
@@ -14,7 +15,6 @@ use forwarding::receive::{ReceiveConfig, ReceiveStream};
 use forwarding::rtp::{ClockRate, ExtensionId, Header, PayloadType, Ssrc};
 use media::{BandwidthLimits, MediaKind};
 
-use super::graph::ElementKey;
 use super::sdp::{CodecDescription, Section};
 use super::subscriber::SubscriberKey;
 use super::transport::TransportKey;
@@ -48,7 +48,6 @@ pub(super) struct Layer {
 
 /// One published track.
 pub(super) struct Source {
-    pub(super) endpoint: ElementKey,
     pub(super) transport: TransportKey,
     pub(super) kind: MediaKind,
     pub(super) section: Section,
@@ -60,18 +59,13 @@ pub(super) struct Source {
     pub(super) codec: Option<u8>,
     /// Packets came since the last report.
     pub(super) active: bool,
+    /// The application was told that packets come.
     pub(super) flowing: bool,
 }
 
 impl Source {
-    pub(super) fn new(
-        endpoint: ElementKey,
-        transport: TransportKey,
-        section: Section,
-        limits: &BandwidthLimits,
-    ) -> Self {
+    pub(super) fn new(transport: TransportKey, section: Section, limits: &BandwidthLimits) -> Self {
         let mut source = Self {
-            endpoint,
             transport,
             kind: section.kind,
             section,
@@ -96,16 +90,15 @@ impl Source {
     fn index_payloads(&mut self) {
         self.payloads = [None; 128];
         for (codec, description) in (0..=u8::MAX).zip(&self.section.codecs) {
-            self.note(description.payload_type, Payload::Media(codec));
-            if let Some(repair) = description.rtx_payload_type {
-                self.note(repair, Payload::Repair(codec));
+            let repair = description
+                .rtx_payload_type
+                .map(|pt| (pt, Payload::Repair(codec)));
+            let media = (description.payload_type, Payload::Media(codec));
+            for (payload_type, payload) in [media].into_iter().chain(repair) {
+                if let Some(entry) = self.payloads.get_mut(usize::from(payload_type)) {
+                    *entry = Some(payload);
+                }
             }
-        }
-    }
-
-    fn note(&mut self, payload_type: u8, payload: Payload) {
-        if let Some(entry) = self.payloads.get_mut(usize::from(payload_type)) {
-            *entry = Some(payload);
         }
     }
 
@@ -188,6 +181,20 @@ impl Source {
             })
             .flatten()
             .min()
+    }
+}
+
+/// The codec as the forwarding rules name it.
+pub(super) fn codec_of(codec: super::sdp::Codec) -> Codec {
+    use super::sdp::Codec as Negotiated;
+    match codec {
+        Negotiated::Opus => Codec::Opus,
+        Negotiated::Pcmu => Codec::Pcmu,
+        Negotiated::Pcma => Codec::Pcma,
+        Negotiated::Vp8 => Codec::Vp8,
+        Negotiated::Vp9 => Codec::Vp9,
+        Negotiated::H264 => Codec::H264,
+        Negotiated::Av1 => Codec::Av1,
     }
 }
 

@@ -14,7 +14,6 @@ use forwarding::subscription::Subscription;
 use media::{BandwidthLimits, EventSender, MediaKind};
 use smallvec::SmallVec;
 
-use super::graph::ElementKey;
 use super::sdp::{CodecDescription, Section, codec_match};
 use super::source::{Source, SourceKey};
 use super::transport::TransportKey;
@@ -33,7 +32,6 @@ pub(super) struct Mapping {
 
 /// One outgoing track.
 pub(super) struct Subscriber {
-    pub(super) endpoint: ElementKey,
     pub(super) events: EventSender,
     pub(super) transport: TransportKey,
     pub(super) kind: MediaKind,
@@ -67,7 +65,6 @@ pub(super) struct FirstNumbers {
 
 impl Subscriber {
     pub(super) fn new(
-        endpoint: ElementKey,
         transport: TransportKey,
         section: Section,
         events: EventSender,
@@ -78,7 +75,6 @@ impl Subscriber {
         let ssrc = Ssrc(section.local_ssrc);
         let (template, repair_template) = templates(&section);
         Some(Self {
-            endpoint,
             events,
             transport,
             kind: section.kind,
@@ -149,12 +145,12 @@ impl Subscriber {
             .section
             .codecs
             .iter()
-            .map(|format| format.codec.name())
+            .map(|format| codec_name(format.codec))
             .collect::<Vec<_>>()
             .join(", ");
         format!(
             "source {}, sink accepts {accepted}: transcoding not available",
-            source.codec.name()
+            codec_name(source.codec)
         )
     }
 }
@@ -183,4 +179,9 @@ fn templates(section: &Section) -> (HeaderTemplate, Option<HeaderTemplate>) {
         template(section.local_ssrc),
         section.local_rtx_ssrc.map(template),
     )
+}
+
+/// `VP8`, `opus`…
+fn codec_name(codec: super::sdp::Codec) -> &'static str {
+    codec.rtpmap().split('/').next().unwrap_or_default()
 }

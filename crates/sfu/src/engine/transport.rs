@@ -206,11 +206,8 @@ impl Transport {
 
 impl Keys {
     fn new(material: SrtpKeyingMaterial) -> Self {
-        let keys = KeyingMaterial::from_exporter(
-            material.profile,
-            &material.bytes,
-            material.is_client,
-        );
+        let keys =
+            KeyingMaterial::from_exporter(material.profile, &material.bytes, material.is_client);
         Self {
             sealer: Sealer::new(&keys.local),
             opener: Opener::new(&keys.remote),

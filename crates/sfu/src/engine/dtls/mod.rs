@@ -188,6 +188,12 @@ impl Dtls {
         Ok(this)
     }
 
+    /// Which side of the handshake we are.
+    #[must_use]
+    pub fn role(&self) -> DtlsRole {
+        self.role
+    }
+
     /// Takes what arrived from a validated 5-tuple. Poll everything afterwards.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
         if self.state == State::Ended {
