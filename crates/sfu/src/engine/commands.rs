@@ -13,7 +13,7 @@ use rand::Rng;
 
 use super::Engine;
 use super::certificate::Fingerprint;
-use super::dtls::{Dtls, DtlsRole};
+use super::dtls::Dtls;
 use super::endpoint::{Endpoint, Negotiation};
 use super::graph::{ElementKey, Role};
 use super::ice::{Credentials, IceLite};
@@ -375,13 +375,10 @@ impl Engine {
         owner: ElementKey,
         description: &TransportDescription,
     ) -> Result<TransportKey, Error> {
-        let mut ice = IceLite::new(credentials(&description.local_ice)?, now);
-        ice.set_remote(credentials(&description.remote_ice)?);
+        let mut ice = IceLite::new(description.local_ice.clone(), now);
+        ice.set_remote(description.remote_ice.clone());
         let dtls = Dtls::new(
-            match description.dtls_role {
-                sdp::DtlsRole::Client => DtlsRole::Client,
-                sdp::DtlsRole::Server => DtlsRole::Server,
-            },
+            description.dtls_role,
             &self.config.certificate,
             fingerprint(description)?,
             now,
@@ -389,7 +386,8 @@ impl Engine {
         .map_err(|error| Error::Unavailable(error.to_string()))?;
         let transport = Transport::new(owner, self.graph.element(owner).events.clone(), ice, dtls);
         let key = TransportKey(self.media.transports.insert(transport));
-        self.ufrags.insert(description.local_ice.ufrag.clone(), key);
+        self.ufrags
+            .insert(description.local_ice.ufrag().to_owned(), key);
         if let Some(endpoint) = self.endpoints.get_mut(&owner) {
             endpoint.transports.push(key);
         }
@@ -413,10 +411,11 @@ impl Engine {
         }
         if description.ice_restarted {
             transport.ice.restart(
-                credentials(&description.local_ice)?,
-                Some(credentials(&description.remote_ice)?),
+                description.local_ice.clone(),
+                Some(description.remote_ice.clone()),
             );
-            self.ufrags.insert(description.local_ice.ufrag.clone(), key);
+            self.ufrags
+                .insert(description.local_ice.ufrag().to_owned(), key);
         }
         Ok(())
     }
@@ -602,18 +601,9 @@ impl Engine {
         let mut random = rand::rng();
         LocalParameters {
             session_id: endpoint.session,
-            ice: std::array::from_fn::<_, TRANSPORTS_MAX, _>(|_| {
-                let random = Credentials::random();
-                sdp::IceCredentials {
-                    ufrag: random.ufrag().to_owned(),
-                    pwd: random.pwd().to_owned(),
-                }
-            }),
+            ice: std::array::from_fn::<_, TRANSPORTS_MAX, _>(|_| Credentials::random()),
             ice_lite: true,
-            fingerprint: sdp::Fingerprint::parse(
-                &self.config.certificate.fingerprint().to_string(),
-            )
-            .expect("our own fingerprint is well formed"),
+            fingerprint: self.config.certificate.fingerprint().clone(),
             ssrcs: LocalSsrcs {
                 audio: random.random(),
                 video: random.random(),
@@ -639,16 +629,11 @@ fn kinds(kind: Option<MediaKind>) -> impl Iterator<Item = MediaKind> {
         .filter(move |each| kind.is_none_or(|kind| kind == *each))
 }
 
-fn credentials(ice: &sdp::IceCredentials) -> Result<Credentials, Error> {
-    Credentials::new(&ice.ufrag, &ice.pwd)
-        .ok_or_else(|| Error::Sdp("bad ICE credentials".to_owned()))
-}
-
 fn fingerprint(description: &TransportDescription) -> Result<Fingerprint, Error> {
     description
         .remote_fingerprints
         .first()
-        .and_then(|fingerprint| fingerprint.to_string().parse().ok())
+        .cloned()
         .ok_or_else(|| Error::Sdp("no usable fingerprint".to_owned()))
 }
 

@@ -21,7 +21,7 @@ use super::clock::Clock;
 use super::counters::{Counters, Discard};
 use super::flow::Flow;
 use super::outbox::Outbox;
-use super::source::{Payload, Source, SourceKey, codec_of};
+use super::source::{Payload, Source, SourceKey};
 use super::srtp::{OpenError, ReceiveIndex, Sealer};
 use super::subscriber::{Subscriber, SubscriberKey};
 use super::transport::{INBOUND_STREAMS_MAX, Inbound, Transport, TransportKey};
@@ -138,7 +138,7 @@ impl MediaPath {
 
         let opened = read(source, &header, bound.repair)?;
         let layer = &mut source.layers[bound.layer];
-        let codec = codec_of(source.section.codecs[usize::from(opened.codec)].codec);
+        let codec = source.section.codecs[usize::from(opened.codec)].codec;
         let size_bytes = opened.payload.len();
         let receive = &mut layer.receive;
         let arrival = match bound.repair {

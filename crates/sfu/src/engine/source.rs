@@ -7,7 +7,6 @@
 use std::time::Instant;
 
 use forwarding::bandwidth::{BitrateLimits, ReceiverEstimate};
-use forwarding::codec::Codec;
 use forwarding::history::{History, HistoryLimits};
 use forwarding::keyframe::KeyFrameRequests;
 use forwarding::rate::Bitrate;
@@ -181,20 +180,6 @@ impl Source {
             })
             .flatten()
             .min()
-    }
-}
-
-/// The codec as the forwarding rules name it.
-pub(super) fn codec_of(codec: super::sdp::Codec) -> Codec {
-    use super::sdp::Codec as Negotiated;
-    match codec {
-        Negotiated::Opus => Codec::Opus,
-        Negotiated::Pcmu => Codec::Pcmu,
-        Negotiated::Pcma => Codec::Pcma,
-        Negotiated::Vp8 => Codec::Vp8,
-        Negotiated::Vp9 => Codec::Vp9,
-        Negotiated::H264 => Codec::H264,
-        Negotiated::Av1 => Codec::Av1,
     }
 }
 

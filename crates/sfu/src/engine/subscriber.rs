@@ -145,12 +145,12 @@ impl Subscriber {
             .section
             .codecs
             .iter()
-            .map(|format| codec_name(format.codec))
+            .map(super::sdp::CodecDescription::name)
             .collect::<Vec<_>>()
             .join(", ");
         format!(
             "source {}, sink accepts {accepted}: transcoding not available",
-            codec_name(source.codec)
+            source.name()
         )
     }
 }
@@ -179,9 +179,4 @@ fn templates(section: &Section) -> (HeaderTemplate, Option<HeaderTemplate>) {
         template(section.local_ssrc),
         section.local_rtx_ssrc.map(template),
     )
-}
-
-/// `VP8`, `opus`…
-fn codec_name(codec: super::sdp::Codec) -> &'static str {
-    codec.rtpmap().split('/').next().unwrap_or_default()
 }
