@@ -29,6 +29,8 @@ pub struct RateMeter {
     started_at: Option<Instant>,
     /// Number of the bucket being filled, counted from `started_at`.
     bucket: u64,
+    /// Compared with each packet's time, which is cheaper than a division.
+    bucket_ends_at: Option<Instant>,
 }
 
 impl RateMeter {
@@ -58,16 +60,21 @@ impl RateMeter {
 
     #[inline]
     fn move_to(&mut self, now: Instant) {
-        let started_at = *self.started_at.get_or_insert(now);
-        let target =
-            (now.saturating_duration_since(started_at).as_millis() / BUCKET.as_millis()) as u64;
-        if target <= self.bucket {
-            return;
+        if self.bucket_ends_at.is_none_or(|at| now >= at) {
+            self.open_bucket(now);
         }
-        for skipped in 1..=(target - self.bucket).min(BUCKETS as u64) {
+    }
+
+    fn open_bucket(&mut self, now: Instant) {
+        let started_at = *self.started_at.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(started_at);
+        let target = (elapsed.as_millis() / BUCKET.as_millis()) as u64;
+        for skipped in 1..=target.saturating_sub(self.bucket).min(BUCKETS as u64) {
             self.bytes[((self.bucket + skipped) % BUCKETS as u64) as usize] = 0;
         }
         self.bucket = target;
+        let into_bucket = elapsed.as_nanos() % BUCKET.as_nanos();
+        self.bucket_ends_at = Some(now + BUCKET - Duration::from_nanos(into_bucket as u64));
     }
 }
 
