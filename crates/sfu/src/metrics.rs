@@ -2,7 +2,7 @@
 //!
 //! A worker adds to plain numbers of its own; [`Metrics`] is the copy it hands out when asked.
 
-use crate::worker::stand_in::counters::{Counters, Discard};
+use crate::engine::counters::{Counters, Discard};
 
 /// Totals of the sockets of one worker since it began, and its open TCP connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

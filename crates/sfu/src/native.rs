@@ -8,8 +8,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use forwarding::rtp::NtpTime;
 use media::{
     BandwidthLimits, ElementId, ElementKind, Error, EventSender, IceCandidate, MediaKind,
     MediaServer, OfferOptions, PipelineId, StreamStats,
@@ -19,13 +20,17 @@ use tokio::sync::oneshot;
 
 use crate::config::{Config, interface_addresses};
 use crate::engine::certificate::{Certificate, CertificateError};
+use crate::engine::clock::Clock;
+use crate::engine::{Engine, EngineConfig};
 use crate::metrics::Metrics;
-use crate::worker::stand_in::{Engine, EngineConfig};
 use crate::worker::{BindError, CommandQueue, Sockets, Worker, gone};
 
 /// Digits of an id that name the worker. Leading, so that ids look like those of Kurento to clients which
 /// take them apart.
 const WORKER_DIGITS: usize = 4;
+
+/// The beginning of 1970 in NTP time, whose first era begins in 1900 (RFC 5905, section 6).
+const NTP_UNIX_EPOCH_SECONDS: u64 = 2_208_988_800;
 
 /// Why the media server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +80,7 @@ impl NativeMediaServer {
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let certificate = Certificate::generate()?;
         let interfaces = interface_addresses();
+        let clock = read_clocks();
         let mut workers = Workers {
             queues: Vec::new(),
             ports: Vec::new(),
@@ -100,6 +106,7 @@ impl NativeMediaServer {
                 candidates,
                 ice_tcp: config.ice_tcp,
                 preferred_video_codec: config.preferred_video_codec,
+                clock,
             };
             let engine = Engine::new(engine_config, index);
             let worker = Worker::new(sockets, engine).map_err(StartError::Worker)?;
@@ -200,6 +207,19 @@ impl Drop for Workers {
         for queue in &self.queues {
             queue.stop();
         }
+    }
+}
+
+/// Ties the monotonic clock to the one of the world. All workers share the tie, so that their streams
+/// can be synchronised.
+fn read_clocks() -> Clock {
+    // A system clock before 1970 is wrong by any measure; only differences matter then.
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Clock {
+        at: Instant::now(),
+        ntp: NtpTime(NTP_UNIX_EPOCH_SECONDS << 32).wrapping_add(since_1970),
     }
 }
 
@@ -344,7 +364,7 @@ impl MediaServer for NativeMediaServer {
     ) -> impl Future<Output = Result<(), Error>> + Send {
         let id = element.clone();
         ask(self.queue_of_element(element), move |engine, now| {
-            engine.add_ice_candidate(now, &id, candidate)
+            engine.add_ice_candidate(now, &id, &candidate)
         })
     }
 

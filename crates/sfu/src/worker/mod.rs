@@ -7,7 +7,6 @@
 mod bind;
 mod framing;
 mod queue;
-pub(crate) mod stand_in;
 mod tcp;
 mod transmit;
 mod udp;
@@ -19,10 +18,10 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 
-use self::stand_in::Engine;
 use self::tcp::TcpFlows;
 use self::transmit::{Transmitter, len_bytes};
 use self::udp::{ReceiveBatch, UdpPort};
+use crate::engine::Engine;
 use crate::metrics::{Metrics, SocketCounters};
 
 pub use self::bind::BindError;
@@ -248,7 +247,7 @@ impl Worker {
                     let _ = reply.send(Metrics {
                         turns: self.turns,
                         sockets: self.counters,
-                        engine: *self.engine.counters(),
+                        engine: self.engine.counters(),
                     });
                 }
                 Command::Stop => return true,

@@ -11,7 +11,7 @@ use media::{ElementId, Error, PipelineId};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::stand_in::Engine;
+use crate::engine::Engine;
 use crate::metrics::Metrics;
 
 /// Calls that may wait for a worker. Too low: a join storm is refused. Too high: callers time out before

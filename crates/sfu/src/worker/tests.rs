@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::process::Command as Process;
 use std::time::Duration;
 
-use media::{ElementId, ElementKind, Error, EventSender, MediaServer, OfferOptions, PipelineId};
+use media::{ElementId, ElementKind, Error, EventSender, MediaServer, PipelineId};
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 use rtc_stun::attributes::{ATTR_ICE_CONTROLLING, ATTR_PRIORITY, ATTR_USERNAME};
@@ -18,6 +18,25 @@ use crate::{Config, NativeMediaServer};
 
 /// Limit of waiting for an answer; nothing takes that long unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a peer with sound only offers.
+const OFFER: &str = "v=0\r
+o=- 1 1 IN IP4 0.0.0.0\r
+s=-\r
+t=0 0\r
+a=group:BUNDLE 0\r
+m=audio 9 UDP/TLS/RTP/SAVPF 111\r
+c=IN IP4 0.0.0.0\r
+a=mid:0\r
+a=ice-ufrag:peer\r
+a=ice-pwd:0123456789012345678901\r
+a=fingerprint:sha-256 \
+00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F\r
+a=setup:actpass\r
+a=sendonly\r
+a=rtcp-mux\r
+a=rtpmap:111 opus/48000/2\r
+";
 
 fn start(workers: usize) -> NativeMediaServer {
     let config = Config {
@@ -46,33 +65,43 @@ async fn element(server: &NativeMediaServer, pipeline: &PipelineId) -> Result<El
         .await
 }
 
-/// A connectivity check that the server answers, of a server with one worker.
-async fn stun_request(server: &NativeMediaServer) -> Vec<u8> {
-    let (_, endpoint) = endpoint(server).await;
-    let offer = server
-        .generate_offer(&endpoint, OfferOptions::default())
-        .await
-        .unwrap();
-    let attribute = |name: &str| {
-        let value = offer.lines().find_map(|line| line.strip_prefix(name));
-        value.unwrap().trim().to_owned()
-    };
-    let username = format!("{}:peer", attribute("a=ice-ufrag:"));
-    let password = attribute("a=ice-pwd:");
+/// What a peer must know for its connectivity checks to be answered.
+struct Session {
+    username: String,
+    password: String,
+}
 
-    let provider = rtc_crypto::default_provider().unwrap();
-    let mut message = Message::new();
-    message.set_type(BINDING_REQUEST);
-    message.write_header();
-    TransactionId::new().add_to(&mut message).unwrap();
-    message.add(ATTR_USERNAME, username.as_bytes());
-    message.add(ATTR_PRIORITY, &[0x6e, 0, 1, 0xff]);
-    message.add(ATTR_ICE_CONTROLLING, &[7; 8]);
-    let integrity =
-        MessageIntegrity::new_short_term_integrity_with_provider(password, provider.crypto());
-    integrity.add_to(&mut message).unwrap();
-    FINGERPRINT.add_to(&mut message).unwrap();
-    message.raw
+impl Session {
+    async fn negotiate(server: &NativeMediaServer) -> Self {
+        let (_, endpoint) = endpoint(server).await;
+        let answer = server.process_offer(&endpoint, OFFER).await.unwrap();
+        let attribute = |name: &str| {
+            let value = answer.lines().find_map(|line| line.strip_prefix(name));
+            value.unwrap().trim().to_owned()
+        };
+        Self {
+            username: format!("{}:peer", attribute("a=ice-ufrag:")),
+            password: attribute("a=ice-pwd:"),
+        }
+    }
+
+    /// A connectivity check, which is good for one 5-tuple.
+    fn request(&self) -> Vec<u8> {
+        let provider = rtc_crypto::default_provider().unwrap();
+        let mut message = Message::new();
+        message.set_type(BINDING_REQUEST);
+        message.write_header();
+        TransactionId::new().add_to(&mut message).unwrap();
+        message.add(ATTR_USERNAME, self.username.as_bytes());
+        message.add(ATTR_PRIORITY, &[0x6e, 0, 1, 0xff]);
+        message.add(ATTR_ICE_CONTROLLING, &[7; 8]);
+        let password = self.password.clone();
+        MessageIntegrity::new_short_term_integrity_with_provider(password, provider.crypto())
+            .add_to(&mut message)
+            .unwrap();
+        FINGERPRINT.add_to(&mut message).unwrap();
+        message.raw
+    }
 }
 
 fn is_success(answer: &[u8], request: &[u8]) -> bool {
@@ -125,22 +154,22 @@ fn loopbacks() -> impl Iterator<Item = IpAddr> {
 #[tokio::test]
 async fn stun_is_answered_over_udp_and_tcp() {
     let server = start(1);
-    let request = stun_request(&server).await;
+    let session = Session::negotiate(&server).await;
     for ip in loopbacks() {
         let address = SocketAddr::new(ip, server.ports()[0]);
 
-        check_udp(&udp_peer(address), &request);
+        check_udp(&udp_peer(address), &session.request());
 
         let mut peer = TcpStream::connect(address).unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
-        check_tcp(&mut peer, &request);
+        check_tcp(&mut peer, &session.request());
     }
 }
 
 #[tokio::test]
 async fn garbage_leaves_the_server_alive() {
     let server = start(1);
-    let request = stun_request(&server).await;
+    let request = Session::negotiate(&server).await.request();
     let peer = udp_peer((Ipv4Addr::LOCALHOST, server.ports()[0]).into());
     let mut random = StdRng::seed_from_u64(1);
     let mut garbage = [0; 1500];

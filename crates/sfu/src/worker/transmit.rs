@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
-use super::stand_in::outbox::{Datagram, Outbox};
 use super::tcp::TcpFlows;
 use super::udp::UdpPort;
 use crate::engine::flow::{Flow, FlowProtocol};
+use crate::engine::outbox::{Datagram, Outbox};
 use crate::metrics::SocketCounters;
 
 /// Bytes of one run: the kernel takes a run for one UDP datagram, whose length has 16 bits and includes
