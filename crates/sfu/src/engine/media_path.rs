@@ -167,15 +167,10 @@ impl MediaPath {
             audio_level: byte_of(extensions.audio_level),
             video_orientation: byte_of(extensions.video_orientation),
         };
-        if opened.payload.is_empty() {
-            // Padding that probes the path ends here; the numbers close up.
-            for subscriber in &source.subscribers {
-                let subscription = &mut self.subscribers[subscriber.0].subscription;
-                subscription.rewriter.leave_out(&arrived);
-            }
-            return Ok(());
+        // Padding that probes the path is not worth repeating; the subscribers' numbers close up.
+        if !arrived.frame.empty {
+            layer.history.insert(now, &arrived, opened.payload);
         }
-        layer.history.insert(now, &arrived, opened.payload);
         if arrived.frame.key_frame && source.kind == MediaKind::Video {
             layer.key_frames.handle_key_frame();
         }
