@@ -1,6 +1,6 @@
 //! How the native media server is set up.
 //!
-//! Read [`Config`] first. Which addresses peers are told is decided by [`Config::announced`].
+//! Read [`Config`] first. Without addresses to announce, those of the network interfaces are taken.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroUsize;
