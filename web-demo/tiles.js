@@ -76,7 +76,7 @@ export class Tiles {
     const video = stream.playOnlyVideo(node, null);
     video.classList.toggle('mirrored', mirrored);
     node.prepend(video);
-    this.#tiles.set(gid, { stream, node, video, badge, state, avatar, frames: 0 });
+    this.#tiles.set(gid, { stream, node, video, badge, state, avatar, frames: 0, counted: countFrames(video) });
     node.classList.add('no-picture');
     video.addEventListener('resize', () => this.#checkPictures());
     video.addEventListener('loadedmetadata', () => {
@@ -185,7 +185,7 @@ export class Tiles {
   #checkPictures() {
     if (document.hidden) return;
     for (const tile of this.#tiles.values()) {
-      const frames = tile.video.getVideoPlaybackQuality?.().totalVideoFrames ?? tile.frames + 1;
+      const frames = tile.counted();
       const moving = tile.video.videoWidth > 0 && frames !== tile.frames;
       tile.frames = frames;
       tile.node.classList.toggle('no-picture', !moving);
@@ -207,6 +207,19 @@ export class Tiles {
     this.#list.style.setProperty('--columns', columns);
     this.#list.style.setProperty('--tile-width', `${Math.max(80, Math.floor(size))}px`);
   }
+}
+
+/** Gives a function that says how many frames `video` has shown. */
+function countFrames(video) {
+  let shown = 0;
+  const count = () => {
+    shown += 1;
+    video.requestVideoFrameCallback(count);
+  };
+  if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(count);
+  else if (!video.getVideoPlaybackQuality) return () => video.currentTime;
+  // Firefox counts no frames of live media in the one, Chromium has no callbacks for hidden pages in the other.
+  return () => shown + (video.getVideoPlaybackQuality?.().totalVideoFrames ?? 0);
 }
 
 export function dressLayoutButton(button, isSpeaker) {

@@ -380,13 +380,12 @@ const DEFAULT_VIDEO = { width: { ideal: 1280 }, frameRate: { ideal: 15 } };
 
 /** Resolves with a MediaStream for the options of a local Stream. */
 async function capture({ audio = true, video = true, constraints, screen }) {
-  const devices = mediaDevices();
   if (screen) {
-    return devices.getDisplayMedia({ video: typeof video === 'object' ? video : true, audio: audio === true });
+    return mediaDevices().getDisplayMedia({ video: typeof video === 'object' ? video : true, audio: audio === true });
   }
   const wanted = constraints ?? { audio, video: video === true ? DEFAULT_VIDEO : video };
   if (!wanted.audio && !wanted.video) return new MediaStream();
-  return devices.getUserMedia(wanted);
+  return mediaDevices().getUserMedia(wanted);
 }
 
 /** Resolves with one track, for a kind that was off or comes from another device. */

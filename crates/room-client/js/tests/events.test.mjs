@@ -193,6 +193,13 @@ test('the default constraints, and what an application may ask for instead', asy
   ]);
 });
 
+test('who wants no media needs no devices', async () => {
+  const { kurento, room } = await connected();
+  Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true });
+  await kurento.Stream(room, { audio: false, video: false }).init();
+  await assert.rejects(kurento.Stream(room, {}).init(), { name: 'NotSupportedError' });
+});
+
 test('stream-published, and with loopback stream-subscribed for the own stream', async () => {
   const { kurento, room, log } = await joined();
   const stream = kurento.Stream(room, {});
