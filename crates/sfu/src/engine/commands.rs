@@ -3,6 +3,7 @@
 //! The methods have the shapes of [`media::MediaServer`]. Negotiation follows one pattern: the pure
 //! functions of [`sdp`](super::sdp) agree on something, [`Engine::apply`] makes it so.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use media::{
@@ -110,9 +111,11 @@ impl Engine {
             Negotiation::Done(negotiated) => Some(&**negotiated),
             Negotiation::Offered(_) => return Err(Error::AlreadyNegotiated),
         };
-        let description = Description::parse(offer).map_err(refused)?;
         let local = self.local_parameters(endpoint);
-        let (answer, negotiated) = sdp::answer(&description, &local, previous).map_err(refused)?;
+        let (answer, negotiated) = contained(|| {
+            let description = Description::parse(offer)?;
+            sdp::answer(&description, &local, previous)
+        })?;
         self.finish(now, key, &answer, negotiated)
     }
 
@@ -158,7 +161,7 @@ impl Engine {
             Negotiation::Fresh => return Err(Error::NoOffer),
             Negotiation::Done(_) => return Err(Error::AlreadyNegotiated),
         };
-        let negotiated = pending.accept_answer(answer).map_err(refused)?;
+        let negotiated = contained(|| pending.accept_answer(answer))?;
         let offer = endpoint.local_description.clone();
         self.apply(now, key, negotiated)?;
         Ok(offer)
@@ -635,6 +638,16 @@ fn fingerprint(description: &TransportDescription) -> Result<Fingerprint, Error>
         .first()
         .cloned()
         .ok_or_else(|| Error::Sdp("no usable fingerprint".to_owned()))
+}
+
+/// Reads text of a peer. A bug of ours met on the way costs this call only: nothing has changed yet.
+fn contained<T>(read: impl FnOnce() -> Result<T, SdpError>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(read))
+        .map_err(|_| {
+            tracing::error!("a session description caused a panic; refusing it");
+            Error::Sdp("Error parsing SDP".to_owned())
+        })?
+        .map_err(refused)
 }
 
 fn refused(error: SdpError) -> Error {
