@@ -186,7 +186,8 @@ export class Tiles {
     if (document.hidden) return;
     for (const tile of this.#tiles.values()) {
       const frames = tile.counted();
-      const moving = tile.video.videoWidth > 0 && frames !== tile.frames;
+      const live = tile.video.srcObject?.getVideoTracks().some(({ readyState }) => readyState === 'live');
+      const moving = live && tile.video.videoWidth > 0 && frames !== tile.frames;
       tile.frames = frames;
       tile.node.classList.toggle('no-picture', !moving);
       if (tile.stream === this.#main) this.#showStage();

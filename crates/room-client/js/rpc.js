@@ -136,17 +136,26 @@ export class RpcClient {
       this.#returned(false);
       return;
     }
+    this.#resume();
+  }
+
+  async #resume() {
     const socket = this.#socket;
-    this.#enqueue('connect', { sessionId: this.#sessionId }, true).then(
-      () => this.#returned(true),
-      (error) => {
-        if (socket !== this.#socket) return;
-        if (error.code === ErrorCode.TIMEOUT) this.#drop();
-        else this.#returned(false);
-      },
-    );
+    const connected = this.#enqueue('connect', { sessionId: this.#sessionId }, true);
     // After `connect`: the first ping of a socket sets the interval of the session it carries.
-    this.#startHeartbeat();
+    const pinged = this.#startHeartbeat();
+    try {
+      await connected;
+    } catch (error) {
+      if (socket !== this.#socket) return;
+      if (error.code === ErrorCode.TIMEOUT) this.#drop();
+      else this.#returned(false);
+      return;
+    }
+    // Everything that was missed comes before the answer to the ping, answers included: what they
+    // settle must not be asked again.
+    await pinged;
+    if (socket === this.#socket) this.#returned(true);
   }
 
   #returned(resumed) {
@@ -160,7 +169,7 @@ export class RpcClient {
         (request) => !request.ownSocketOnly,
       );
     }
-    // A resumed session answers an identical frame with the stored answer, so nothing runs twice.
+    // Repeated byte for byte: the server knows by that what it has done already.
     this.#setOpen();
     this.#handlers.onreconnected({ resumed });
   }
@@ -200,18 +209,19 @@ export class RpcClient {
     }
   }
 
+  /** Resolves when the first ping is answered, or never will be. */
   #startHeartbeat() {
     clearInterval(this.#heartbeatTimer);
     const interval = this.#options.heartbeatMs;
-    if (!interval) return;
+    if (!interval) return Promise.resolve();
     const ping = (params) => {
       const socket = this.#socket;
-      this.#enqueue('ping', params, true).catch((error) => {
+      return this.#enqueue('ping', params, true).catch((error) => {
         if (error.code === ErrorCode.TIMEOUT && socket === this.#socket) this.#drop();
       });
     };
-    ping({ interval });
     this.#heartbeatTimer = setInterval(ping, interval);
+    return ping({ interval });
   }
 
   /** Does not wait for the close handshake: a dead network would never finish it. */

@@ -159,6 +159,26 @@ test('unanswered requests are repeated byte for byte in a resumed session, new o
   await before;
 });
 
+test('a request whose missed answer is delivered late is not repeated', async () => {
+  const { rpc, events } = await inSession({});
+  const answered = rpc.request('sendMessage', { message: 'one' });
+  const { id } = server.take('sendMessage');
+  rpc.request('sendMessage', { message: 'two' });
+  const [second] = server.socket.take();
+  await server.drop();
+  await tick(0);
+  await server.accept();
+  const ping = JSON.parse(server.socket.sent[1]);
+  await server.answer('connect', {});
+  await server.say(`{"id":${id},"result":{"sessionId":"S1"},"jsonrpc":"2.0"}`);
+  assert.equal(rpc.state, 'reconnecting');
+  server.socket.take();
+  await server.say(`{"id":${ping.id},"result":{"value":"pong"},"jsonrpc":"2.0"}`);
+  await answered;
+  assert.deepEqual(server.socket.take(), [second]);
+  assert.deepEqual(events, ['open', 'reconnecting', 'resumed']);
+});
+
 test('requests wait out an interruption longer than their time-out', async () => {
   const { rpc } = await inSession();
   const request = rpc.request('sendMessage', {});
