@@ -154,13 +154,14 @@ impl MediaPath {
         self.request_key_frame_of(now, source, wanted);
     }
 
-    fn request_key_frame_of(&mut self, now: Instant, key: SourceKey, ssrc: Ssrc) {
+    pub(super) fn request_key_frame_of(&mut self, now: Instant, key: SourceKey, ssrc: Ssrc) {
         let source = &mut self.sources[key.0];
         let transport = source.transport;
         let Some(layer) = source.layer_of(ssrc) else {
             return;
         };
-        if source.kind == MediaKind::Video && source.layers[layer].key_frames.handle_request(now) {
+        let is_watched = source.kind == MediaKind::Video && !source.subscribers.is_empty();
+        if is_watched && source.layers[layer].key_frames.handle_request(now) {
             self.begin_feedback(transport);
             self.ask_for_key_frame(key, layer);
             self.send_rtcp(transport);

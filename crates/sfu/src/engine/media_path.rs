@@ -176,6 +176,10 @@ impl MediaPath {
         }
         source.codec = Some(opened.codec);
         self.fan_out(now, bound.source, opened.codec, &arrived, opened.payload);
+        if bound.is_first && !arrived.frame.key_frame {
+            // The key frame that began the stream is lost, or came before we listened.
+            self.request_key_frame_of(now, bound.source, arrived.ssrc);
+        }
         Ok(())
     }
 
@@ -313,6 +317,7 @@ impl MediaPath {
                 source: stream.source,
                 layer: stream.layer,
                 repair: stream.repair,
+                is_first: false,
             };
             return Ok((bound, len));
         }
@@ -407,6 +412,7 @@ impl MediaPath {
             source: source_key,
             layer,
             repair,
+            is_first: true,
         })
     }
 }
