@@ -27,8 +27,8 @@ impl Params {
     }
 
     /// All parameters as they came.
-    pub fn as_object(&self) -> &Map<String, Value> {
-        &self.0
+    pub fn into_object(self) -> Map<String, Value> {
+        self.0
     }
 
     /// A required text: a string, or the text of a number or boolean.

@@ -40,7 +40,7 @@ pub struct TooManySockets(pub usize);
 /// tells.
 ///
 /// Replies and notifications of a session share one queue, so a client sees them in the order in
-/// which [`respond`](Self::respond) and [`notify`](Self::notify) were called. The queue moves with
+/// which [`answer`](Self::answer) and [`notify`](Self::notify) were called. The queue moves with
 /// the session when its client comes back on another socket. What had already been handed to the
 /// lost socket is not repeated: nothing tells whether the client got it.
 #[derive(Debug)]
@@ -170,10 +170,22 @@ impl Sessions {
         }
     }
 
-    /// Ends the request of `key` that is in progress and starts the next one. Ignored if the session
-    /// is gone.
-    pub fn respond(&mut self, now: Instant, key: SessionKey, reply: &Reply) {
-        self.answer(now, key, reply);
+    /// Answers the request of `key` that is in progress; further answers to it are ignored. The next
+    /// request waits for [`finish`](Self::finish).
+    pub fn answer(&mut self, now: Instant, key: SessionKey, reply: &Reply) {
+        let Some(session) = self.sessions.get_mut(&key) else {
+            return;
+        };
+        let (id, style) = (&session.id, self.config.style);
+        let encode = |request| reply::response(request, reply, id, style);
+        let answer = session.requests.answer(now, encode, &self.config.limits);
+        if let Some(text) = answer {
+            self.deliver(key, text);
+        }
+    }
+
+    /// The request in progress needs no more work; the next one starts.
+    pub fn finish(&mut self, key: SessionKey) {
         let session = self.sessions.get_mut(&key);
         if let Some(text) = session.and_then(|session| session.requests.start_next()) {
             let body = Body::Text(text);
@@ -181,13 +193,12 @@ impl Sessions {
         }
     }
 
-    /// Ends the request in progress, the session, and after the answer its socket, with 1000.
-    pub fn respond_and_close(&mut self, now: Instant, key: SessionKey, reply: &Reply) {
-        self.answer(now, key, reply);
+    /// Ends a session, and closes its socket after what is on its way to it.
+    pub fn close_session(&mut self, key: SessionKey, close: Close) {
         let socket = self.socket_of(key);
         self.end(key, EndReason::Closed);
         if let Some(socket) = socket {
-            self.close(socket, Close::new(CloseCode::Normal, ""));
+            self.close(socket, close);
         }
     }
 
@@ -426,18 +437,6 @@ impl Sessions {
         );
         self.events.push_back(Event::Opened { key, id });
         Ok(key)
-    }
-
-    fn answer(&mut self, now: Instant, key: SessionKey, reply: &Reply) {
-        let Some(session) = self.sessions.get_mut(&key) else {
-            return;
-        };
-        let (id, style) = (&session.id, self.config.style);
-        let encode = |request| reply::response(request, reply, id, style);
-        let answer = session.requests.finish(now, encode, &self.config.limits);
-        if let Some(text) = answer {
-            self.deliver(key, text);
-        }
     }
 }
 

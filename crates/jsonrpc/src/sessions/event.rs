@@ -17,7 +17,7 @@ pub enum Event {
         id: SessionId,
     },
     /// A request whose turn has come. The next one of the session comes only after
-    /// [`respond`](super::Sessions::respond).
+    /// [`finish`](super::Sessions::finish).
     Work(Work),
     /// A session is gone and its participant must leave, even if a request is in progress.
     Ended {
@@ -35,7 +35,7 @@ pub enum Event {
 /// A request to be carried out for a session.
 #[derive(Clone, Debug)]
 pub struct Work {
-    /// Whose; to be given back in [`respond`](super::Sessions::respond).
+    /// Whose; for [`answer`](super::Sessions::answer) and [`finish`](super::Sessions::finish).
     pub key: SessionKey,
     pub(crate) body: Body,
 }
@@ -119,6 +119,8 @@ pub enum CloseCode {
     GoingAway,
     /// 1008: the client exceeds a limit.
     Policy,
+    /// 1011: the server has a defect.
+    InternalError,
     /// 1013: the server is full.
     TryAgainLater,
 }
@@ -130,6 +132,7 @@ impl CloseCode {
             Self::Normal => 1000,
             Self::GoingAway => 1001,
             Self::Policy => 1008,
+            Self::InternalError => 1011,
             Self::TryAgainLater => 1013,
         }
     }

@@ -27,6 +27,7 @@ pub(crate) struct Requests {
 
 #[derive(Clone, Copy, Debug)]
 struct Started {
+    /// Taken by the answer.
     id: Option<Id>,
     fingerprint: Fingerprint,
 }
@@ -95,16 +96,17 @@ impl Requests {
         Admission::Queued
     }
 
-    /// Ends the request in progress; encodes its answer if somebody waits for one. `None`: no
-    /// request is in progress, or it has no id.
-    pub(crate) fn finish(
+    /// Encodes the answer to the request in progress. `None`: no request is in progress, it was
+    /// answered before, or it has no id.
+    pub(crate) fn answer(
         &mut self,
         now: Instant,
         encode: impl FnOnce(Id) -> Text,
         limits: &Limits,
     ) -> Option<Text> {
-        let Started { id, fingerprint } = self.in_progress.take()?;
-        let text = encode(id?);
+        let start = self.in_progress.as_mut()?;
+        let text = encode(start.id.take()?);
+        let fingerprint = start.fingerprint;
         self.forget_old_answers(now);
         self.answered_bytes += text.len();
         self.answered.push_back(Answered {
@@ -118,11 +120,9 @@ impl Requests {
         Some(text)
     }
 
-    /// The text of the next request, if it is its turn.
+    /// Ends the request in progress; returns the text of the next one.
     pub(crate) fn start_next(&mut self) -> Option<Box<str>> {
-        if self.in_progress.is_some() {
-            return None;
-        }
+        self.in_progress = None;
         let Waiting { text, start } = self.waiting.pop_front()?;
         self.waiting_bytes -= text.len();
         self.in_progress = Some(start);

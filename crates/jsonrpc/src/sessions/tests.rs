@@ -85,7 +85,16 @@ impl Server {
     }
 
     fn respond(&mut self, key: SessionKey, reply: Reply) {
-        self.sessions.respond(self.now, key, &reply);
+        self.sessions.answer(self.now, key, &reply);
+        self.sessions.finish(key);
+        self.drain();
+    }
+
+    fn leave(&mut self, key: SessionKey) {
+        self.sessions.answer(self.now, key, &Ok(json!({})));
+        let close = Close::new(CloseCode::Normal, "");
+        self.sessions.close_session(key, close);
+        self.sessions.finish(key);
         self.drain();
     }
 
@@ -496,10 +505,7 @@ fn leaving_answers_then_closes() {
     let (key, id) = server.join(A);
     server.receive(A, r#"{"method":"leaveRoom","id":4}"#);
     server.receive(A, r#"{"method":"tooLate","id":5}"#);
-    server
-        .sessions
-        .respond_and_close(server.now, key, &Ok(json!({})));
-    server.drain();
+    server.leave(key);
     let answer = format!(r#"{{"id":4,"result":{{"sessionId":"{id}"}},"jsonrpc":"2.0"}}"#);
     assert_eq!(
         server.outgoing(A),
@@ -526,6 +532,28 @@ fn retransmitted_request_runs_once() {
     server.pass(RETRANSMISSION_WINDOW);
     server.receive(A, publish);
     assert_eq!(server.methods(), ["publishVideo", "publishVideo"]);
+}
+
+#[test]
+fn request_answered_but_not_finished_holds_up_the_next() {
+    let mut server = Server::new();
+    let (key, _) = server.join(A);
+    let first = r#"{"method":"a","id":2}"#;
+    server.receive(A, first);
+    server.receive(A, r#"{"method":"b","id":3}"#);
+    server.sessions.answer(server.now, key, &Ok(json!({})));
+    server
+        .sessions
+        .answer(server.now, key, &Ok(json!("a second answer")));
+    server.receive(A, first);
+    server.drain();
+    assert_eq!(server.methods(), ["a"]);
+    let sent = server.sent(A);
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent[0], sent[1]);
+    server.sessions.finish(key);
+    server.drain();
+    assert_eq!(server.methods(), ["a", "b"]);
 }
 
 #[test]
@@ -789,9 +817,7 @@ fn run(steps: Vec<Step>) {
             }
             Step::Leave(index) => {
                 if let Some((key, _)) = pick(index, &server) {
-                    server
-                        .sessions
-                        .respond_and_close(server.now, key, &Ok(json!({})));
+                    server.leave(key);
                     server.drain();
                 }
             }
