@@ -1,2 +1,105 @@
-//! Placeholder.
-fn main() {}
+//! The program: settings, log, signals, exit code.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tertulia::config::{Arguments, Config};
+use tertulia::{Server, native, telemetry};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the log may not have been started")]
+fn complain(error: &dyn Error) {
+    eprintln!("tertulia: {error}");
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let config = arguments.resolve()?;
+    if arguments.check_config {
+        show(&config);
+        return Ok(());
+    }
+    telemetry::start_logging(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(&config))
+}
+
+#[expect(clippy::print_stdout, reason = "this is what was asked for")]
+fn show(config: &Config) {
+    print!("{}", config.to_toml());
+}
+
+async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
+    let mut signals = Signals::listen()?;
+    let media = native::start(config)?;
+    let counted = media.clone();
+    let server = Server::start(config, media.clone(), move || {
+        Box::pin(native::publish_metrics(counted.clone()))
+    })?;
+    tertulia::announce_start(config, server.listen(), media.ports());
+    if native::needs_announce(&media) {
+        tracing::warn!(
+            "clients are told private addresses only: fine within this network; for the internet \
+             start with --announce and the public address"
+        );
+    }
+    signals.wait(&server).await;
+    tracing::info!("shutting down; a second signal stops at once");
+    tokio::select! {
+        () = server.shut_down() => media.shutdown(),
+        () = signals.stop() => return Err("stopped before the clients were told".into()),
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the signal to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Waits for the signal to stop, and loads the certificate again whenever told to.
+    async fn wait<M: media::MediaServer>(&mut self, server: &Server<M>) {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                _ = self.hang_up.recv() => match server.reload_certificate() {
+                    Ok(()) => tracing::info!("certificate loaded again"),
+                    Err(error) => tracing::error!(%error, "certificate kept as it was"),
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Who may call what can do harm.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::{HeaderMap, HeaderValue, header};
+
+/// Headers by which proxies tell that the request is not from where it seems.
+const FORWARDING: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
+
+/// True for a request with the token, and for one from this machine itself.
+pub(crate) fn is_allowed(peer: SocketAddr, headers: &HeaderMap, token: Option<&str>) -> bool {
+    token.is_some_and(|token| has_token(headers, token)) || is_local(peer, headers)
+}
+
+fn has_token(headers: &HeaderMap, token: &str) -> bool {
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .map(HeaderValue::as_bytes);
+    let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
+    // In constant time, so that the answer's delay does not tell how much was right.
+    given.is_some_and(|given| {
+        aws_lc_rs::constant_time::verify_slices_are_equal(given, token.as_bytes()).is_ok()
+    })
+}
+
+/// A proxy on this machine forwards requests of others, and a page of somebody else makes the browser
+/// on this machine send them: neither counts.
+fn is_local(peer: SocketAddr, headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(header::HOST.as_str()).unwrap_or_default();
+    let from_page = text("sec-fetch-site")
+        .is_some_and(|site| !matches!(site, "same-origin" | "none"))
+        || text("origin").is_some_and(|origin| !origin.ends_with(&format!("://{host}")));
+    peer.ip().to_canonical().is_loopback()
+        && is_local_name(host)
+        && !from_page
+        && !FORWARDING.iter().any(|name| headers.contains_key(*name))
+}
+
+/// True for `localhost` and loopback addresses, with or without a port. Other names may be made to
+/// point here by whoever owns them.
+fn is_local_name(host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let is_loopback = |address: IpAddr| address.is_loopback();
+    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_loopback)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderName;
+
+    use super::*;
+
+    const TOKEN: &str = "0123456789abcdef";
+
+    fn allowed(peer: &str, headers: &[(&'static str, &'static str)]) -> bool {
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect();
+        is_allowed(
+            SocketAddr::new(peer.parse().unwrap(), 1),
+            &headers,
+            Some(TOKEN),
+        )
+    }
+
+    #[test]
+    fn this_machine_is_allowed() {
+        for (peer, host) in [
+            ("127.0.0.1", "localhost:8443"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("::1", "[::1]:8443"),
+            ("::ffff:127.0.0.1", "LOCALHOST"),
+        ] {
+            assert!(allowed(peer, &[("host", host)]), "{peer} {host}");
+        }
+        let own_page = [
+            ("host", "localhost:8443"),
+            ("origin", "https://localhost:8443"),
+            ("sec-fetch-site", "same-origin"),
+        ];
+        assert!(allowed("::1", &own_page));
+    }
+
+    #[test]
+    fn others_are_refused() {
+        let localhost = ("host", "localhost");
+        for (peer, headers) in [
+            ("192.0.2.1", vec![localhost]),
+            ("127.0.0.1", vec![]),
+            ("127.0.0.1", vec![("host", "rebound.example")]),
+            (
+                "127.0.0.1",
+                vec![localhost, ("x-forwarded-for", "192.0.2.1")],
+            ),
+            (
+                "127.0.0.1",
+                vec![localhost, ("sec-fetch-site", "cross-site")],
+            ),
+            (
+                "127.0.0.1",
+                vec![localhost, ("origin", "https://evil.example")],
+            ),
+            (
+                "192.0.2.1",
+                vec![("authorization", "Bearer 0123456789abcdeX")],
+            ),
+            ("192.0.2.1", vec![("authorization", "Bearer ")]),
+            (
+                "192.0.2.1",
+                vec![("authorization", "Basic 0123456789abcdef")],
+            ),
+        ] {
+            assert!(!allowed(peer, &headers), "{peer} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn token_opens_from_anywhere() {
+        let token = [
+            ("host", "example.org"),
+            ("authorization", "Bearer 0123456789abcdef"),
+        ];
+        assert!(allowed("192.0.2.1", &token));
+        let forwarded = [token[0], token[1], ("x-forwarded-for", "192.0.2.9")];
+        assert!(allowed("127.0.0.1", &forwarded));
+    }
+}

@@ -1,0 +1,206 @@
+//! The certificate of the HTTPS side: the operator's, or one made on the first run and kept.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::config::Config;
+
+/// Why there is no usable certificate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file or folder cannot be written.
+    #[error("cannot write {path}: {source}; choose another place with --data-dir")]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file has no PEM section of the right kind.
+    #[error("{path} has no usable {what} in PEM form")]
+    Pem {
+        /// Which.
+        path: PathBuf,
+        /// What is missing.
+        what: &'static str,
+    },
+    /// The certificate and the key do not fit each other or cannot be used.
+    #[error("certificate {cert} cannot be used with key {key}: {source}")]
+    Unusable {
+        /// The certificate.
+        cert: PathBuf,
+        /// The key.
+        key: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// No certificate could be made.
+    #[error("cannot make a certificate: {0}")]
+    Generate(#[from] rcgen::Error),
+}
+
+/// Loads the certificate that `config` names. Makes one if it names none and there is none yet.
+pub(crate) fn load(config: &Config) -> Result<Arc<ServerConfig>, TlsError> {
+    let (cert, key) = match (&config.cert, &config.key) {
+        (Some(cert), Some(key)) => (cert.clone(), key.clone()),
+        _ => self_signed(config)?,
+    };
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(&cert)?)
+        .collect::<Result<_, _>>()
+        .ok()
+        .filter(|chain: &Vec<_>| !chain.is_empty())
+        .ok_or_else(|| pem_error(&cert, "certificate"))?;
+    let private =
+        PrivateKeyDer::from_pem_slice(&read(&key)?).map_err(|_| pem_error(&key, "private key"))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports TLS 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .map_err(|source| TlsError::Unusable { cert, key, source })?;
+    // WebSocket needs an upgrade, which HTTP/2 does not have.
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(tls))
+}
+
+fn pem_error(path: &Path, what: &'static str) -> TlsError {
+    TlsError::Pem {
+        path: path.to_owned(),
+        what,
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Paths of the self-made certificate, which a browser asks its user to accept once.
+fn self_signed(config: &Config) -> Result<(PathBuf, PathBuf), TlsError> {
+    let cert = config.data_dir.join("cert.pem");
+    let key = config.data_dir.join("key.pem");
+    if cert.exists() && key.exists() {
+        return Ok((cert, key));
+    }
+    let write_error = |path: &Path| {
+        let path = path.to_owned();
+        |source| TlsError::Write { path, source }
+    };
+    create_private_dir(&config.data_dir).map_err(write_error(&config.data_dir))?;
+    let made = rcgen::generate_simple_self_signed(names(config))?;
+    write_private(&key, &made.signing_key.serialize_pem()).map_err(write_error(&key))?;
+    write_private(&cert, &made.cert.pem()).map_err(write_error(&cert))?;
+    tracing::info!(path = %cert.display(), "made a certificate");
+    Ok((cert, key))
+}
+
+fn names(config: &Config) -> Vec<String> {
+    let mut addresses = vec![config.listen.ip()];
+    addresses.extend(&config.announce);
+    addresses.retain(|address| !address.is_unspecified() && !address.is_loopback());
+    let fixed = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let mut names: Vec<_> = fixed.into();
+    names.extend(addresses.iter().map(ToString::to_string));
+    names.dedup();
+    names
+}
+
+fn create_private_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Writes a file that only its owner may read. A crash in between leaves the former content.
+fn write_private(path: &Path, content: &str) -> io::Result<()> {
+    let draft = path.with_extension("pem.new");
+    let _ = fs::remove_file(&draft);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&draft)?;
+    file.write_all(content.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(draft, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(name: &str) -> Config {
+        let folder = format!("tertulia-tls-{name}-{}", std::process::id());
+        let data_dir = std::env::temp_dir().join(folder).join("deep");
+        let _ = fs::remove_dir_all(&data_dir);
+        Config {
+            data_dir,
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn certificate_is_made_once_and_kept_private() {
+        let config = config("made");
+        load(&config).unwrap();
+        let key = config.data_dir.join("key.pem");
+        let first = fs::read(&key).unwrap();
+        load(&config).unwrap();
+        assert_eq!(fs::read(&key).unwrap(), first);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(&key), 0o600);
+            assert_eq!(mode(&config.data_dir), 0o700);
+        }
+        fs::remove_dir_all(&config.data_dir).unwrap();
+    }
+
+    #[test]
+    fn unusable_files_are_named() {
+        let mut config = config("bad");
+        load(&config).unwrap();
+        let folder = config.data_dir.clone();
+        let check = |config: &Config, expected: &str| {
+            let message = load(config).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        };
+        config.cert = Some(folder.join("absent.pem"));
+        config.key = Some(folder.join("key.pem"));
+        check(&config, "cannot read");
+        check(&config, "absent.pem");
+        config.cert = Some(folder.join("key.pem"));
+        check(&config, "no usable certificate");
+        config.cert = Some(folder.join("cert.pem"));
+        config.key = Some(folder.join("cert.pem"));
+        check(&config, "no usable private key");
+        let other = super::tests::config("other");
+        load(&other).unwrap();
+        config.key = Some(other.data_dir.join("key.pem"));
+        check(&config, "cannot be used with key");
+        for folder in [&folder, &other.data_dir] {
+            fs::remove_dir_all(folder).unwrap();
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The program as its users start it: settings, errors, signals.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+fn tertulia(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tertulia"));
+    command.args(arguments).env_remove("RUST_LOG");
+    command
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap()
+}
+
+fn settings(command: &mut Command) -> String {
+    let output = run(command.arg("--check-config"));
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn complaint(command: &mut Command) -> String {
+    let output = run(command);
+    assert!(!output.status.success(), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn file(name: &str, content: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+#[test]
+fn flag_beats_environment_beats_file_beats_default() {
+    let path = file(
+        "precedence.toml",
+        "udp-port = 1\ngrace-seconds = 1\nvideo-max-kbps = 2000\nannounce = [\"192.0.2.1\"]\n",
+    );
+    let path = path.to_str().unwrap();
+    let mut command = tertulia(&["--config", path, "--udp-port", "3"]);
+    command
+        .env("TERTULIA_UDP_PORT", "2")
+        .env("TERTULIA_GRACE_SECONDS", "2")
+        .env("TERTULIA_HTTP", "true");
+    let settings = settings(&mut command);
+    for line in [
+        "udp-port = 3",
+        "grace-seconds = 2",
+        "video-max-kbps = 2000",
+        "announce = [\"192.0.2.1\"]",
+        "http = true",
+        "video-min-kbps = 300",
+        "listen = \"0.0.0.0:8443\"",
+    ] {
+        assert!(
+            settings.lines().any(|shown| shown == line),
+            "{line} in {settings}"
+        );
+    }
+}
+
+#[test]
+fn lists_may_be_repeated_or_separated_by_commas() {
+    let expected = "announce = [\"192.0.2.1\",\"2001:db8::1\"]";
+    let repeated = settings(&mut tertulia(&[
+        "--announce",
+        "192.0.2.1",
+        "--announce",
+        "2001:db8::1",
+    ]));
+    assert!(repeated.contains(expected), "{repeated}");
+    let mut command = tertulia(&[]);
+    let separated = settings(command.env("TERTULIA_ANNOUNCE", "192.0.2.1,2001:db8::1"));
+    assert!(separated.contains(expected), "{separated}");
+}
+
+#[test]
+fn shown_settings_are_a_valid_file_and_hide_secrets() {
+    let mut command = tertulia(&[
+        "--http",
+        "--preferred-video-codec",
+        "h264",
+        "--log-format=json",
+    ]);
+    let shown = settings(command.env("TERTULIA_ADMIN_TOKEN", "0123456789abcdef"));
+    assert!(!shown.contains("0123456789abcdef"));
+    let shown = shown.replace("(hidden)", "0123456789abcdef");
+    let path = file("shown.toml", &shown);
+    let again = settings(&mut tertulia(&["--config", path.to_str().unwrap()]));
+    assert_eq!(again.replace("(hidden)", "0123456789abcdef"), shown);
+}
+
+#[test]
+fn unknown_key_is_refused_by_name_and_file() {
+    let path = file("unknown.toml", "udp_prt = 1\n");
+    let complaint = complaint(&mut tertulia(&["--config", path.to_str().unwrap()]));
+    for part in ["udp_prt", "unknown.toml", "udp-port"] {
+        assert!(complaint.contains(part), "{part} in {complaint}");
+    }
+}
+
+#[test]
+fn unusable_settings_are_explained() {
+    let wrong_type = file("type.toml", "udp-port = \"many\"\n");
+    let no_toml = file("syntax.toml", "udp-port = \n");
+    for (arguments, part) in [
+        (
+            vec!["--config", wrong_type.to_str().unwrap()],
+            "`udp-port` in",
+        ),
+        (vec!["--config", no_toml.to_str().unwrap()], "syntax.toml"),
+        (
+            vec!["--config", "/does/not/exist.toml"],
+            "/does/not/exist.toml",
+        ),
+        (vec!["--cert", "c.pem"], "`cert` and `key` go together"),
+        (vec!["--udp-port", "many"], "--udp-port"),
+        (
+            vec![
+                "--cert",
+                "/no/c.pem",
+                "--key",
+                "/no/k.pem",
+                "--udp-port",
+                "0",
+            ],
+            "cannot read /no/c.pem",
+        ),
+    ] {
+        let complaint = complaint(&mut tertulia(&arguments));
+        assert!(complaint.contains(part), "{part} in {complaint}");
+    }
+}
+
+#[test]
+fn taken_port_is_explained() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let arguments = [
+        "--http",
+        "--listen",
+        &address,
+        "--udp-port",
+        "0",
+        "--workers",
+        "1",
+    ];
+    let complaint = complaint(&mut tertulia(&arguments));
+    assert!(
+        complaint.contains(&format!("cannot listen on {address}")),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn help_teaches() {
+    let help = run(&mut tertulia(&["--help"]));
+    let help = String::from_utf8(help.stdout).unwrap();
+    for part in [
+        "Examples:",
+        "Ports to open",
+        "--announce",
+        "TERTULIA_UDP_PORT",
+    ] {
+        assert!(help.contains(part), "{part} in {help}");
+    }
+}
+
+#[test]
+fn program_tells_where_to_look_and_stops_on_sigterm() {
+    let arguments = [
+        "--http",
+        "--listen",
+        "127.0.0.1:0",
+        "--udp-port",
+        "0",
+        "--workers",
+        "1",
+    ];
+    let mut child = tertulia(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let line = lines.find(|line| line.contains("in a browser")).unwrap();
+    assert!(line.contains("http://localhost:"), "{line}");
+    let signalled = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    assert!(signalled.unwrap().success());
+    assert!(lines.any(|line| line.contains("stopped")));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
