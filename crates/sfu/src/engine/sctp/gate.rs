@@ -4,6 +4,12 @@
 //! through a FORWARD-TSN one by one, keeps fragments and reset requests without counting them, and
 //! gives up the association on chunks that RFC 9260 wants ignored. [`Gate`] takes such chunks out
 //! of the packet, or ends the association.
+//!
+//! It also makes closing a channel work while data is under way: rtc-sctp answers a reset request
+//! only half if it arrives before the data it ends, and never if the closed stream has got more
+//! data, which nobody can read; and what it has not sent yet goes out after the reset. Therefore requests
+//! wait here for the data of both directions, and data for closed streams goes to [`SINK`]. Nor does
+//! rtc-sctp repeat a reset that answers one of the peer; [`Gate::unanswered`] is for that.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use crc::{CRC_32_ISCSI, Crc};
@@ -21,8 +27,11 @@ pub(super) const RECEIVE_WINDOW: u32 = 1024 * 1024;
 const TSN_WINDOW: u32 = 8192;
 /// Chunks of incomplete messages. One of 256 KiB has about 230; the smallest MTU doubles that.
 const QUEUED_CHUNKS_MAX: u32 = 4096;
-/// Reset requests to which we said "later". A browser has one.
-const DEFERRED_RESETS_MAX: usize = 32;
+/// The stream for data which arrives after its channel was closed. Read it and forget it.
+pub(super) const SINK: u16 = u16::MAX;
+/// Our reset requests which the peer has not answered. rtc-sctp has at most one of its own, and one
+/// per request of the peer.
+const UNANSWERED_MAX: usize = 64;
 /// Longest packet, in bytes. DTLS carries it in one datagram.
 const PACKET_SIZE_MAX: usize = 4096;
 
@@ -50,6 +59,9 @@ const OUTGOING_RESET_REQUEST: u16 = 13;
 const RECONFIG_RESPONSE: u16 = 16;
 const RESULT_IN_PROGRESS: u32 = 6;
 
+/// "U" of a DATA chunk: its fragments belong together by TSN alone.
+const UNORDERED: u8 = 4;
+
 /// CRC-32C, little-endian on the wire (RFC 9260 appendix A).
 static CHECKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
@@ -69,10 +81,24 @@ pub(super) struct Gate {
     acknowledged: Option<u32>,
     /// At least as many chunks as wait for the rest of their messages.
     queued_chunks: u32,
-    deferred_resets: SmallVec<[u32; 4]>,
+    /// Streams which we have reset and the peer has not.
+    closing: SmallVec<[u16; 4]>,
+    /// A peer has only one at a time (RFC 6525 section 5.1.1), and repeats it.
+    held: Option<HeldReset>,
+    /// (request number, packet) of our reset requests under way.
+    unanswered: Vec<(u32, Bytes)>,
     /// The peer's INIT is answered already: who it was, and with what.
     init_answer: Option<(u32, Bytes)>,
     init_tag: Option<u32>,
+}
+
+/// A reset request that waits for the data of its streams.
+struct HeldReset {
+    /// The last one that the peer had assigned.
+    tsn: u32,
+    streams: SmallVec<[u16; 4]>,
+    /// The RE-CONFIG in a packet of its own.
+    packet: Bytes,
 }
 
 /// What to do with a packet.
@@ -94,13 +120,21 @@ impl Gate {
             role,
             acknowledged: None,
             queued_chunks: 0,
-            deferred_resets: SmallVec::new(),
+            closing: SmallVec::new(),
+            held: None,
+            unanswered: Vec::new(),
             init_answer: None,
             init_tag: None,
         }
     }
 
-    pub(super) fn admit(&mut self, packet: Bytes, is_up: bool) -> Result<Verdict, Abuse> {
+    /// `is_busy` says if a stream has data that the peer has not confirmed.
+    pub(super) fn admit(
+        &mut self,
+        packet: Bytes,
+        is_up: bool,
+        is_busy: impl Fn(u16) -> bool,
+    ) -> Result<Verdict, Abuse> {
         let Some((source, destination)) = ports(&packet) else {
             return Ok(Verdict::Answer(None));
         };
@@ -111,6 +145,7 @@ impl Gate {
             return Ok(Verdict::Answer(None));
         }
         let mut kept = SmallVec::<[&[u8]; 16]>::new();
+        let mut is_redirected = false;
         let mut is_whole = true;
         let mut rest = &packet[COMMON_HEADER_SIZE..];
         while !rest.is_empty() {
@@ -120,7 +155,12 @@ impl Gate {
             if chunk.typ() == INIT && (is_up || self.init_answer.is_some()) {
                 return Ok(Verdict::Answer(self.repeated_init_answer(&chunk, is_up)));
             }
-            if self.is_welcome(&chunk, &kept)? {
+            self.note_response(&chunk);
+            if let Some(request) = self.held_back(&packet, &chunk, &is_busy) {
+                self.held = Some(request);
+                is_whole = false;
+            } else if self.is_welcome(&chunk, &kept)? {
+                is_redirected |= self.is_late(chunk.bytes);
                 kept.push(chunk.padded);
             } else {
                 is_whole = false;
@@ -129,18 +169,112 @@ impl Gate {
         if kept.is_empty() {
             return Ok(Verdict::Answer(None));
         }
-        if is_whole && self.library_ports.is_none() {
+        if is_whole && !is_redirected && self.library_ports.is_none() {
             return Ok(Verdict::Pass(packet.clone()));
         }
         let mut rewritten = BytesMut::with_capacity(packet.len());
         rewritten.put_slice(&packet[..COMMON_HEADER_SIZE]);
         for chunk in kept {
+            let at = rewritten.len();
             rewritten.put_slice(chunk);
+            if self.is_late(chunk) {
+                rewritten[at + 1] |= UNORDERED;
+                rewritten[at + 8..at + 10].copy_from_slice(&SINK.to_be_bytes());
+            }
         }
+        Ok(Verdict::Pass(self.finish(rewritten)))
+    }
+
+    fn finish(&self, mut packet: BytesMut) -> Bytes {
         if let Some(port) = self.library_ports {
-            set_ports(&mut rewritten, port, port);
+            set_ports(&mut packet, port, port);
         }
-        Ok(Verdict::Pass(with_checksum(rewritten)))
+        with_checksum(packet)
+    }
+
+    /// True for data on a stream that we have closed.
+    fn is_late(&self, chunk: &[u8]) -> bool {
+        chunk[0] == DATA && be16(chunk, 8).is_some_and(|stream| self.closing.contains(&stream))
+    }
+
+    /// The reset request in `chunk`, if it has to wait.
+    fn held_back(
+        &self,
+        packet: &[u8],
+        chunk: &Chunk<'_>,
+        is_busy: impl Fn(u16) -> bool,
+    ) -> Option<HeldReset> {
+        if chunk.typ() != RECONFIG || !chunk.is_sound() || !self.is_reconfig_welcome(chunk) {
+            return None;
+        }
+        let mut requests = parameters(chunk).filter(|(typ, _)| *typ == OUTGOING_RESET_REQUEST);
+        let (_, value) = requests.next()?;
+        // Three numbers of 32 bits, the last of which counts, and the streams (RFC 6525 section 4.1).
+        let tsn = be32(value, 8)?;
+        let streams = value[12..].chunks_exact(2);
+        let streams = streams
+            .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+            .collect();
+        let mut alone = BytesMut::from(&packet[..COMMON_HEADER_SIZE]);
+        alone.put_slice(chunk.padded);
+        let packet = self.finish(alone);
+        let request = HeldReset {
+            tsn,
+            streams,
+            packet,
+        };
+        (!self.is_ripe(&request, is_busy)).then_some(request)
+    }
+
+    fn is_ripe(&self, request: &HeldReset, is_busy: impl Fn(u16) -> bool) -> bool {
+        let is_all_here = self
+            .acknowledged
+            .is_some_and(|acknowledged| !is_after(request.tsn, acknowledged));
+        is_all_here && !request.streams.iter().any(|stream| is_busy(*stream))
+    }
+
+    /// The reset request that waited, if it need not any more.
+    pub(super) fn release(&mut self, is_busy: impl Fn(u16) -> bool) -> Option<Bytes> {
+        let is_ripe = self
+            .held
+            .as_ref()
+            .is_some_and(|request| self.is_ripe(request, is_busy));
+        let request = self.held.take_if(|_| is_ripe)?;
+        Some(request.packet)
+    }
+
+    /// We have reset a stream.
+    pub(super) fn note_closing(&mut self, stream: u16) {
+        if !self.closing.contains(&stream) {
+            self.closing.push(stream);
+        }
+    }
+
+    /// The peer has reset a stream.
+    pub(super) fn note_reset(&mut self, stream: u16) {
+        self.closing.retain(|closing| *closing != stream);
+    }
+
+    fn note_response(&mut self, chunk: &Chunk<'_>) {
+        if chunk.typ() != RECONFIG {
+            return;
+        }
+        for (typ, value) in parameters(chunk) {
+            if typ == RECONFIG_RESPONSE && be32(value, 4) != Some(RESULT_IN_PROGRESS) {
+                self.unanswered
+                    .retain(|(number, _)| be32(value, 0) != Some(*number));
+            }
+        }
+    }
+
+    /// Our reset requests to be repeated.
+    pub(super) fn unanswered(&self) -> impl ExactSizeIterator<Item = &Bytes> {
+        self.unanswered.iter().map(|(_, packet)| packet)
+    }
+
+    /// The peer does not care.
+    pub(super) fn forget_unanswered(&mut self) {
+        self.unanswered.clear();
     }
 
     /// rtc-sctp would open a second association, or drop an established one.
@@ -173,7 +307,7 @@ impl Gate {
                 (Some(tsn), Some(acknowledged)) => is_within(tsn, acknowledged),
                 _ => false,
             },
-            RECONFIG => return self.is_reconfig_welcome(chunk),
+            RECONFIG => self.is_reconfig_welcome(chunk),
             SACK | ABORT | SHUTDOWN | SHUTDOWN_ACK | COOKIE_ECHO | COOKIE_ACK
             | SHUTDOWN_COMPLETE => true,
             // ERROR is advice, and what we do not know we skip (RFC 9260 section 3.2).
@@ -205,23 +339,17 @@ impl Gate {
         Ok(true)
     }
 
-    fn is_reconfig_welcome(&self, chunk: &Chunk<'_>) -> Result<bool, Abuse> {
-        for (typ, value) in parameters(chunk) {
-            match typ {
-                RECONFIG_RESPONSE => {}
-                OUTGOING_RESET_REQUEST => {
-                    let Some(number) = be32(value, 0) else {
-                        return Ok(false);
-                    };
-                    let is_known = self.deferred_resets.contains(&number);
-                    if !is_known && self.deferred_resets.len() >= DEFERRED_RESETS_MAX {
-                        return Err(Abuse);
-                    }
-                }
-                _ => return Ok(false),
+    /// At most one reset request (RFC 6525 section 3.1), with or without a response.
+    fn is_reconfig_welcome(&self, chunk: &Chunk<'_>) -> bool {
+        let mut requests = 0;
+        parameters(chunk).all(|(typ, _)| match typ {
+            RECONFIG_RESPONSE => true,
+            OUTGOING_RESET_REQUEST => {
+                requests += 1;
+                requests == 1
             }
-        }
-        Ok(true)
+            _ => false,
+        })
     }
 
     /// A message of so many chunks was read.
@@ -231,23 +359,38 @@ impl Gate {
 
     /// Notes what we say, and puts the right ports on it.
     pub(super) fn handle_sent(&mut self, packet: Bytes) -> Bytes {
+        let packet = match self.library_ports {
+            None => packet,
+            Some(_) => {
+                let mut translated = BytesMut::from(packet);
+                set_ports(&mut translated, self.local_port, self.remote_port);
+                with_checksum(translated)
+            }
+        };
         let mut rest = packet.get(COMMON_HEADER_SIZE..).unwrap_or_default();
         while let Some(chunk) = Chunk::split_off(&mut rest) {
             match chunk.typ() {
                 SACK => self.note_sack(&chunk),
-                RECONFIG => self.note_reset_responses(&chunk),
+                RECONFIG => self.note_request(&chunk, &packet),
                 INIT_ACK => {
                     self.init_answer = self.init_tag.map(|tag| (tag, packet.clone()));
                 }
                 _ => {}
             }
         }
-        if self.library_ports.is_none() {
-            return packet;
+        packet
+    }
+
+    fn note_request(&mut self, chunk: &Chunk<'_>, packet: &Bytes) {
+        let numbers = parameters(chunk)
+            .filter(|(typ, _)| *typ == OUTGOING_RESET_REQUEST)
+            .filter_map(|(_, value)| be32(value, 0));
+        for number in numbers {
+            let is_known = self.unanswered.iter().any(|(known, _)| *known == number);
+            if !is_known && self.unanswered.len() < UNANSWERED_MAX {
+                self.unanswered.push((number, packet.clone()));
+            }
         }
-        let mut packet = BytesMut::from(packet);
-        set_ports(&mut packet, self.local_port, self.remote_port);
-        with_checksum(packet)
     }
 
     fn note_sack(&mut self, chunk: &Chunk<'_>) {
@@ -256,18 +399,6 @@ impl Gate {
             // Each waiting chunk has at least one byte.
             let waiting = RECEIVE_WINDOW.saturating_sub(window);
             self.queued_chunks = self.queued_chunks.min(waiting);
-        }
-    }
-
-    fn note_reset_responses(&mut self, chunk: &Chunk<'_>) {
-        for (typ, value) in parameters(chunk) {
-            let (RECONFIG_RESPONSE, Some(number)) = (typ, be32(value, 0)) else {
-                continue;
-            };
-            self.deferred_resets.retain(|known| *known != number);
-            if be32(value, 4) == Some(RESULT_IN_PROGRESS) {
-                self.deferred_resets.push(number);
-            }
         }
     }
 }

@@ -9,7 +9,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use rtc_datachannel::data_channel::DataChannel;
@@ -28,7 +28,7 @@ use rtc_shared::marshal::{Marshal as _, Unmarshal as _};
 use thiserror::Error;
 
 use super::dtls::DtlsRole;
-use gate::{Abuse, Gate, RECEIVE_WINDOW, STREAMS_MAX, Verdict};
+use gate::{Abuse, Gate, RECEIVE_WINDOW, SINK, STREAMS_MAX, Verdict};
 
 /// Longest message in either direction, in bytes; announce it as `a=max-message-size`. Browsers
 /// send up to 256 KiB. Too low: such messages are lost. Too high: one message holds up the others.
@@ -43,6 +43,12 @@ const NAMES_SIZE_MAX: usize = 1024;
 const BUFFERED_MAX: usize = 1024 * 1024;
 /// Bytes that may wait on all channels of an association together.
 const BUFFERED_TOTAL_MAX: usize = 4 * 1024 * 1024;
+
+/// Time between two copies of a reset request. Too low: copies on every slow path. Too high: a closed
+/// channel lingers at the peer.
+const RESET_INTERVAL: Duration = Duration::from_secs(1);
+/// Copies of a reset request before the peer is left to itself.
+const RESET_COPIES_MAX: u32 = 20;
 
 /// rtc-sctp wants addresses; DTLS has none.
 const PLACEHOLDER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
@@ -136,6 +142,9 @@ pub struct Sctp {
     channels: BTreeMap<u16, Channel>,
     /// Longest message that the peer takes, in bytes.
     send_size_max: usize,
+    /// When to repeat reset requests, and how often that happened in a row.
+    reset_at: Option<Instant>,
+    reset_copies: u32,
     transmits: VecDeque<Bytes>,
     events: VecDeque<SctpEvent>,
 }
@@ -202,6 +211,8 @@ impl Sctp {
             gate: Gate::new(role, local_port, remote_port),
             channels: BTreeMap::new(),
             send_size_max: send_size_max as usize,
+            reset_at: None,
+            reset_copies: 0,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         };
@@ -222,8 +233,12 @@ impl Sctp {
             return;
         }
         let is_up = self.state == State::Connected;
-        match self.gate.admit(packet.freeze(), is_up) {
-            Ok(Verdict::Pass(packet)) => self.pass(now, packet),
+        let is_busy = |id| is_busy(&self.channels, id);
+        match self.gate.admit(packet.freeze(), is_up, is_busy) {
+            Ok(Verdict::Pass(packet)) => {
+                self.pass(now, packet);
+                self.drive(now);
+            }
             Ok(Verdict::Answer(answer)) => self.transmits.extend(answer),
             Err(Abuse) => self.abort(now),
         }
@@ -239,7 +254,6 @@ impl Sctp {
             }
             _ => {}
         }
-        self.drive(now);
     }
 
     fn handle_association_event(&mut self, handle: AssociationHandle, event: AssociationEvent) {
@@ -252,12 +266,20 @@ impl Sctp {
 
     /// Moves everything out of the association that it has to say.
     fn drive(&mut self, now: Instant) {
-        while let Some((_, association)) = &mut self.association
-            && let Some(event) = association.poll()
-        {
-            self.handle_event(now, event);
+        loop {
+            while let Some((_, association)) = &mut self.association
+                && let Some(event) = association.poll()
+            {
+                self.handle_event(now, event);
+            }
+            self.collect_transmits(now);
+            // A confirmation just sent or heard may let a request through.
+            let is_busy = |id| is_busy(&self.channels, id);
+            let Some(packet) = self.gate.release(is_busy) else {
+                break;
+            };
+            self.pass(now, packet);
         }
-        self.collect_transmits(now);
         let is_over = self.association.as_ref().is_some_and(|(_, association)| {
             association.is_drained() || self.state == State::Connected && association.is_closed()
         });
@@ -277,6 +299,24 @@ impl Sctp {
                 }
             }
         }
+        if self.gate.unanswered().len() == 0 {
+            self.reset_at = None;
+            self.reset_copies = 0;
+        } else if self.reset_at.is_none() {
+            self.reset_at = Some(now + RESET_INTERVAL);
+        }
+    }
+
+    fn repeat_resets(&mut self, now: Instant) {
+        if self.reset_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.reset_copies += 1;
+        if self.reset_copies > RESET_COPIES_MAX {
+            self.gate.forget_unanswered();
+        }
+        self.transmits.extend(self.gate.unanswered().cloned());
+        self.reset_at = (self.gate.unanswered().len() > 0).then(|| now + RESET_INTERVAL);
     }
 
     fn handle_event(&mut self, now: Instant, event: Event) {
@@ -290,7 +330,10 @@ impl Sctp {
             Event::AssociationLost {
                 reason: AssociationError::Reset,
                 id,
-            } => self.forget(id),
+            } => {
+                self.gate.note_reset(id);
+                self.forget(id);
+            }
             Event::Stream(StreamEvent::Readable { id }) => self.read(now, id),
             Event::Stream(StreamEvent::BufferedAmountReleased { id, n_bytes }) => {
                 if let Some(channel) = self.channels.get_mut(&id) {
@@ -314,6 +357,9 @@ impl Sctp {
                 return;
             };
             self.gate.note_read(chunks.chunks.len());
+            if id == SINK {
+                continue;
+            }
             match (chunks.ppi, chunks.to_payload(MESSAGE_SIZE_MAX as usize)) {
                 (Ppid::Dcep, Ok(message)) => self.handle_dcep(now, id, &message),
                 (ppid, Ok(message)) => self.handle_message(id, ppid, message.freeze()),
@@ -460,7 +506,9 @@ impl Sctp {
             && let Ok(mut stream) = association.stream(id)
         {
             // Fails only before the association is up, when there is nothing to reset.
-            let _ = stream.close(now);
+            if stream.close(now).is_ok() {
+                self.gate.note_closing(id);
+            }
         }
     }
 
@@ -484,6 +532,7 @@ impl Sctp {
         }
         self.state = State::Failed;
         self.association = None;
+        self.reset_at = None;
         while let Some((id, _)) = self.channels.pop_first() {
             self.events.push_back(SctpEvent::Closed { id });
         }
@@ -504,7 +553,8 @@ impl Sctp {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let (_, association) = self.association.as_ref()?;
-        association.poll_timeout()
+        let timers = [association.poll_timeout(), self.reset_at];
+        timers.into_iter().flatten().min()
     }
 
     /// Retransmits, or gives up. Harmless when called early.
@@ -515,6 +565,7 @@ impl Sctp {
             association.handle_timeout(now);
             self.drive(now);
         }
+        self.repeat_resets(now);
     }
 
     /// Opens a channel; it can be used after [`SctpEvent::Opened`]. May be called before the
@@ -617,6 +668,13 @@ impl Sctp {
     pub fn buffered_amount(&self, id: u16) -> usize {
         self.channels.get(&id).map_or(0, |channel| channel.buffered)
     }
+}
+
+/// True if the peer has not confirmed everything on a channel.
+fn is_busy(channels: &BTreeMap<u16, Channel>, id: u16) -> bool {
+    channels
+        .get(&id)
+        .is_some_and(|channel| channel.buffered > 0)
 }
 
 fn channel_type(options: &ChannelOptions) -> (ChannelType, u32) {
