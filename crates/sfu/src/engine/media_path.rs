@@ -46,6 +46,8 @@ struct Bound {
     source: SourceKey,
     layer: usize,
     repair: bool,
+    /// Nothing was received of the stream before.
+    is_first: bool,
 }
 
 /// A packet about to be written for one subscriber.
