@@ -102,6 +102,9 @@ pub struct Script {
     pub delay: Duration,
     /// Then it fails.
     pub failure: Option<Error>,
+    /// Having succeeded, it takes that long again until its caller knows. Calls that create something
+    /// ignore it.
+    pub lag: Duration,
 }
 
 impl Script {
@@ -109,15 +112,23 @@ impl Script {
     pub fn delay(delay: Duration) -> Self {
         Self {
             delay,
-            failure: None,
+            ..Self::default()
+        }
+    }
+
+    /// Takes effect at once, but answers late.
+    pub fn lag(lag: Duration) -> Self {
+        Self {
+            lag,
+            ..Self::default()
         }
     }
 
     /// Fails at once.
     pub fn fail(error: Error) -> Self {
         Self {
-            delay: Duration::ZERO,
             failure: Some(error),
+            ..Self::default()
         }
     }
 }
@@ -214,8 +225,13 @@ impl Fake {
         Some(element.events.clone())
     }
 
-    /// Records a call and lives through what is scripted for it.
-    async fn begin(&self, call: Call) -> Result<(), Error> {
+    /// Records a call, lives through what is scripted for it, and lets it take effect.
+    async fn call<T>(
+        &self,
+        call: Call,
+        effect: impl FnOnce(&mut Inner) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let creates = matches!(call, Call::CreatePipeline | Call::CreateElement { .. });
         let script = {
             let mut inner = self.0.lock();
             let mut reactions = inner.reactions.iter_mut().rev();
@@ -223,20 +239,26 @@ impl Fake {
             inner.calls.push(call);
             script.unwrap_or_default()
         };
-        if !script.delay.is_zero() {
-            tokio::time::sleep(script.delay).await;
+        sleep(script.delay).await;
+        if let Some(error) = script.failure {
+            return Err(error);
         }
-        script.failure.map_or(Ok(()), Err)
+        let outcome = effect(&mut self.0.lock())?;
+        if !creates {
+            sleep(script.lag).await;
+        }
+        Ok(outcome)
     }
 }
 
 impl MediaServer for Fake {
     async fn create_pipeline(&self, events: EventSender) -> Result<PipelineId, Error> {
-        self.begin(Call::CreatePipeline).await?;
-        let mut inner = self.0.lock();
-        let pipeline = PipelineId::new(format!("{}_kurento.MediaPipeline", inner.next_id()));
-        inner.pipelines.insert(pipeline.clone(), events);
-        Ok(pipeline)
+        self.call(Call::CreatePipeline, |inner| {
+            let pipeline = PipelineId::new(format!("{}_kurento.MediaPipeline", inner.next_id()));
+            inner.pipelines.insert(pipeline.clone(), events);
+            Ok(pipeline)
+        })
+        .await
     }
 
     async fn create_element(
@@ -245,44 +267,46 @@ impl MediaServer for Fake {
         kind: ElementKind,
         events: EventSender,
     ) -> Result<ElementId, Error> {
-        self.begin(Call::CreateElement {
+        let call = Call::CreateElement {
             pipeline: pipeline.clone(),
             kind: kind.clone(),
+        };
+        self.call(call, |inner| {
+            if !inner.pipelines.contains_key(pipeline) {
+                return Err(Error::PipelineNotFound(pipeline.clone()));
+            }
+            let id = inner.next_id();
+            let class = kind.class_name();
+            let element = ElementId::new(format!("{pipeline}/{id}_kurento.{class}"));
+            inner.elements.insert(
+                element.clone(),
+                Element {
+                    pipeline: pipeline.clone(),
+                    kind,
+                    events,
+                    offered: false,
+                    negotiated: false,
+                },
+            );
+            Ok(element)
         })
-        .await?;
-        let mut inner = self.0.lock();
-        if !inner.pipelines.contains_key(pipeline) {
-            return Err(Error::PipelineNotFound(pipeline.clone()));
-        }
-        let id = inner.next_id();
-        let class = kind.class_name();
-        let element = ElementId::new(format!("{pipeline}/{id}_kurento.{class}"));
-        inner.elements.insert(
-            element.clone(),
-            Element {
-                pipeline: pipeline.clone(),
-                kind,
-                events,
-                offered: false,
-                negotiated: false,
-            },
-        );
-        Ok(element)
+        .await
     }
 
     async fn process_offer(&self, element: &ElementId, offer: &str) -> Result<String, Error> {
-        self.begin(Call::ProcessOffer {
+        let call = Call::ProcessOffer {
             element: element.clone(),
             offer: offer.to_owned(),
+        };
+        self.call(call, |inner| {
+            let endpoint = inner.endpoint(element, "processOffer")?;
+            if endpoint.offered || endpoint.negotiated {
+                return Err(Error::AlreadyNegotiated);
+            }
+            endpoint.negotiated = true;
+            Ok(Self::ANSWER.to_owned())
         })
-        .await?;
-        let mut inner = self.0.lock();
-        let endpoint = inner.endpoint(element, "processOffer")?;
-        if endpoint.offered || endpoint.negotiated {
-            return Err(Error::AlreadyNegotiated);
-        }
-        endpoint.negotiated = true;
-        Ok(Self::ANSWER.to_owned())
+        .await
     }
 
     async fn generate_offer(
@@ -290,43 +314,47 @@ impl MediaServer for Fake {
         element: &ElementId,
         _options: OfferOptions,
     ) -> Result<String, Error> {
-        self.begin(Call::GenerateOffer {
+        let call = Call::GenerateOffer {
             element: element.clone(),
+        };
+        self.call(call, |inner| {
+            let endpoint = inner.endpoint(element, "generateOffer")?;
+            if endpoint.offered || endpoint.negotiated {
+                return Err(Error::AlreadyNegotiated);
+            }
+            endpoint.offered = true;
+            Ok(Self::OFFER.to_owned())
         })
-        .await?;
-        let mut inner = self.0.lock();
-        let endpoint = inner.endpoint(element, "generateOffer")?;
-        if endpoint.offered || endpoint.negotiated {
-            return Err(Error::AlreadyNegotiated);
-        }
-        endpoint.offered = true;
-        Ok(Self::OFFER.to_owned())
+        .await
     }
 
     async fn process_answer(&self, element: &ElementId, answer: &str) -> Result<String, Error> {
-        self.begin(Call::ProcessAnswer {
+        let call = Call::ProcessAnswer {
             element: element.clone(),
             answer: answer.to_owned(),
+        };
+        self.call(call, |inner| {
+            let endpoint = inner.endpoint(element, "processAnswer")?;
+            if !endpoint.offered {
+                return Err(Error::NoOffer);
+            }
+            if endpoint.negotiated {
+                return Err(Error::AlreadyNegotiated);
+            }
+            endpoint.negotiated = true;
+            Ok(Self::UPDATED_OFFER.to_owned())
         })
-        .await?;
-        let mut inner = self.0.lock();
-        let endpoint = inner.endpoint(element, "processAnswer")?;
-        if !endpoint.offered {
-            return Err(Error::NoOffer);
-        }
-        if endpoint.negotiated {
-            return Err(Error::AlreadyNegotiated);
-        }
-        endpoint.negotiated = true;
-        Ok(Self::UPDATED_OFFER.to_owned())
+        .await
     }
 
     async fn gather_candidates(&self, element: &ElementId) -> Result<(), Error> {
-        self.begin(Call::GatherCandidates {
+        let call = Call::GatherCandidates {
             element: element.clone(),
+        };
+        self.call(call, |inner| {
+            inner.web_endpoint(element, "gatherCandidates")
         })
-        .await?;
-        self.0.lock().web_endpoint(element, "gatherCandidates")
+        .await
     }
 
     async fn add_ice_candidate(
@@ -334,12 +362,12 @@ impl MediaServer for Fake {
         element: &ElementId,
         candidate: IceCandidate,
     ) -> Result<(), Error> {
-        self.begin(Call::AddIceCandidate {
+        let call = Call::AddIceCandidate {
             element: element.clone(),
             candidate,
-        })
-        .await?;
-        self.0.lock().web_endpoint(element, "addIceCandidate")
+        };
+        self.call(call, |inner| inner.web_endpoint(element, "addIceCandidate"))
+            .await
     }
 
     async fn connect(
@@ -348,20 +376,21 @@ impl MediaServer for Fake {
         sink: &ElementId,
         kind: Option<MediaKind>,
     ) -> Result<(), Error> {
-        self.begin(Call::Connect {
+        let call = Call::Connect {
             source: source.clone(),
             sink: sink.clone(),
             kind,
+        };
+        self.call(call, |inner| {
+            if inner.element(source)?.pipeline != inner.element(sink)?.pipeline {
+                return Err(Error::DifferentPipelines);
+            }
+            for kind in kinds(kind) {
+                inner.sources.insert((sink.clone(), kind), source.clone());
+            }
+            Ok(())
         })
-        .await?;
-        let mut inner = self.0.lock();
-        if inner.element(source)?.pipeline != inner.element(sink)?.pipeline {
-            return Err(Error::DifferentPipelines);
-        }
-        for kind in kinds(kind) {
-            inner.sources.insert((sink.clone(), kind), source.clone());
-        }
-        Ok(())
+        .await
     }
 
     async fn disconnect(
@@ -370,22 +399,23 @@ impl MediaServer for Fake {
         sink: &ElementId,
         kind: Option<MediaKind>,
     ) -> Result<(), Error> {
-        self.begin(Call::Disconnect {
+        let call = Call::Disconnect {
             source: source.clone(),
             sink: sink.clone(),
             kind,
-        })
-        .await?;
-        let mut inner = self.0.lock();
-        inner.element(source)?;
-        inner.element(sink)?;
-        for kind in kinds(kind) {
-            let link = (sink.clone(), kind);
-            if inner.sources.get(&link) == Some(source) {
-                inner.sources.remove(&link);
+        };
+        self.call(call, |inner| {
+            inner.element(source)?;
+            inner.element(sink)?;
+            for kind in kinds(kind) {
+                let link = (sink.clone(), kind);
+                if inner.sources.get(&link) == Some(source) {
+                    inner.sources.remove(&link);
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
+        .await
     }
 
     async fn set_bandwidth(
@@ -393,24 +423,26 @@ impl MediaServer for Fake {
         element: &ElementId,
         limits: BandwidthLimits,
     ) -> Result<(), Error> {
-        self.begin(Call::SetBandwidth {
+        let call = Call::SetBandwidth {
             element: element.clone(),
             limits,
+        };
+        self.call(call, |inner| {
+            inner.endpoint(element, "setMaxVideoRecvBandwidth")?;
+            Ok(())
         })
-        .await?;
-        self.0
-            .lock()
-            .endpoint(element, "setMaxVideoRecvBandwidth")?;
-        Ok(())
+        .await
     }
 
     async fn stats(&self, element: &ElementId) -> Result<Vec<StreamStats>, Error> {
-        self.begin(Call::Stats {
+        let call = Call::Stats {
             element: element.clone(),
+        };
+        self.call(call, |inner| {
+            inner.element(element)?;
+            Ok(Vec::new())
         })
-        .await?;
-        self.0.lock().element(element)?;
-        Ok(Vec::new())
+        .await
     }
 
     fn release_element(&self, element: &ElementId) {
@@ -484,6 +516,12 @@ impl fmt::Debug for Fake {
     }
 }
 
+async fn sleep(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}
+
 fn kinds(kind: Option<MediaKind>) -> Vec<MediaKind> {
     kind.map_or_else(|| MediaKind::ALL.to_vec(), |kind| vec![kind])
 }
@@ -546,6 +584,7 @@ mod tests {
             Script {
                 delay: Duration::from_secs(40),
                 failure: Some(Error::Timeout),
+                ..Script::default()
             },
         );
         let start = tokio::time::Instant::now();

@@ -189,3 +189,201 @@ impl RoomError {
         self.code == code::UNCAUGHT
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_those_of_kurento_room() {
+        let rows = [
+            (
+                RoomError::empty_user_name(),
+                999,
+                "Empty user name is not allowed",
+            ),
+            (
+                RoomError::unknown_session_info(),
+                999,
+                "Unkown session info bean type (expected org.kurento.room.internal.DefaultKurentoClientSessionInfo)",
+            ),
+            (
+                RoomError::mute_type_missing(),
+                307,
+                "Mute type cannot be null",
+            ),
+            (
+                RoomError::mute_without_publisher(),
+                307,
+                "Publisher endpoint not found",
+            ),
+            (
+                RoomError::not_a_web_endpoint(),
+                306,
+                "Operation not supported",
+            ),
+            (
+                RoomError::element_without_id(),
+                304,
+                "Unable to connect media element with null id",
+            ),
+            (
+                RoomError::duplicate_element("E"),
+                304,
+                "This endpoint already has a media element with id E",
+            ),
+            (
+                RoomError::publisher_endpoint(),
+                303,
+                "Unable to create publisher endpoint",
+            ),
+            (
+                RoomError::subscriber_endpoint(),
+                303,
+                "Unable to create subscriber endpoint",
+            ),
+            (
+                RoomError::publisher_endpoint_timeout(),
+                303,
+                "Timeout reached while waiting for publisher endpoint to be ready",
+            ),
+            (
+                RoomError::subscriber_endpoint_timeout(),
+                303,
+                "Timeout reached when creating subscriber endpoint",
+            ),
+            (
+                RoomError::unknown_element("U", "E"),
+                303,
+                "This endpoint (U) has no media element with id E",
+            ),
+            (
+                RoomError::publish_answer("U"),
+                302,
+                "Error generating SDP response for publishing user U",
+            ),
+            (
+                RoomError::publish_offer("U"),
+                302,
+                "Error generating SDP offer for publishing user U",
+            ),
+            (
+                RoomError::subscribe_answer("A", "B"),
+                302,
+                "Unable to generate SDP answer when subscribing 'A' to 'B'",
+            ),
+            (
+                RoomError::pipeline("R"),
+                204,
+                "Unable to create media pipeline for room 'R'",
+            ),
+            (RoomError::room_exists("R"), 204, "Room 'R' already exists"),
+            (RoomError::creator_unknown(), 204, "Not enough information"),
+            (
+                RoomError::creator_refused(),
+                204,
+                "User cannot create a new room",
+            ),
+            (
+                RoomError::no_resources(),
+                204,
+                "No resources left to create new room",
+            ),
+            (
+                RoomError::joining_closing_room("U", "R"),
+                203,
+                "'U' is trying to join room 'R' but it is closing",
+            ),
+            (
+                RoomError::leaving_closing_room("U", "R"),
+                203,
+                "'U' is trying to leave from room 'R' but it is closing",
+            ),
+            (RoomError::room_closed("R"), 203, "The room 'R' is closed"),
+            (
+                RoomError::room_already_closed("R"),
+                203,
+                "Room 'R' already closed",
+            ),
+            (
+                RoomError::room_must_be_created("R", "U"),
+                202,
+                "Room 'R' was not found, must be created before 'U' can join",
+            ),
+            (RoomError::room_not_found("R"), 202, "Room 'R' not found"),
+            (
+                RoomError::other_room("X"),
+                202,
+                "Provided room name 'X' differs from the participant's room",
+            ),
+            (
+                RoomError::not_streaming("U"),
+                105,
+                "Participant 'U' is not streaming media",
+            ),
+            (
+                RoomError::remote_not_streaming("U", "R"),
+                105,
+                "User 'U not streaming media in room 'R'",
+            ),
+            (
+                RoomError::loopback_only_when_publishing(),
+                105,
+                "Can loopback only when publishing media",
+            ),
+            (
+                RoomError::not_a_publisher("PID"),
+                105,
+                "Participant with id 'PID' is not a publisher yet",
+            ),
+            (
+                RoomError::user_exists("U", "R"),
+                104,
+                "User 'U' already exists in room 'R'",
+            ),
+            (
+                RoomError::participant_closed("U"),
+                103,
+                "Participant 'U' has been closed",
+            ),
+            (
+                RoomError::participant_not_found("PID"),
+                102,
+                "No participant with id 'PID' was found",
+            ),
+            (
+                RoomError::subscribe_user_not_found("U", "R"),
+                102,
+                "User 'U not found in room 'R'",
+            ),
+            (
+                RoomError::user_not_found("U", "R"),
+                102,
+                "User U not found in room R",
+            ),
+            (
+                RoomError::other_user("X"),
+                102,
+                "Provided username 'X' differs from the participant's name",
+            ),
+            (
+                RoomError::missing_parameter("K"),
+                -1,
+                "java.lang.RuntimeException:Request element 'K' is missing",
+            ),
+            (
+                RoomError::unsupported_custom_request(),
+                -1,
+                "java.lang.RuntimeException:Unsupported method",
+            ),
+            (
+                RoomError::method_not_found("M"),
+                -32601,
+                "Method not found: M",
+            ),
+        ];
+        for (error, code, message) in rows {
+            assert_eq!((error.code, error.message.as_str()), (code, message));
+        }
+    }
+}

@@ -6,6 +6,8 @@ mod manager;
 #[cfg(test)]
 mod media_graph;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod notifications;
 #[cfg(test)]
 mod races;
