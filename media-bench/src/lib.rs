@@ -1,1 +1,8 @@
-//! Placeholder.
+//! Benches of the media path, and the simulated peers that they and the tests of `sfu` share.
+//!
+//! Read [`peer::Peer`] first: a light WebRTC client without sockets or clocks. [`simulation`] puts peers
+//! and an [`Engine`](sfu::engine::Engine) on a simulated network, where a minute takes milliseconds.
+
+pub mod payload;
+pub mod peer;
+pub mod simulation;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Number, Value};
 
+use crate::params::{self, Params};
 use crate::reply::RpcError;
 
 /// The number that ties a response to its request.
@@ -55,8 +56,8 @@ pub struct Request {
     pub id: Option<Id>,
     /// As the client wrote it; primitives other than strings in their JSON form.
     pub method: String,
-    /// Empty if there are none. Without `sessionId`, which belongs to the session layer.
-    pub params: Map<String, Value>,
+    /// Without `sessionId`, which belongs to the session layer.
+    pub params: Params,
     /// `params.sessionId` as text.
     pub session_id: Option<String>,
 }
@@ -138,7 +139,7 @@ fn parse(text: &str) -> Result<Content, Ignored> {
     };
     let method = match object.get("method") {
         None => return Err(Ignored::Response),
-        Some(method) => primitive_text(method).ok_or(Ignored::InvalidMethod)?,
+        Some(method) => params::primitive_text(method).ok_or(Ignored::InvalidMethod)?,
     };
     let id = match object.get("id") {
         None => None,
@@ -160,18 +161,9 @@ fn parse(text: &str) -> Result<Content, Ignored> {
     Ok(Content::Request(Request {
         id,
         method,
-        params,
+        params: Params::from(params),
         session_id,
     }))
-}
-
-fn primitive_text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(value) => Some(value.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
 }
 
 fn not_an_object(params: &Value) -> RpcError {
@@ -285,10 +277,13 @@ mod tests {
 
     #[test]
     fn absent_and_null_params_are_empty() {
-        assert_eq!(request(r#"{"method":"m","id":1}"#).params, Map::new());
+        assert_eq!(
+            request(r#"{"method":"m","id":1}"#).params,
+            Params::default()
+        );
         assert_eq!(
             request(r#"{"method":"m","id":1,"params":null}"#).params,
-            Map::new()
+            Params::default()
         );
     }
 
@@ -327,8 +322,8 @@ mod tests {
                 format!(r#"{{"method":"m","id":1,"params":{{"sessionId":{session_id},"a":1}}}}"#);
             let request = request(&text);
             assert_eq!(request.session_id.as_deref(), expected);
-            assert!(!request.params.contains_key("sessionId"));
-            assert!(request.params.contains_key("a"));
+            assert!(!request.params.has("sessionId"));
+            assert!(request.params.has("a"));
         }
     }
 
@@ -339,7 +334,7 @@ mod tests {
         );
         assert_eq!(request.method, "b");
         assert_eq!(request.id, Some(Id::from(2)));
-        assert_eq!(request.params["k"], 2);
+        assert_eq!(request.params.int("k"), Ok(2));
     }
 
     proptest! {

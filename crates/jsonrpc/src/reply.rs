@@ -29,10 +29,13 @@ pub struct RpcError {
 }
 
 impl RpcError {
-    /// Code of a failure that no handler reported, such as a mistyped parameter.
+    /// Code of a failure that no handler reported: a missing or mistyped parameter, an unsupported
+    /// request.
     pub const UNCAUGHT: i32 = -1;
     /// Code of a `connect` that names a session that does not exist.
     pub const RECONNECTION: i32 = 40007;
+    /// Code for a method that does not exist (JSON-RPC 2.0, section 5.1).
+    pub const METHOD_NOT_FOUND: i32 = -32601;
     /// Code for a server that cannot take another session (JSON-RPC 2.0, section 5.1,
     /// implementation-defined).
     pub const SERVER_FULL: i32 = -32000;
@@ -53,6 +56,22 @@ impl RpcError {
             message: format!("{class}:{message}"),
             names_session: false,
         }
+    }
+
+    /// A required parameter is absent.
+    pub fn missing(key: &str) -> Self {
+        Self::uncaught(
+            "java.lang.RuntimeException",
+            format_args!("Request element '{key}' is missing"),
+        )
+    }
+
+    /// The method does not exist.
+    pub fn method_not_found(method: &str) -> Self {
+        Self::outside(
+            Self::METHOD_NOT_FOUND,
+            format!("Method not found: {method}"),
+        )
     }
 
     /// The session named by `connect` does not exist.
@@ -308,14 +327,14 @@ mod tests {
             answer(7, Err(room), DEFAULT),
             r#"{"id":7,"error":{"code":104,"message":"User 'bob' already exists in room 'r'","sessionId":"SID"},"jsonrpc":"2.0"}"#
         );
-        let missing = RpcError::uncaught(
-            "java.lang.RuntimeException",
-            "Request element 'room' is missing",
-        );
         for style in [DEFAULT, STRICT] {
             assert_eq!(
-                answer(8, Err(missing.clone()), style),
+                answer(8, Err(RpcError::missing("room")), style),
                 r#"{"id":8,"error":{"code":-1,"message":"java.lang.RuntimeException:Request element 'room' is missing"},"jsonrpc":"2.0"}"#
+            );
+            assert_eq!(
+                answer(8, Err(RpcError::method_not_found("x")), style),
+                r#"{"id":8,"error":{"code":-32601,"message":"Method not found: x"},"jsonrpc":"2.0"}"#
             );
         }
         assert_eq!(

@@ -17,11 +17,10 @@ use std::time::{Duration, Instant};
 
 pub use config::{Config, Limits};
 pub use event::{Close, CloseCode, EndReason, Event, Outgoing, Work};
-use serde_json::{Map, Value};
-
 pub use id::{SessionId, SessionKey, SocketId};
 
 use crate::frame::{Content, Frame, Id, Request};
+use crate::params::Params;
 use crate::reply::{self, Reply, RpcError, Text};
 use config::{PING_INTERVAL_DEFAULT, PING_INTERVAL_MAX, PING_INTERVAL_MIN, PING_INTERVALS_MISSED};
 use event::Body;
@@ -611,15 +610,10 @@ impl Sessions {
     }
 }
 
-/// `interval` in ms, a number or a string of digits; the default if it makes no sense.
-fn announced_interval(params: &Map<String, Value>) -> Duration {
-    let announced_ms = match params.get("interval") {
-        Some(Value::Number(number)) => number.as_f64().map(|interval| interval as u64),
-        Some(Value::String(text)) => text.parse().ok(),
-        _ => None,
-    };
-    let sensible = announced_ms.filter(|&interval_ms| interval_ms > 0);
-    sensible.map_or(PING_INTERVAL_DEFAULT, |interval_ms| {
-        Duration::from_millis(interval_ms).clamp(PING_INTERVAL_MIN, PING_INTERVAL_MAX)
+fn announced_interval(params: &Params) -> Duration {
+    let announced = params.int("interval").ok().filter(|&interval| interval > 0);
+    announced.map_or(PING_INTERVAL_DEFAULT, |interval_ms| {
+        Duration::from_millis(interval_ms.unsigned_abs().into())
+            .clamp(PING_INTERVAL_MIN, PING_INTERVAL_MAX)
     })
 }

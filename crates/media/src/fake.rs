@@ -102,9 +102,6 @@ pub struct Script {
     pub delay: Duration,
     /// Then it fails.
     pub failure: Option<Error>,
-    /// Having succeeded, it takes that long again until its caller knows. Calls that create something
-    /// ignore it.
-    pub lag: Duration,
 }
 
 impl Script {
@@ -112,23 +109,15 @@ impl Script {
     pub fn delay(delay: Duration) -> Self {
         Self {
             delay,
-            ..Self::default()
-        }
-    }
-
-    /// Takes effect at once, but answers late.
-    pub fn lag(lag: Duration) -> Self {
-        Self {
-            lag,
-            ..Self::default()
+            failure: None,
         }
     }
 
     /// Fails at once.
     pub fn fail(error: Error) -> Self {
         Self {
+            delay: Duration::ZERO,
             failure: Some(error),
-            ..Self::default()
         }
     }
 }
@@ -225,13 +214,8 @@ impl Fake {
         Some(element.events.clone())
     }
 
-    /// Records a call, lives through what is scripted for it, and lets it take effect.
-    async fn call<T>(
-        &self,
-        call: Call,
-        effect: impl FnOnce(&mut Inner) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let creates = matches!(call, Call::CreatePipeline | Call::CreateElement { .. });
+    /// Records a call and lives through what is scripted for it.
+    async fn begin(&self, call: Call) -> Result<(), Error> {
         let script = {
             let mut inner = self.0.lock();
             let mut reactions = inner.reactions.iter_mut().rev();
@@ -239,26 +223,20 @@ impl Fake {
             inner.calls.push(call);
             script.unwrap_or_default()
         };
-        sleep(script.delay).await;
-        if let Some(error) = script.failure {
-            return Err(error);
+        if !script.delay.is_zero() {
+            tokio::time::sleep(script.delay).await;
         }
-        let outcome = effect(&mut self.0.lock())?;
-        if !creates {
-            sleep(script.lag).await;
-        }
-        Ok(outcome)
+        script.failure.map_or(Ok(()), Err)
     }
 }
 
 impl MediaServer for Fake {
     async fn create_pipeline(&self, events: EventSender) -> Result<PipelineId, Error> {
-        self.call(Call::CreatePipeline, |inner| {
-            let pipeline = PipelineId::new(format!("{}_kurento.MediaPipeline", inner.next_id()));
-            inner.pipelines.insert(pipeline.clone(), events);
-            Ok(pipeline)
-        })
-        .await
+        self.begin(Call::CreatePipeline).await?;
+        let mut inner = self.0.lock();
+        let pipeline = PipelineId::new(format!("{}_kurento.MediaPipeline", inner.next_id()));
+        inner.pipelines.insert(pipeline.clone(), events);
+        Ok(pipeline)
     }
 
     async fn create_element(
@@ -267,46 +245,44 @@ impl MediaServer for Fake {
         kind: ElementKind,
         events: EventSender,
     ) -> Result<ElementId, Error> {
-        let call = Call::CreateElement {
+        self.begin(Call::CreateElement {
             pipeline: pipeline.clone(),
             kind: kind.clone(),
-        };
-        self.call(call, |inner| {
-            if !inner.pipelines.contains_key(pipeline) {
-                return Err(Error::PipelineNotFound(pipeline.clone()));
-            }
-            let id = inner.next_id();
-            let class = kind.class_name();
-            let element = ElementId::new(format!("{pipeline}/{id}_kurento.{class}"));
-            inner.elements.insert(
-                element.clone(),
-                Element {
-                    pipeline: pipeline.clone(),
-                    kind,
-                    events,
-                    offered: false,
-                    negotiated: false,
-                },
-            );
-            Ok(element)
         })
-        .await
+        .await?;
+        let mut inner = self.0.lock();
+        if !inner.pipelines.contains_key(pipeline) {
+            return Err(Error::PipelineNotFound(pipeline.clone()));
+        }
+        let id = inner.next_id();
+        let class = kind.class_name();
+        let element = ElementId::new(format!("{pipeline}/{id}_kurento.{class}"));
+        inner.elements.insert(
+            element.clone(),
+            Element {
+                pipeline: pipeline.clone(),
+                kind,
+                events,
+                offered: false,
+                negotiated: false,
+            },
+        );
+        Ok(element)
     }
 
     async fn process_offer(&self, element: &ElementId, offer: &str) -> Result<String, Error> {
-        let call = Call::ProcessOffer {
+        self.begin(Call::ProcessOffer {
             element: element.clone(),
             offer: offer.to_owned(),
-        };
-        self.call(call, |inner| {
-            let endpoint = inner.endpoint(element, "processOffer")?;
-            if endpoint.offered || endpoint.negotiated {
-                return Err(Error::AlreadyNegotiated);
-            }
-            endpoint.negotiated = true;
-            Ok(Self::ANSWER.to_owned())
         })
-        .await
+        .await?;
+        let mut inner = self.0.lock();
+        let endpoint = inner.endpoint(element, "processOffer")?;
+        if endpoint.offered || endpoint.negotiated {
+            return Err(Error::AlreadyNegotiated);
+        }
+        endpoint.negotiated = true;
+        Ok(Self::ANSWER.to_owned())
     }
 
     async fn generate_offer(
@@ -314,47 +290,43 @@ impl MediaServer for Fake {
         element: &ElementId,
         _options: OfferOptions,
     ) -> Result<String, Error> {
-        let call = Call::GenerateOffer {
+        self.begin(Call::GenerateOffer {
             element: element.clone(),
-        };
-        self.call(call, |inner| {
-            let endpoint = inner.endpoint(element, "generateOffer")?;
-            if endpoint.offered || endpoint.negotiated {
-                return Err(Error::AlreadyNegotiated);
-            }
-            endpoint.offered = true;
-            Ok(Self::OFFER.to_owned())
         })
-        .await
+        .await?;
+        let mut inner = self.0.lock();
+        let endpoint = inner.endpoint(element, "generateOffer")?;
+        if endpoint.offered || endpoint.negotiated {
+            return Err(Error::AlreadyNegotiated);
+        }
+        endpoint.offered = true;
+        Ok(Self::OFFER.to_owned())
     }
 
     async fn process_answer(&self, element: &ElementId, answer: &str) -> Result<String, Error> {
-        let call = Call::ProcessAnswer {
+        self.begin(Call::ProcessAnswer {
             element: element.clone(),
             answer: answer.to_owned(),
-        };
-        self.call(call, |inner| {
-            let endpoint = inner.endpoint(element, "processAnswer")?;
-            if !endpoint.offered {
-                return Err(Error::NoOffer);
-            }
-            if endpoint.negotiated {
-                return Err(Error::AlreadyNegotiated);
-            }
-            endpoint.negotiated = true;
-            Ok(Self::UPDATED_OFFER.to_owned())
         })
-        .await
+        .await?;
+        let mut inner = self.0.lock();
+        let endpoint = inner.endpoint(element, "processAnswer")?;
+        if !endpoint.offered {
+            return Err(Error::NoOffer);
+        }
+        if endpoint.negotiated {
+            return Err(Error::AlreadyNegotiated);
+        }
+        endpoint.negotiated = true;
+        Ok(Self::UPDATED_OFFER.to_owned())
     }
 
     async fn gather_candidates(&self, element: &ElementId) -> Result<(), Error> {
-        let call = Call::GatherCandidates {
+        self.begin(Call::GatherCandidates {
             element: element.clone(),
-        };
-        self.call(call, |inner| {
-            inner.web_endpoint(element, "gatherCandidates")
         })
-        .await
+        .await?;
+        self.0.lock().web_endpoint(element, "gatherCandidates")
     }
 
     async fn add_ice_candidate(
@@ -362,12 +334,12 @@ impl MediaServer for Fake {
         element: &ElementId,
         candidate: IceCandidate,
     ) -> Result<(), Error> {
-        let call = Call::AddIceCandidate {
+        self.begin(Call::AddIceCandidate {
             element: element.clone(),
             candidate,
-        };
-        self.call(call, |inner| inner.web_endpoint(element, "addIceCandidate"))
-            .await
+        })
+        .await?;
+        self.0.lock().web_endpoint(element, "addIceCandidate")
     }
 
     async fn connect(
@@ -376,21 +348,20 @@ impl MediaServer for Fake {
         sink: &ElementId,
         kind: Option<MediaKind>,
     ) -> Result<(), Error> {
-        let call = Call::Connect {
+        self.begin(Call::Connect {
             source: source.clone(),
             sink: sink.clone(),
             kind,
-        };
-        self.call(call, |inner| {
-            if inner.element(source)?.pipeline != inner.element(sink)?.pipeline {
-                return Err(Error::DifferentPipelines);
-            }
-            for kind in kinds(kind) {
-                inner.sources.insert((sink.clone(), kind), source.clone());
-            }
-            Ok(())
         })
-        .await
+        .await?;
+        let mut inner = self.0.lock();
+        if inner.element(source)?.pipeline != inner.element(sink)?.pipeline {
+            return Err(Error::DifferentPipelines);
+        }
+        for kind in kinds(kind) {
+            inner.sources.insert((sink.clone(), kind), source.clone());
+        }
+        Ok(())
     }
 
     async fn disconnect(
@@ -399,23 +370,22 @@ impl MediaServer for Fake {
         sink: &ElementId,
         kind: Option<MediaKind>,
     ) -> Result<(), Error> {
-        let call = Call::Disconnect {
+        self.begin(Call::Disconnect {
             source: source.clone(),
             sink: sink.clone(),
             kind,
-        };
-        self.call(call, |inner| {
-            inner.element(source)?;
-            inner.element(sink)?;
-            for kind in kinds(kind) {
-                let link = (sink.clone(), kind);
-                if inner.sources.get(&link) == Some(source) {
-                    inner.sources.remove(&link);
-                }
-            }
-            Ok(())
         })
-        .await
+        .await?;
+        let mut inner = self.0.lock();
+        inner.element(source)?;
+        inner.element(sink)?;
+        for kind in kinds(kind) {
+            let link = (sink.clone(), kind);
+            if inner.sources.get(&link) == Some(source) {
+                inner.sources.remove(&link);
+            }
+        }
+        Ok(())
     }
 
     async fn set_bandwidth(
@@ -423,26 +393,24 @@ impl MediaServer for Fake {
         element: &ElementId,
         limits: BandwidthLimits,
     ) -> Result<(), Error> {
-        let call = Call::SetBandwidth {
+        self.begin(Call::SetBandwidth {
             element: element.clone(),
             limits,
-        };
-        self.call(call, |inner| {
-            inner.endpoint(element, "setMaxVideoRecvBandwidth")?;
-            Ok(())
         })
-        .await
+        .await?;
+        self.0
+            .lock()
+            .endpoint(element, "setMaxVideoRecvBandwidth")?;
+        Ok(())
     }
 
     async fn stats(&self, element: &ElementId) -> Result<Vec<StreamStats>, Error> {
-        let call = Call::Stats {
+        self.begin(Call::Stats {
             element: element.clone(),
-        };
-        self.call(call, |inner| {
-            inner.element(element)?;
-            Ok(Vec::new())
         })
-        .await
+        .await?;
+        self.0.lock().element(element)?;
+        Ok(Vec::new())
     }
 
     fn release_element(&self, element: &ElementId) {
@@ -516,12 +484,6 @@ impl fmt::Debug for Fake {
     }
 }
 
-async fn sleep(time: Duration) {
-    if !time.is_zero() {
-        tokio::time::sleep(time).await;
-    }
-}
-
 fn kinds(kind: Option<MediaKind>) -> Vec<MediaKind> {
     kind.map_or_else(|| MediaKind::ALL.to_vec(), |kind| vec![kind])
 }
@@ -584,7 +546,6 @@ mod tests {
             Script {
                 delay: Duration::from_secs(40),
                 failure: Some(Error::Timeout),
-                ..Script::default()
             },
         );
         let start = tokio::time::Instant::now();

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use clap::{CommandFactory as _, Parser, ValueEnum};
+use clap::{Parser, ValueEnum};
 use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Format as _, Serialized, Toml};
@@ -394,22 +394,6 @@ impl Arguments {
     }
 }
 
-/// Names of the given environment variables that look like settings but are none: typing errors,
-/// mostly. Those that Kubernetes makes for a service called `tertulia` are left out.
-pub fn unknown_environment(names: impl Iterator<Item = String>) -> Vec<String> {
-    let command = Arguments::command();
-    let known: Vec<_> = command
-        .get_arguments()
-        .filter_map(|argument| argument.get_env()?.to_str())
-        .collect();
-    let is_service = |rest: &str| rest.starts_with("SERVICE_") || rest.starts_with("PORT");
-    let is_unknown = |name: &String| {
-        let setting = name.strip_prefix("TERTULIA_");
-        setting.is_some_and(|rest| !is_service(rest)) && !known.contains(&name.as_str())
-    };
-    names.filter(is_unknown).collect()
-}
-
 fn readable(error: figment::Error, path: &Path) -> ConfigError {
     let first = error.into_iter().next();
     let Some(error) = first else {
@@ -484,11 +468,13 @@ mod tests {
 
     #[test]
     fn command_line_is_consistent() {
+        use clap::CommandFactory as _;
         Arguments::command().debug_assert();
     }
 
     #[test]
     fn every_setting_has_a_flag_of_its_name() {
+        use clap::CommandFactory as _;
         let command = Arguments::command();
         let flags: Vec<_> = command
             .get_arguments()
@@ -510,6 +496,7 @@ mod tests {
 
     #[test]
     fn every_flag_has_an_environment_variable() {
+        use clap::CommandFactory as _;
         for argument in Arguments::command().get_arguments() {
             let name = argument.get_long().unwrap();
             if name == "check-config" {
@@ -521,19 +508,6 @@ mod tests {
                 Some(variable.as_str())
             );
         }
-    }
-
-    #[test]
-    fn misspelt_environment_variables_are_found() {
-        let names = [
-            "TERTULIA_UDP_PORT",
-            "TERTULIA_UDP_PROT",
-            "TERTULIA_SERVICE_HOST",
-            "TERTULIA_PORT_8443_TCP",
-            "HOME",
-        ];
-        let unknown = unknown_environment(names.into_iter().map(str::to_owned));
-        assert_eq!(unknown, ["TERTULIA_UDP_PROT"]);
     }
 
     #[test]

@@ -56,7 +56,7 @@ async fn handle<M: MediaServer>(
     let request = work.into_request();
     let method = request.method;
     tracing::debug!(method, "request");
-    let params = Value::Object(request.params);
+    let params = Value::Object(request.params.into_object());
     let answer = |outcome: Result<Response, RoomError>| {
         count_request(&method, &outcome);
         gateway.answer(session, &reply(outcome));

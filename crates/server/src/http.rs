@@ -123,7 +123,7 @@ async fn guard<M: MediaServer>(
     let token = shared.config.admin_token.as_deref();
     let path = request.uri().path();
     if access::is_allowed(peer, request.headers(), token) {
-        tracing::debug!(path, "administrative call");
+        tracing::info!(path, "administrative call");
         return next.run(request).await;
     }
     tracing::warn!(path, "administrative call refused");
@@ -147,10 +147,7 @@ async fn close_room<M: MediaServer>(
         return (StatusCode::BAD_REQUEST, text).into_response();
     };
     match shared.context.rooms.close_room(&room) {
-        Ok(participants) => {
-            tracing::info!(participants = participants.len(), "room closed by request");
-            StatusCode::OK.into_response()
-        }
+        Ok(_) => StatusCode::OK.into_response(),
         Err(error) => (StatusCode::NOT_FOUND, error.message).into_response(),
     }
 }

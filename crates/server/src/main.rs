@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tertulia::config::{self, Arguments, Config};
+use tertulia::config::{Arguments, Config};
 use tertulia::{Server, native, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -30,11 +30,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         show(&config);
         return Ok(());
     }
-    telemetry::start_logging(&config).map_err(|error| format!("log filter: {error}"))?;
-    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    for name in config::unknown_environment(names) {
-        tracing::warn!(name, "environment variable is no setting");
-    }
+    telemetry::start_logging(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -1,6 +1,5 @@
 //! Logs and counters.
 
-use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -12,20 +11,13 @@ use crate::config::{Config, LogFormat};
 /// Level at which nobody's name, address or session description shows.
 const LOG_DEFAULT: &str = "info";
 
-/// Libraries that warn of everything unusual a peer sends, at times with addresses. Directives for them
-/// come after these and win.
-const LOG_LIBRARIES: &str =
-    "rtc_datachannel=error,rtc_dtls=error,rtc_sctp=error,rtc_srtp=error,rtc_stun=error";
-
 /// Starts to log to standard error. `RUST_LOG` counts unless the settings say otherwise.
 pub fn start_logging(config: &Config) -> Result<(), ParseError> {
     let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok();
     let directives = config.log.clone().or(from_environment);
-    let directives = directives.as_deref().unwrap_or(LOG_DEFAULT);
-    let filter = EnvFilter::try_new(format!("{LOG_LIBRARIES},{directives}"))?;
+    let filter = EnvFilter::try_new(directives.as_deref().unwrap_or(LOG_DEFAULT))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // Whoever embeds the server may have a subscriber of its own, which then stays.
     let _ = match config.log_format {

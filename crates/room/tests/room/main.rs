@@ -6,8 +6,6 @@ mod manager;
 #[cfg(test)]
 mod media_graph;
 #[cfg(test)]
-mod model;
-#[cfg(test)]
 mod notifications;
 #[cfg(test)]
 mod races;

@@ -1,0 +1,882 @@
+//! A light WebRTC client: what a browser does on the wire, without sockets, threads or clocks.
+//!
+//! Read [`Peer`] first. It offers, takes the answer, checks connectivity, shakes hands, and then sends
+//! synthetic media and checks what it receives. Method families as in the engine: `handle_*` for what
+//! comes in, `poll_*` for what must go out. Deliberately absent: decoding, congestion control, and a
+//! second 5-tuple.
+
+mod check;
+mod config;
+mod description;
+mod incoming;
+mod outgoing;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use forwarding::codec::Codec;
+use forwarding::rate::Bitrate;
+use forwarding::rtcp::{
+    Packet, Packets, write_full_intra_request, write_nacks, write_picture_loss,
+    write_receiver_report, write_remb, write_sdes_cname, write_sender_report,
+};
+use forwarding::rtp::{Header, NtpTime, PacketKind, Seq, Ssrc, is_rtcp};
+use forwarding::transport_feedback::TransportFeedback;
+use media::MediaKind;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use sfu::engine::certificate::Certificate;
+use sfu::engine::clock::Clock;
+use sfu::engine::dtls::{Dtls, DtlsEvent, DtlsRole};
+use sfu::engine::sctp::{ChannelOptions, Sctp, SctpEvent};
+use sfu::engine::srtp::{KeyingMaterial, OpenError, Opener, Profile, ReceiveIndex, Sealer};
+
+use check::Checks;
+use description::{Answer, OfferParts};
+use incoming::Opened;
+use outgoing::{Outgoing, OutgoingConfig, Sending};
+
+pub use config::{Direction, Numbering, PeerConfig};
+pub use description::AnswerError;
+pub use incoming::{IncomingStream, ReceivedPacket};
+pub use outgoing::{Feedback, Pace};
+
+/// Between reports. Browsers send about one a second.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Streams that are looked at. The server sends two and retransmissions.
+const STREAMS_MAX: usize = 64;
+
+const KINDS: [MediaKind; 2] = [MediaKind::Audio, MediaKind::Video];
+
+/// What happened to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerEvent {
+    /// ICE and DTLS are up.
+    Connected,
+    /// The handshake failed, for this reason.
+    Failed(String),
+    /// The server said goodbye.
+    Closed,
+    /// A data channel is open.
+    ChannelOpened {
+        /// Stream identifier.
+        id: u16,
+        /// Its label.
+        label: String,
+    },
+    /// A message came.
+    Message {
+        /// On which channel.
+        id: u16,
+        /// False for a string.
+        binary: bool,
+        /// Its content.
+        data: Bytes,
+    },
+}
+
+/// Datagrams and packets, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerCounters {
+    /// RTP packets that were authentic.
+    pub rtp: u64,
+    /// RTCP packets that were authentic.
+    pub rtcp: u64,
+    /// SRTP or SRTCP that was not.
+    pub unauthentic: u64,
+    /// SRTP seen before.
+    pub replayed: u64,
+    /// Packets received more than once, in whatever form.
+    pub duplicates: u64,
+    /// RTP of a payload type that was not offered.
+    pub unknown: u64,
+    /// Transport-wide feedback packets.
+    pub transport_feedbacks: u64,
+    /// Transport-wide numbers that they cover.
+    pub transport_statuses: u64,
+}
+
+struct Srtp {
+    sealer: Sealer,
+    opener: Opener,
+}
+
+/// A light WebRTC client.
+pub struct Peer {
+    config: PeerConfig,
+    /// By payload type: its kind and codec, and whether it is a retransmission.
+    formats: [Option<(MediaKind, Codec, bool)>; 128],
+    certificate: Certificate,
+    clock: Clock,
+    random: StdRng,
+    checks: Checks,
+    version: u64,
+    ssrcs: [[u32; 2]; 2],
+    answer: Option<Answer>,
+    dtls: Option<Dtls>,
+    srtp: Option<Srtp>,
+    profile: Option<Profile>,
+    sctp: Option<Sctp>,
+    outgoing: Vec<Outgoing>,
+    transport_seq: u16,
+    indices: HashMap<u32, ReceiveIndex>,
+    incoming: BTreeMap<u32, IncomingStream>,
+    arrivals: TransportFeedback,
+    reports_at: Option<Instant>,
+    remb: Option<u64>,
+    fir_count: u8,
+    transmits: VecDeque<Vec<u8>>,
+    events: VecDeque<PeerEvent>,
+    counters: PeerCounters,
+}
+
+impl Peer {
+    /// A peer that has done nothing yet. A certificate may be shared by many peers.
+    pub fn new(config: PeerConfig, certificate: Certificate, now: Instant) -> Self {
+        let mut random = StdRng::seed_from_u64(config.seed);
+        let clock = Clock {
+            at: now,
+            ntp: NtpTime(random.random()),
+        };
+        let mut formats = [None; 128];
+        for kind in KINDS {
+            for format in config.formats(kind) {
+                let entry = |repairs| Some((kind, format.codec, repairs));
+                formats[usize::from(format.payload_type)] = entry(false);
+                if let Some(repair) = format.rtx_payload_type {
+                    formats[usize::from(repair)] = entry(true);
+                }
+            }
+        }
+        Self {
+            formats,
+            certificate,
+            clock,
+            checks: Checks::new(&mut random),
+            version: 1,
+            ssrcs: random.random(),
+            answer: None,
+            dtls: None,
+            srtp: None,
+            profile: None,
+            sctp: None,
+            outgoing: Vec::new(),
+            transport_seq: random.random(),
+            indices: HashMap::new(),
+            incoming: BTreeMap::new(),
+            arrivals: TransportFeedback::default(),
+            reports_at: None,
+            remb: None,
+            fir_count: 0,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: PeerCounters::default(),
+            random,
+            config,
+        }
+    }
+
+    /// What it was made with.
+    pub fn config(&self) -> &PeerConfig {
+        &self.config
+    }
+
+    /// Writes an offer; the first one, or one that repeats it.
+    pub fn offer(&mut self) -> String {
+        self.version += 1;
+        description::offer(
+            &self.config,
+            &OfferParts {
+                version: self.version,
+                ice: self.checks.local(),
+                fingerprint: self.certificate.fingerprint(),
+                ssrcs: self.ssrcs,
+            },
+        )
+    }
+
+    /// Draws new ICE credentials: the next offer restarts ICE.
+    pub fn restart_ice(&mut self) {
+        self.checks.restart(&mut self.random);
+    }
+
+    /// Changes the direction of a kind: the next offer renegotiates.
+    pub fn set_direction(&mut self, kind: MediaKind, direction: Option<Direction>) {
+        match kind {
+            MediaKind::Audio => self.config.audio = direction,
+            MediaKind::Video => self.config.video = direction,
+            MediaKind::Data => {}
+        }
+    }
+
+    /// Takes the answer, and begins to connect if it is the first.
+    ///
+    /// # Errors
+    /// The answer has no transport.
+    pub fn handle_answer(&mut self, now: Instant, answer: &str) -> Result<(), AnswerError> {
+        let answer = Answer::parse(answer)?;
+        self.checks.start(now, answer.ice.clone());
+        for kind in KINDS {
+            let sends = self.config.direction(kind).is_some_and(Direction::sends);
+            let taken = answer
+                .section(kind)
+                .is_some_and(|section| section.receives && !section.payload_types.is_empty());
+            let known = self.outgoing.iter().any(|stream| stream.kind == kind);
+            if sends && taken && !known {
+                self.add_outgoing(now, kind, &answer);
+            } else if !(sends && taken) {
+                self.outgoing.retain(|stream| stream.kind != kind);
+            }
+        }
+        if self.dtls.is_none() {
+            let role = match answer.passive {
+                true => DtlsRole::Client,
+                false => DtlsRole::Server,
+            };
+            let fingerprint = answer.fingerprint.clone();
+            self.dtls = Dtls::new(role, &self.certificate, fingerprint, now).ok();
+        }
+        self.answer = Some(answer);
+        self.start_data(now);
+        self.drive(now);
+        Ok(())
+    }
+
+    fn add_outgoing(&mut self, now: Instant, kind: MediaKind, answer: &Answer) {
+        let formats = self.config.formats(kind);
+        let section = answer.section(kind);
+        let taken = |payload_type: u8| {
+            section.is_some_and(|section| section.payload_types.contains(&payload_type))
+        };
+        let Some(format) = formats.iter().find(|format| taken(format.payload_type)) else {
+            return;
+        };
+        let mut extensions = self.config.extensions(kind);
+        for id in [
+            &mut extensions.mid,
+            &mut extensions.abs_send_time,
+            &mut extensions.transport_seq,
+            &mut extensions.audio_level,
+            &mut extensions.video_orientation,
+        ] {
+            *id = id
+                .filter(|id| section.is_some_and(|section| section.extension_ids.contains(&id.0)));
+        }
+        self.outgoing.push(Outgoing::new(
+            now,
+            &OutgoingConfig {
+                kind,
+                codec: format.codec,
+                payload_type: format.payload_type,
+                rtx_payload_type: format.rtx_payload_type.filter(|number| taken(*number)),
+                ssrcs: self.ssrcs[kind as usize],
+                mid: self.config.numbering.mid(kind),
+                extensions,
+                first_seq: self.random.random::<u16>() & 0x7fff,
+                first_timestamp: self.random.random(),
+            },
+        ));
+    }
+
+    /// Where to send everything: the first UDP candidate of the answer.
+    pub fn server(&self) -> Option<SocketAddr> {
+        self.answer.as_ref()?.candidates.first().copied()
+    }
+
+    /// True once media can flow.
+    pub fn is_connected(&self) -> bool {
+        self.dtls.as_ref().is_some_and(Dtls::is_connected)
+    }
+
+    /// The SRTP profile that was agreed on.
+    pub fn profile(&self) -> Option<Profile> {
+        self.profile
+    }
+
+    /// Connectivity checks that were answered.
+    pub fn checks_answered(&self) -> u64 {
+        self.checks.answered
+    }
+
+    /// Totals.
+    pub fn counters(&self) -> PeerCounters {
+        self.counters
+    }
+
+    /// Latest REMB of the server, in bit/s.
+    pub fn remb(&self) -> Option<u64> {
+        self.remb
+    }
+
+    /// What came back about a published stream.
+    pub fn feedback(&self, kind: MediaKind) -> Option<&Feedback> {
+        Some(&self.stream(kind)?.feedback)
+    }
+
+    /// Round trip to the server by its receiver reports.
+    pub fn round_trip_time(&self, kind: MediaKind) -> Option<Duration> {
+        self.stream(kind)?.send.rtt()
+    }
+
+    /// The number that the next packet of a published stream gets.
+    pub fn next_seq(&self, kind: MediaKind) -> Option<Seq> {
+        Some(self.stream(kind)?.next_seq())
+    }
+
+    /// SSRC of a published stream.
+    pub fn ssrc(&self, kind: MediaKind) -> Option<u32> {
+        Some(self.stream(kind)?.ssrc)
+    }
+
+    /// The stream received in a kind; the first one if there are several.
+    pub fn received(&self, kind: MediaKind) -> Option<&IncomingStream> {
+        self.incoming.values().find(|stream| stream.kind == kind)
+    }
+
+    /// Every stream received.
+    pub fn streams(&self) -> impl Iterator<Item = &IncomingStream> {
+        self.incoming.values()
+    }
+
+    fn stream(&self, kind: MediaKind) -> Option<&Outgoing> {
+        self.outgoing.iter().find(|stream| stream.kind == kind)
+    }
+
+    fn stream_mut(&mut self, kind: MediaKind) -> Option<&mut Outgoing> {
+        self.outgoing.iter_mut().find(|stream| stream.kind == kind)
+    }
+
+    /// The next datagram for [`Self::server`].
+    pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
+        self.transmits.pop_front()
+    }
+
+    /// What happened.
+    pub fn poll_event(&mut self) -> Option<PeerEvent> {
+        self.events.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let connected = self.is_connected();
+        let streams = self
+            .outgoing
+            .iter()
+            .filter(|_| connected)
+            .filter_map(Outgoing::poll_timeout);
+        let losses = self
+            .incoming
+            .values()
+            .filter_map(|stream| stream.receive.poll_timeout());
+        [
+            self.checks.poll_timeout(),
+            self.dtls.as_ref().and_then(Dtls::poll_timeout),
+            self.sctp.as_ref().and_then(Sctp::poll_timeout),
+            self.reports_at,
+            self.arrivals.poll_timeout().filter(|_| connected),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(streams)
+        .chain(losses)
+        .min()
+    }
+
+    /// Serves what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(check) = self.checks.poll_check(now, &mut self.random) {
+            self.transmits.push_back(check);
+        }
+        if let Some(dtls) = &mut self.dtls {
+            dtls.handle_timeout(now);
+        }
+        if let Some(sctp) = &mut self.sctp {
+            sctp.handle_timeout(now);
+        }
+        if self.is_connected() {
+            for kind in KINDS {
+                while let Some(pace) = self
+                    .stream_mut(kind)
+                    .and_then(|stream| stream.poll_frame(now))
+                {
+                    self.send_frame(now, kind, &pace);
+                }
+            }
+            self.send_feedback(now);
+            if self.reports_at.is_some_and(|at| at <= now) {
+                self.reports_at = Some(now + REPORT_INTERVAL);
+                self.send_reports(now);
+            }
+        }
+        self.drive(now);
+    }
+
+    /// Takes a datagram of the server. `datagram` is used as scratch space.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) {
+        match PacketKind::of(datagram) {
+            PacketKind::Stun => {
+                self.checks.handle_answer(datagram);
+            }
+            PacketKind::Dtls => {
+                if let Some(dtls) = &mut self.dtls {
+                    dtls.handle_datagram(now, datagram);
+                }
+            }
+            PacketKind::Rtp | PacketKind::Rtcp if is_rtcp(datagram) => {
+                self.handle_rtcp(now, datagram);
+            }
+            PacketKind::Rtp | PacketKind::Rtcp => self.handle_rtp(now, datagram),
+            _ => {}
+        }
+        self.drive(now);
+    }
+
+    /// Passes on what the layers below the media have to say and to send.
+    fn drive(&mut self, now: Instant) {
+        let Some(dtls) = &mut self.dtls else {
+            return;
+        };
+        let mut connected = false;
+        while let Some(event) = dtls.poll_event() {
+            match event {
+                DtlsEvent::Connected { keys } => {
+                    self.profile = keys.as_ref().map(|keys| keys.profile);
+                    self.srtp = keys.map(|keys| {
+                        let material = KeyingMaterial::from_exporter(
+                            keys.profile,
+                            &keys.bytes,
+                            keys.is_client,
+                        );
+                        Srtp {
+                            sealer: Sealer::new(&material.local),
+                            opener: Opener::new(&material.remote),
+                        }
+                    });
+                    self.reports_at = self.config.reports.then_some(now + REPORT_INTERVAL);
+                    connected = true;
+                    self.events.push_back(PeerEvent::Connected);
+                }
+                DtlsEvent::Data(packet) => {
+                    if let Some(sctp) = &mut self.sctp {
+                        sctp.handle_packet(now, packet);
+                    }
+                }
+                DtlsEvent::Failed(failure) => self
+                    .events
+                    .push_back(PeerEvent::Failed(failure.to_string())),
+                DtlsEvent::Closed => self.events.push_back(PeerEvent::Closed),
+                _ => {}
+            }
+        }
+        if connected {
+            self.start_data(now);
+        }
+        let Some(dtls) = &mut self.dtls else {
+            return;
+        };
+        if let Some(sctp) = &mut self.sctp {
+            while let Some(event) = sctp.poll_event() {
+                match event {
+                    SctpEvent::Opened { id, options, .. } => {
+                        self.events.push_back(PeerEvent::ChannelOpened {
+                            id,
+                            label: options.label,
+                        });
+                    }
+                    SctpEvent::Message { id, binary, data } => {
+                        self.events
+                            .push_back(PeerEvent::Message { id, binary, data });
+                    }
+                    _ => {}
+                }
+            }
+            while let Some(packet) = sctp.poll_transmit(now) {
+                if dtls.write(now, &packet).is_err() {
+                    break;
+                }
+            }
+        }
+        // The handshake waits for a path.
+        if self.checks.succeeded() || dtls.is_connected() {
+            while let Some(record) = dtls.poll_transmit() {
+                self.transmits.push_back(record.to_vec());
+            }
+        }
+    }
+
+    fn start_data(&mut self, now: Instant) {
+        let Some(dtls) = self.dtls.as_ref().filter(|dtls| dtls.is_connected()) else {
+            return;
+        };
+        let section = self
+            .answer
+            .as_ref()
+            .and_then(|answer| answer.section(MediaKind::Data));
+        if let (Some(section), None) = (section, &self.sctp) {
+            let port = section.sctp_port.unwrap_or(5000);
+            let size_max = section.max_message_size;
+            self.sctp = Some(Sctp::new(dtls.role(), 5000, port, size_max, now));
+        }
+    }
+
+    fn handle_rtp(&mut self, now: Instant, datagram: &mut [u8]) {
+        let Ok(header) = Header::parse_protected(datagram) else {
+            return;
+        };
+        let (ssrc, header_len) = (header.ssrc().0, header.header_len());
+        let Some(srtp) = &self.srtp else {
+            return;
+        };
+        let mut index = self.indices.get(&ssrc).cloned().unwrap_or_default();
+        let len = match srtp.opener.open_rtp(&mut index, header_len, datagram) {
+            Ok(len) => len,
+            Err(OpenError::Replayed | OpenError::TooOld) => {
+                self.counters.replayed += 1;
+                return;
+            }
+            Err(_) => {
+                self.counters.unauthentic += 1;
+                return;
+            }
+        };
+        if self.indices.len() < STREAMS_MAX || self.indices.contains_key(&ssrc) {
+            self.indices.insert(ssrc, index);
+        }
+        self.counters.rtp += 1;
+        let Ok(header) = Header::parse(&datagram[..len]) else {
+            return;
+        };
+        let Some((kind, codec, repaired)) = self.formats[usize::from(header.payload_type().0)]
+        else {
+            self.counters.unknown += 1;
+            return;
+        };
+        let extensions = self.config.extensions(kind);
+        if let Some(seq) = extensions
+            .transport_seq
+            .and_then(|id| header.extension(id)?.first_chunk::<2>().copied())
+        {
+            self.arrivals
+                .handle_packet(now, Seq(u16::from_be_bytes(seq)));
+        }
+        let (ssrc, seq, payload) = match repaired {
+            false => (ssrc, header.seq(), header.payload()),
+            true => {
+                let media = self
+                    .answer
+                    .as_ref()
+                    .and_then(|answer| answer.section(kind)?.ssrcs.first().copied());
+                let split = header.payload().split_first_chunk::<2>();
+                let (Some(media), Some((original, payload))) = (media, split) else {
+                    self.counters.unknown += 1;
+                    return;
+                };
+                (media, Seq(u16::from_be_bytes(*original)), payload)
+            }
+        };
+        if self.incoming.len() >= STREAMS_MAX && !self.incoming.contains_key(&ssrc) {
+            return;
+        }
+        let nack = kind == MediaKind::Video && self.config.sends_nacks;
+        let stream = self
+            .incoming
+            .entry(ssrc)
+            .or_insert_with(|| IncomingStream::new(kind, codec, ssrc, nack));
+        let opened = Opened {
+            header,
+            codec,
+            seq,
+            payload,
+            repaired,
+        };
+        let keep = self.config.keeps_packets;
+        if !stream.handle_packet(now, &opened, &extensions, keep) {
+            self.counters.duplicates += 1;
+        }
+    }
+
+    fn handle_rtcp(&mut self, now: Instant, datagram: &mut [u8]) {
+        let Some(srtp) = &mut self.srtp else {
+            return;
+        };
+        let Ok(len) = srtp.opener.open_rtcp(datagram) else {
+            self.counters.unauthentic += 1;
+            return;
+        };
+        self.counters.rtcp += 1;
+        for packet in Packets::new(&datagram[..len]).map_while(Result::ok) {
+            self.handle_rtcp_packet(now, &packet);
+        }
+    }
+
+    fn handle_rtcp_packet(&mut self, now: Instant, packet: &Packet<'_>) {
+        let blocks = match packet {
+            Packet::SenderReport(report) => {
+                if let Some(stream) = self.incoming.get_mut(&report.sender.0) {
+                    stream.handle_sender_report(now, &report.info);
+                }
+                report.blocks
+            }
+            Packet::ReceiverReport(report) => report.blocks,
+            Packet::Nack(nack) => return self.handle_nack(now, nack.media, nack.seqs()),
+            Packet::PictureLoss(media) => {
+                if let Some(stream) = self.outgoing_mut(*media) {
+                    stream.feedback.picture_losses += 1;
+                    stream.wants_key_frame = true;
+                }
+                return;
+            }
+            Packet::FullIntraRequest(request) => {
+                for (media, _) in request.entries() {
+                    if let Some(stream) = self.outgoing_mut(media) {
+                        stream.feedback.full_intra_requests += 1;
+                        stream.wants_key_frame = true;
+                    }
+                }
+                return;
+            }
+            Packet::Remb(remb) => {
+                self.remb = Some(remb.bitrate.0);
+                return;
+            }
+            Packet::TransportFeedback(content) => {
+                self.counters.transport_feedbacks += 1;
+                if let Some([_, _, high, low]) = content.first_chunk() {
+                    let count = u16::from_be_bytes([*high, *low]);
+                    self.counters.transport_statuses += u64::from(count);
+                }
+                return;
+            }
+            _ => return,
+        };
+        for block in blocks {
+            if let Some(stream) = self.outgoing_mut(block.ssrc) {
+                stream.feedback.reports += 1;
+                stream.feedback.report = Some(block);
+                stream.send.handle_report(now, &block);
+            }
+        }
+    }
+
+    fn outgoing_mut(&mut self, ssrc: Ssrc) -> Option<&mut Outgoing> {
+        self.outgoing
+            .iter_mut()
+            .find(|stream| stream.ssrc == ssrc.0)
+    }
+
+    fn handle_nack(&mut self, now: Instant, media: Ssrc, seqs: impl Iterator<Item = Seq>) {
+        let sending = self.sending(now);
+        let Some(stream) = self
+            .outgoing
+            .iter_mut()
+            .find(|stream| stream.ssrc == media.0)
+        else {
+            return;
+        };
+        let seqs = stream.handle_nack(seqs);
+        let Some(srtp) = self.srtp.as_ref().filter(|_| self.config.answers_nacks) else {
+            return;
+        };
+        for seq in seqs {
+            let again = stream.retransmit(&sending, seq, &mut self.transport_seq, &srtp.sealer);
+            self.transmits.extend(again);
+        }
+    }
+
+    fn sending(&self, now: Instant) -> Sending {
+        Sending {
+            now,
+            abs_send_time: self.clock.abs_send_time(now),
+            sent_micros: now.saturating_duration_since(self.clock.at).as_micros() as u64,
+        }
+    }
+
+    /// Sends a kind by itself from `now` on, or not any more.
+    pub fn set_pace(&mut self, now: Instant, kind: MediaKind, pace: Option<Pace>) {
+        if let Some(stream) = self.stream_mut(kind) {
+            stream.set_pace(now, pace);
+        }
+    }
+
+    /// Makes the next frame a key frame.
+    pub fn force_key_frame(&mut self) {
+        if let Some(stream) = self.stream_mut(MediaKind::Video) {
+            stream.wants_key_frame = true;
+        }
+    }
+
+    /// Sends one frame. Nothing before the peer is connected.
+    pub fn send_frame(&mut self, now: Instant, kind: MediaKind, pace: &Pace) {
+        let sending = self.sending(now);
+        let stream = self.outgoing.iter_mut().find(|stream| stream.kind == kind);
+        if let (Some(stream), Some(srtp)) = (stream, &self.srtp) {
+            stream.send_frame(
+                &sending,
+                pace,
+                &mut self.transport_seq,
+                &srtp.sealer,
+                &mut self.transmits,
+            );
+        }
+    }
+
+    /// Seals and sends a packet as it is: header of `header_len` bytes, and payload. The roll-over
+    /// count is 0.
+    pub fn send_rtp(&mut self, header_len: usize, packet: &[u8]) {
+        let (Some(srtp), Ok(header)) = (&self.srtp, Header::parse(packet)) else {
+            return;
+        };
+        let (index, ssrc) = (u64::from(header.seq().0), header.ssrc().0);
+        let mut sealed = packet.to_vec();
+        sealed.resize(packet.len() + srtp.sealer.rtp_overhead(), 0);
+        srtp.sealer.seal_rtp(index, ssrc, header_len, &mut sealed);
+        self.transmits.push_back(sealed);
+    }
+
+    /// Seals and sends RTCP.
+    pub fn send_rtcp(&mut self, mut compound: Vec<u8>) {
+        if let Some(srtp) = &mut self.srtp
+            && srtp.sealer.seal_rtcp(&mut compound).is_ok()
+        {
+            self.transmits.push_back(compound);
+        }
+    }
+
+    /// SSRC under which feedback is sent.
+    fn own_ssrc(&self) -> Ssrc {
+        Ssrc(self.ssrcs[MediaKind::Video as usize][0])
+    }
+
+    fn received_ssrc(&self, kind: MediaKind) -> Option<Ssrc> {
+        let announced = self
+            .answer
+            .as_ref()
+            .and_then(|answer| answer.section(kind)?.ssrcs.first().copied());
+        announced
+            .or_else(|| self.received(kind).map(|stream| stream.ssrc))
+            .map(Ssrc)
+    }
+
+    /// Sends a PLI.
+    pub fn send_picture_loss(&mut self) {
+        if let Some(media) = self.received_ssrc(MediaKind::Video) {
+            let mut compound = Vec::new();
+            write_picture_loss(&mut compound, self.own_ssrc(), media);
+            self.send_rtcp(compound);
+        }
+    }
+
+    /// Sends a FIR.
+    pub fn send_full_intra_request(&mut self) {
+        if let Some(media) = self.received_ssrc(MediaKind::Video) {
+            let mut compound = Vec::new();
+            write_full_intra_request(&mut compound, self.own_ssrc(), media, self.fir_count);
+            self.fir_count = self.fir_count.wrapping_add(1);
+            self.send_rtcp(compound);
+        }
+    }
+
+    /// Asks for packets again.
+    pub fn send_nack(&mut self, kind: MediaKind, seqs: &[Seq]) {
+        if let Some(media) = self.received_ssrc(kind) {
+            let mut compound = Vec::new();
+            write_nacks(&mut compound, self.own_ssrc(), media, seqs);
+            self.send_rtcp(compound);
+        }
+    }
+
+    /// Tells the server how much it may send, in bit/s.
+    pub fn send_remb(&mut self, bits_per_second: u64) {
+        if let Some(media) = self.received_ssrc(MediaKind::Video) {
+            let mut compound = Vec::new();
+            let bitrate = Bitrate(bits_per_second);
+            write_remb(&mut compound, self.own_ssrc(), bitrate, &[media]);
+            self.send_rtcp(compound);
+        }
+    }
+
+    /// Asks for what is missing, and tells what arrived.
+    fn send_feedback(&mut self, now: Instant) {
+        let ours = self.own_ssrc();
+        let mut compound = Vec::new();
+        let mut missing = Vec::new();
+        for stream in self.incoming.values_mut() {
+            missing.clear();
+            stream.receive.poll_nacks(now, None, &mut missing);
+            if !missing.is_empty() {
+                write_nacks(&mut compound, ours, Ssrc(stream.ssrc), &missing);
+            }
+            if stream.receive.poll_key_frame_request() {
+                write_picture_loss(&mut compound, ours, Ssrc(stream.ssrc));
+            }
+        }
+        while self.arrivals.poll(now, ours, ours, &mut compound) {}
+        if !compound.is_empty() {
+            self.send_rtcp(compound);
+        }
+    }
+
+    fn send_reports(&mut self, now: Instant) {
+        let ntp = self.clock.ntp(now);
+        let ours = self.own_ssrc();
+        let blocks: Vec<_> = self
+            .incoming
+            .values_mut()
+            .filter_map(|stream| stream.receive.report(now))
+            .collect();
+        let mut compound = Vec::new();
+        let mut told = false;
+        for stream in &mut self.outgoing {
+            if let Some(info) = stream.send.sender_report(now, ntp, None) {
+                let blocks = if told { &[][..] } else { &blocks };
+                write_sender_report(&mut compound, Ssrc(stream.ssrc), &info, blocks);
+                told = true;
+            }
+        }
+        if !told {
+            write_receiver_report(&mut compound, ours, &blocks);
+        }
+        write_sdes_cname(&mut compound, ours, "peer");
+        self.send_rtcp(compound);
+    }
+
+    /// Opens a data channel; it can be used after [`PeerEvent::ChannelOpened`]. `None` if data was not
+    /// negotiated or the peer is not connected.
+    pub fn open_channel(&mut self, now: Instant, label: &str) -> Option<u16> {
+        let options = ChannelOptions {
+            label: label.to_owned(),
+            ordered: true,
+            ..ChannelOptions::default()
+        };
+        let id = self.sctp.as_mut()?.open(now, options).ok();
+        self.drive(now);
+        id
+    }
+
+    /// Sends a message; false if that is not possible.
+    pub fn send_message(&mut self, now: Instant, id: u16, binary: bool, data: &[u8]) -> bool {
+        let sent = self
+            .sctp
+            .as_mut()
+            .is_some_and(|sctp| sctp.send(now, id, binary, data).is_ok());
+        self.drive(now);
+        sent
+    }
+
+    /// Checks the path at once, as after a change of address.
+    pub fn check_path(&mut self, now: Instant) {
+        self.checks.check_now(now);
+    }
+
+    /// Ends DTLS in an orderly way.
+    pub fn close(&mut self, now: Instant) {
+        if let Some(dtls) = &mut self.dtls {
+            dtls.close(now);
+        }
+        self.drive(now);
+    }
+}

@@ -1,0 +1,424 @@
+//! An engine and its peers on a simulated network, in virtual time.
+//!
+//! [`Simulation`] owns all of them and moves datagrams between them: with delay, with loss from a seed,
+//! and past filters that a test sets. Everything that takes time in the world is instantaneous here.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use forwarding::rtp::NtpTime;
+use media::{ElementId, ElementKind, Event, EventSender, MediaKind, PipelineId};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use sfu::engine::certificate::Certificate;
+use sfu::engine::clock::Clock;
+use sfu::engine::flow::{Flow, FlowProtocol};
+use sfu::engine::{Engine, EngineConfig};
+
+use crate::peer::{Peer, PeerConfig, PeerEvent};
+
+/// Where the engine is reached.
+pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), 3478);
+
+/// Turns without time passing. More means that a deadline is not taken back once it is served.
+const TURNS_PER_INSTANT_MAX: u32 = 10_000;
+
+/// Decides about a datagram; false loses it.
+pub type Filter = Box<dyn FnMut(&[u8]) -> bool>;
+
+/// The path between a peer and the engine.
+pub struct Link {
+    /// One way.
+    pub delay: Duration,
+    /// Share of the datagrams lost towards the engine, 0 to 1.
+    pub loss_up: f64,
+    /// The same towards the peer.
+    pub loss_down: f64,
+    /// Looks at datagrams towards the engine.
+    pub up: Option<Filter>,
+    /// Looks at datagrams towards the peer.
+    pub down: Option<Filter>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            delay: Duration::from_millis(10),
+            loss_up: 0.0,
+            loss_down: 0.0,
+            up: None,
+            down: None,
+        }
+    }
+}
+
+/// Handle of a peer in a [`Simulation`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientId(usize);
+
+struct Client {
+    peer: Peer,
+    element: ElementId,
+    address: SocketAddr,
+    link: Link,
+    told: Arc<Mutex<Vec<Event>>>,
+    events: Vec<PeerEvent>,
+    /// False: its process is gone.
+    runs: bool,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct InFlight {
+    arrives: Reverse<Instant>,
+    order: Reverse<u64>,
+    from: SocketAddr,
+    to: SocketAddr,
+    datagram: Vec<u8>,
+}
+
+/// An engine with its peers.
+pub struct Simulation {
+    /// The engine, for everything that has no method here.
+    pub engine: Engine,
+    pipeline: PipelineId,
+    now: Instant,
+    certificate: Certificate,
+    clients: Vec<Client>,
+    by_address: HashMap<SocketAddr, ClientId>,
+    in_flight: BinaryHeap<InFlight>,
+    sent: u64,
+    next_port: u16,
+    random: StdRng,
+}
+
+impl Simulation {
+    /// An engine with one pipeline and no peers.
+    ///
+    /// # Panics
+    /// If the cryptographic provider is out of order.
+    pub fn new(seed: u64) -> Self {
+        let now = Instant::now();
+        let certificate = || Certificate::generate().expect("the provider works");
+        let config = EngineConfig {
+            certificate: certificate(),
+            candidates: vec![SERVER],
+            ice_tcp: false,
+            preferred_video_codec: None,
+            clock: Clock {
+                at: now,
+                ntp: NtpTime(0xe000_0000 << 32),
+            },
+        };
+        let mut engine = Engine::new(config, 0);
+        let pipeline = engine.create_pipeline(now, EventSender::discard());
+        Self {
+            engine,
+            pipeline,
+            now,
+            certificate: certificate(),
+            clients: Vec::new(),
+            by_address: HashMap::new(),
+            in_flight: BinaryHeap::new(),
+            sent: 0,
+            next_port: 10_000,
+            random: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The pipeline of all elements.
+    pub fn pipeline(&self) -> &PipelineId {
+        &self.pipeline
+    }
+
+    /// Adds a peer with an endpoint that waits for its offer.
+    ///
+    /// # Panics
+    /// If the engine refuses.
+    pub fn add(&mut self, config: PeerConfig) -> ClientId {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&told);
+        let events = EventSender::new(move |event| {
+            sink.lock().expect("nobody panics with it").push(event);
+        });
+        let kind = ElementKind::WebRtcEndpoint {
+            data_channels: config.data,
+        };
+        let element = self
+            .engine
+            .create_element(self.now, &self.pipeline, kind, events)
+            .expect("the pipeline exists");
+        let id = ClientId(self.clients.len());
+        let address = self.free_address(id);
+        self.clients.push(Client {
+            peer: Peer::new(config, self.certificate.clone(), self.now),
+            element,
+            address,
+            link: Link::default(),
+            told,
+            events: Vec::new(),
+            runs: true,
+        });
+        id
+    }
+
+    fn free_address(&mut self, owner: ClientId) -> SocketAddr {
+        let address = SocketAddr::from(([192, 0, 2, 1], self.next_port));
+        self.next_port += 1;
+        self.by_address.insert(address, owner);
+        address
+    }
+
+    /// Adds a peer and connects it.
+    ///
+    /// # Panics
+    /// If it does not connect within ten seconds.
+    pub fn join(&mut self, config: PeerConfig) -> ClientId {
+        let id = self.add(config);
+        self.negotiate(id);
+        self.run_until(Duration::from_secs(10), |simulation| {
+            simulation.peer(id).is_connected()
+        });
+        id
+    }
+
+    /// Carries an offer of the peer to the engine and the answer back.
+    ///
+    /// # Panics
+    /// If either refuses.
+    pub fn negotiate(&mut self, id: ClientId) {
+        let offer = self.clients[id.0].peer.offer();
+        let element = self.clients[id.0].element.clone();
+        let answer = self
+            .engine
+            .process_offer(self.now, &element, &offer)
+            .unwrap_or_else(|error| panic!("offer refused: {error}\n{offer}"));
+        self.clients[id.0]
+            .peer
+            .handle_answer(self.now, &answer)
+            .unwrap_or_else(|error| panic!("answer refused: {error}\n{answer}"));
+    }
+
+    /// Feeds one peer from another.
+    ///
+    /// # Panics
+    /// If the engine refuses.
+    pub fn connect(&mut self, source: ClientId, sink: ClientId, kind: Option<MediaKind>) {
+        let (source, sink) = (self.element(source).clone(), self.element(sink).clone());
+        self.engine
+            .connect(self.now, &source, &sink, kind)
+            .expect("both exist, in one pipeline");
+    }
+
+    /// Cuts one peer off another.
+    ///
+    /// # Panics
+    /// If the engine refuses.
+    pub fn disconnect(&mut self, source: ClientId, sink: ClientId, kind: Option<MediaKind>) {
+        let (source, sink) = (self.element(source).clone(), self.element(sink).clone());
+        self.engine
+            .disconnect(self.now, &source, &sink, kind)
+            .expect("both exist");
+    }
+
+    /// Releases the endpoint of a peer.
+    pub fn release(&mut self, id: ClientId) {
+        let element = self.element(id).clone();
+        self.engine.release_element(self.now, &element);
+    }
+
+    /// The peer.
+    pub fn peer(&self, id: ClientId) -> &Peer {
+        &self.clients[id.0].peer
+    }
+
+    /// The peer, to make it do something. Time passes with the next `run`.
+    pub fn peer_mut(&mut self, id: ClientId) -> &mut Peer {
+        &mut self.clients[id.0].peer
+    }
+
+    /// Its path to the engine.
+    pub fn link_mut(&mut self, id: ClientId) -> &mut Link {
+        &mut self.clients[id.0].link
+    }
+
+    /// Its endpoint.
+    pub fn element(&self, id: ClientId) -> &ElementId {
+        &self.clients[id.0].element
+    }
+
+    /// The 5-tuple of its datagrams.
+    pub fn flow(&self, id: ClientId) -> Flow {
+        Flow {
+            protocol: FlowProtocol::Udp,
+            local: SERVER,
+            remote: self.clients[id.0].address,
+        }
+    }
+
+    /// Takes what the engine told the owner of the endpoint.
+    pub fn take_told(&mut self, id: ClientId) -> Vec<Event> {
+        let mut told = self.clients[id.0]
+            .told
+            .lock()
+            .expect("nobody panics with it");
+        std::mem::take(&mut told)
+    }
+
+    /// Takes what happened to the peer.
+    pub fn take_events(&mut self, id: ClientId) -> Vec<PeerEvent> {
+        std::mem::take(&mut self.clients[id.0].events)
+    }
+
+    /// Its process ends without a word.
+    pub fn vanish(&mut self, id: ClientId) {
+        self.clients[id.0].runs = false;
+    }
+
+    /// Its address changes, as behind a NAT that forgot it.
+    pub fn change_address(&mut self, id: ClientId) {
+        let address = self.free_address(id);
+        self.by_address.remove(&self.clients[id.0].address);
+        self.clients[id.0].address = address;
+    }
+
+    /// Lets a datagram arrive at the engine.
+    pub fn inject(&mut self, flow: Flow, datagram: &[u8]) {
+        let mut datagram = datagram.to_vec();
+        self.engine.handle_datagram(self.now, flow, &mut datagram);
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        self.run(end, |_| false);
+    }
+
+    /// Lets time pass until something is the case.
+    ///
+    /// # Panics
+    /// If it is not within `limit`.
+    pub fn run_until(&mut self, limit: Duration, done: impl FnMut(&Self) -> bool) {
+        let end = self.now + limit;
+        assert!(self.run(end, done), "did not happen within {limit:?}");
+    }
+
+    fn run(&mut self, end: Instant, mut done: impl FnMut(&Self) -> bool) -> bool {
+        let mut turns = 0;
+        loop {
+            self.collect();
+            if done(self) {
+                return true;
+            }
+            let next = self.next_at().filter(|at| *at <= end);
+            let Some(next) = next else {
+                self.now = end;
+                return false;
+            };
+            turns = if next > self.now { 0 } else { turns + 1 };
+            assert!(
+                turns < TURNS_PER_INSTANT_MAX,
+                "a deadline stays although it was served"
+            );
+            self.now = self.now.max(next);
+            self.deliver();
+            self.serve();
+        }
+    }
+
+    fn next_at(&self) -> Option<Instant> {
+        let arrival = self.in_flight.peek().map(|next| next.arrives.0);
+        let peers = self.clients.iter().filter(|client| client.runs);
+        peers
+            .filter_map(|client| client.peer.poll_timeout())
+            .chain(arrival)
+            .chain(self.engine.poll_timeout())
+            .min()
+    }
+
+    /// Takes what everybody has to send.
+    fn collect(&mut self) {
+        let outbox = self.engine.transmits();
+        for datagram in outbox.datagrams() {
+            let Some(&id) = self.by_address.get(&datagram.flow.remote) else {
+                continue;
+            };
+            let client = &mut self.clients[id.0];
+            let bytes = outbox.bytes(datagram.range.clone());
+            let link = &mut client.link;
+            let passes = link.down.as_mut().is_none_or(|filter| filter(bytes));
+            if passes && !self.random.random_bool(link.loss_down) {
+                self.sent += 1;
+                self.in_flight.push(InFlight {
+                    arrives: Reverse(self.now + link.delay),
+                    order: Reverse(self.sent),
+                    from: SERVER,
+                    to: client.address,
+                    datagram: bytes.to_vec(),
+                });
+            }
+        }
+        self.engine.clear_transmits();
+        for client in self.clients.iter_mut().filter(|client| client.runs) {
+            client
+                .events
+                .extend(std::iter::from_fn(|| client.peer.poll_event()));
+            while let Some(datagram) = client.peer.poll_transmit() {
+                let link = &mut client.link;
+                let passes = link.up.as_mut().is_none_or(|filter| filter(&datagram));
+                if passes && !self.random.random_bool(link.loss_up) {
+                    self.sent += 1;
+                    self.in_flight.push(InFlight {
+                        arrives: Reverse(self.now + link.delay),
+                        order: Reverse(self.sent),
+                        from: client.address,
+                        to: SERVER,
+                        datagram,
+                    });
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        while let Some(next) = self.in_flight.peek()
+            && next.arrives.0 <= self.now
+        {
+            let Some(mut next) = self.in_flight.pop() else {
+                return;
+            };
+            if next.to == SERVER {
+                let flow = Flow {
+                    protocol: FlowProtocol::Udp,
+                    local: SERVER,
+                    remote: next.from,
+                };
+                self.engine
+                    .handle_datagram(self.now, flow, &mut next.datagram);
+            } else if let Some(id) = self.by_address.get(&next.to)
+                && self.clients[id.0].runs
+            {
+                let peer = &mut self.clients[id.0].peer;
+                peer.handle_datagram(self.now, &mut next.datagram);
+            }
+        }
+    }
+
+    fn serve(&mut self) {
+        if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.engine.handle_timeout(self.now);
+        }
+        for client in self.clients.iter_mut().filter(|client| client.runs) {
+            if client.peer.poll_timeout().is_some_and(|at| at <= self.now) {
+                client.peer.handle_timeout(self.now);
+            }
+        }
+    }
+}
