@@ -2,17 +2,17 @@
 //! receiver knows without any shared state whether it got what was sent.
 //!
 //! ```text
-//! VP8:  descriptor 6 | frame header 10 | stamp 16 | pattern …
-//! H264: NAL unit header 1              | stamp 16 | pattern …
-//! Opus: TOC 1                          | stamp 16 | pattern …
-//! stamp: source 4 | number 4 | sent, µs 8       all big endian
+//! VP8:  descriptor 6 | frame header 10 | stamp 18 | pattern …
+//! H264: NAL unit header 1              | stamp 18 | pattern …
+//! Opus: TOC 1                          | stamp 18 | pattern …
+//! stamp: source 4 | number 4 | sent, µs 8 | payload length 2       all big endian
 //! ```
 
 use forwarding::codec::{Codec, Vp8Descriptor};
 
 const VP8_DESCRIPTOR_LEN: usize = 6;
 const VP8_FRAME_HEADER_LEN: usize = 10;
-const STAMP_LEN: usize = 16;
+const STAMP_LEN: usize = 18;
 
 /// Shortest payload that [`write`] makes.
 pub const PAYLOAD_LEN_MIN: usize = VP8_DESCRIPTOR_LEN + VP8_FRAME_HEADER_LEN + STAMP_LEN;
@@ -89,10 +89,12 @@ pub fn write(codec: Codec, picture: &Picture, stamp: &Stamp, out: &mut [u8]) {
             1
         }
     };
+    let len = out.len() as u16;
     let (head, pattern) = out[start..].split_at_mut(STAMP_LEN);
     head[..4].copy_from_slice(&stamp.source.to_be_bytes());
     head[4..8].copy_from_slice(&stamp.number.to_be_bytes());
-    head[8..].copy_from_slice(&stamp.sent_micros.to_be_bytes());
+    head[8..16].copy_from_slice(&stamp.sent_micros.to_be_bytes());
+    head[16..].copy_from_slice(&len.to_be_bytes());
     let seed = seed(stamp);
     for (at, byte) in pattern.iter_mut().enumerate() {
         *byte = seed.wrapping_add(at as u8);
@@ -116,11 +118,12 @@ pub fn verify(codec: Codec, payload: &[u8]) -> Option<Stamp> {
         sent_micros: u64::from_be_bytes(*head[8..].first_chunk()?),
     };
     let seed = seed(&stamp);
-    let is_whole = pattern
+    let is_whole = head[16..] == (payload.len() as u16).to_be_bytes();
+    let is_intact = pattern
         .iter()
         .enumerate()
         .all(|(at, byte)| *byte == seed.wrapping_add(at as u8));
-    is_whole.then_some(stamp)
+    (is_whole && is_intact).then_some(stamp)
 }
 
 /// The picture id and TL0PICIDX of a VP8 payload.
