@@ -1,0 +1,182 @@
+//! The real binary on free ports. Start with [`Server::start`].
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::deadline::until;
+use crate::http;
+use crate::process::Process;
+
+/// How long a lost client may stay away in these tests: long enough for a socket that is cut for
+/// three seconds, short enough to wait for.
+pub const GRACE: Duration = Duration::from_secs(6);
+
+/// How long a server may take to stop. Too low: a busy machine fails a sound server.
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+
+/// A running server; dropping it stops it and checks that it ends well.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it serves HTTP and WebSocket.
+    pub address: SocketAddr,
+    process: Process,
+    _data: TempDir,
+}
+
+impl Server {
+    /// Starts the binary with a grace period of [`GRACE`] and waits until it is ready.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// As [`Server::start`], with further arguments.
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        let data = TempDir::with_prefix("tertulia-").expect("a directory for the server's data");
+        let address = free_address();
+        let mut command = Command::new(binary());
+        command
+            .args(["--http", "--udp-port", "0", "--announce", "127.0.0.1"])
+            .args(["--listen", &address.to_string()])
+            .args(["--grace-seconds", &GRACE.as_secs().to_string()])
+            .arg("--data-dir")
+            .arg(data.path())
+            .args(arguments)
+            .env("NO_COLOR", "1");
+        let mut process = Process::spawn(command);
+        until("the server is healthy", async || {
+            assert!(
+                process.is_alive(),
+                "the server ended:\n{}",
+                process.output()
+            );
+            let answer = http::get(address, "/healthz").await.ok()?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+        Self {
+            address,
+            process,
+            _data: data,
+        }
+    }
+
+    /// The address of the demo page with `query`. `localhost` is a secure context, which a page
+    /// needs for the camera.
+    pub fn page(&self, query: &str) -> String {
+        page_at(self.address, query)
+    }
+
+    /// The address of the room protocol.
+    pub fn room_url(&self) -> String {
+        format!("ws://{}/room", self.address)
+    }
+
+    /// Bytes of memory that are really in use.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
+            .expect("the server is running");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB"));
+        kilobytes
+            .and_then(|number| number.trim().parse::<u64>().ok())
+            .expect("a number of kB")
+            * 1024
+    }
+
+    /// The UDP port of each media worker.
+    pub fn media_ports(&self) -> Vec<u16> {
+        media_ports(self.process.id())
+    }
+
+    /// What it logged last.
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// True while the process has not ended.
+    pub fn is_alive(&mut self) -> bool {
+        self.process.is_alive()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let status = self.process.terminate(STOP_PATIENCE);
+        if std::thread::panicking() {
+            let log = self.process.output();
+            drop(std::io::Write::write_all(
+                &mut std::io::stderr(),
+                format!("server log:\n{log}\n").as_bytes(),
+            ));
+            return;
+        }
+        let ended_well = status.is_some_and(|status| status.success());
+        assert!(
+            ended_well,
+            "the server ended with {status:?}:\n{}",
+            self.process.output()
+        );
+    }
+}
+
+/// The address of the demo page served, or proxied, at `address`.
+pub fn page_at(address: SocketAddr, query: &str) -> String {
+    format!("http://{address}/?{query}")
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("the listener is bound")
+}
+
+/// The release binary: what users get, not what compiles fastest.
+fn binary() -> PathBuf {
+    let path = match std::env::var_os("TERTULIA_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/tertulia"),
+    };
+    assert!(
+        path.is_file(),
+        "{} is missing: run `cargo build --release` or tests/run, or name a binary in TERTULIA_BIN",
+        path.display()
+    );
+    path
+}
+
+/// The UDP ports that process `id` is bound to, from its open sockets.
+fn media_ports(id: i32) -> Vec<u16> {
+    let descriptors = fs::read_dir(format!("/proc/{id}/fd")).expect("the process is ours");
+    let inodes: Vec<String> = descriptors
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .filter_map(|target| {
+            Some(
+                target
+                    .to_str()?
+                    .strip_prefix("socket:[")?
+                    .strip_suffix(']')?
+                    .to_owned(),
+            )
+        })
+        .collect();
+    let table = fs::read_to_string("/proc/net/udp").expect("Linux lists its sockets");
+    let mut ports: Vec<u16> = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            let inode = columns.get(9)?;
+            let (_, port) = columns.get(1)?.split_once(':')?;
+            inodes
+                .iter()
+                .any(|known| known == inode)
+                .then(|| u16::from_str_radix(port, 16).ok())?
+        })
+        .collect();
+    ports.sort_unstable();
+    ports
+}

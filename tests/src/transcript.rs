@@ -1,0 +1,311 @@
+//! Conversations in the room protocol, written down and replayed against the real server.
+//!
+//! A transcript is a text of lines; `#` begins a comment.
+//!
+//! ```text
+//! C1→ {"jsonrpc":"2.0",…}     client 1 sends exactly this; its socket opens at its first line
+//! C1← {"id":1,…}               the next frame that client 1 receives, `iceCandidate` left aside
+//! C1⇠ {"method":"iceCandidate",…}   a candidate that has arrived or will, in any order
+//! C1← closed 1000             the server closes client 1's socket
+//! C1→ closed                  client 1 drops its socket without a goodbye
+//! C1→ reopened                client 1 opens another one
+//! GET→ /close?room=lab         the REST interface is asked, and answers with status and body
+//! GET← 200
+//! ```
+//!
+//! Placeholders: `<S1>` a session id, the same wherever it is repeated · `<sdp>` any
+//! text of a session description · `<candidate>` · `<number>` · `<publish>`, `<publish-data>`,
+//! `<loopback>`, `<receive>` the offers in `transcripts/*.sdp`, sent.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::http;
+use crate::room_socket::{Arrival, RoomSocket};
+use crate::server::Server;
+
+/// Replays the transcript `name` of `tests/transcripts/`.
+pub async fn replay(server: &Server, name: &str) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts");
+    let read = |file: &str| {
+        let path = directory.join(file);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let mut replay = Replay {
+        server,
+        clients: HashMap::new(),
+        sessions: HashMap::new(),
+        got: String::new(),
+    };
+    let text = read(&format!("{name}.txt"));
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let place = format!("{name}.txt:{}", index + 1);
+        let arrow = line
+            .find(['→', '←', '⇠'])
+            .unwrap_or_else(|| panic!("{place}: no arrow"));
+        let (client, rest) = line.split_at(arrow);
+        let direction = rest
+            .chars()
+            .next()
+            .expect("the line was split at a character");
+        let frame = rest[direction.len_utf8()..].trim();
+        match direction {
+            '→' if client == "GET" => replay.get(frame).await,
+            '←' if client == "GET" => assert_eq!(replay.got, frame, "{place}"),
+            '→' => {
+                replay
+                    .send(client, &fill_offers(frame, &read), &place)
+                    .await;
+            }
+            '←' => replay.receive(client, frame, &place).await,
+            _ => replay.receive_candidate(client, frame, &place).await,
+        }
+    }
+    replay.finish(name).await;
+}
+
+struct Replay<'a> {
+    server: &'a Server,
+    got: String,
+    clients: HashMap<String, Client>,
+    sessions: HashMap<String, String>,
+}
+
+struct Client {
+    socket: RoomSocket,
+    candidates: Vec<String>,
+}
+
+impl Replay<'_> {
+    async fn get(&mut self, path: &str) {
+        let answer = http::get(self.server.address, path).await;
+        let answer = answer.unwrap_or_else(|error| panic!("{path}: {error}"));
+        self.got = format!("{} {}", answer.status, answer.body)
+            .trim_end()
+            .to_owned();
+    }
+
+    async fn send(&mut self, client: &str, frame: &str, place: &str) {
+        if frame == "closed" {
+            assert!(
+                self.clients.remove(client).is_some(),
+                "{place}: {client} is not open"
+            );
+            return;
+        }
+        if !self.clients.contains_key(client) || frame == "reopened" {
+            let socket = RoomSocket::connect(&self.server.room_url()).await;
+            self.clients.insert(
+                client.to_owned(),
+                Client {
+                    socket,
+                    candidates: Vec::new(),
+                },
+            );
+        }
+        if frame == "reopened" {
+            return;
+        }
+        let mut text = frame.to_owned();
+        for (placeholder, session) in &self.sessions {
+            text = text.replace(&format!("<{placeholder}>"), session);
+        }
+        let sent = self.client(client, place).socket.send_text(&text).await;
+        assert!(sent, "{place}: the server has closed the socket");
+    }
+
+    async fn receive(&mut self, client: &str, expected: &str, place: &str) {
+        let arrival = loop {
+            let client = self.client(client, place);
+            match client.socket.next().await {
+                Arrival::Text(text) if is_candidate(&text) => client.candidates.push(text),
+                arrival => break arrival,
+            }
+        };
+        match arrival {
+            Arrival::Text(text) => {
+                let matched = matches(expected, &text, &mut self.sessions);
+                assert!(matched, "{place}:\nexpected {expected}\nreceived {text}");
+            }
+            Arrival::Closed(code) => {
+                let text =
+                    code.map_or_else(|| "closed".to_owned(), |code| format!("closed {code}"));
+                assert_eq!(text, expected, "{place}");
+                self.clients.remove(client);
+            }
+        }
+    }
+
+    async fn receive_candidate(&mut self, client: &str, expected: &str, place: &str) {
+        loop {
+            let known = std::mem::take(&mut self.client(client, place).candidates);
+            if known
+                .iter()
+                .any(|text| matches(expected, text, &mut self.sessions))
+            {
+                self.client(client, place).candidates = known;
+                return;
+            }
+            self.client(client, place).candidates = known;
+            match self.client(client, place).socket.next().await {
+                Arrival::Text(text) if is_candidate(&text) => {
+                    self.client(client, place).candidates.push(text);
+                }
+                arrival => panic!("{place}:\nexpected {expected}\nreceived {arrival:?}"),
+            }
+        }
+    }
+
+    /// Nothing may be left over: a ping that everybody sends is answered next.
+    async fn finish(mut self, name: &str) {
+        let clients: Vec<String> = self.clients.keys().cloned().collect();
+        for client in clients {
+            let place = format!("{name}.txt, at the end, {client}");
+            self.send(
+                &client,
+                r#"{"jsonrpc":"2.0","method":"ping","id":987654}"#,
+                &place,
+            )
+            .await;
+            self.receive(
+                &client,
+                r#"{"id":987654,"result":{"value":"pong"},"jsonrpc":"2.0"}"#,
+                &place,
+            )
+            .await;
+        }
+    }
+
+    fn client(&mut self, client: &str, place: &str) -> &mut Client {
+        self.clients
+            .get_mut(client)
+            .unwrap_or_else(|| panic!("{place}: {client} is not open"))
+    }
+}
+
+fn is_candidate(text: &str) -> bool {
+    text.starts_with(r#"{"method":"iceCandidate","#)
+}
+
+/// Puts the offers in, escaped as members of a JSON string.
+fn fill_offers(frame: &str, read: &impl Fn(&str) -> String) -> String {
+    let mut text = frame.to_owned();
+    for offer in ["publish", "publish-data", "loopback", "receive"] {
+        let placeholder = format!("<{offer}>");
+        if text.contains(&placeholder) {
+            let sdp = read(&format!("{offer}.sdp"))
+                .replace("\r\n", "\n")
+                .replace('\n', "\r\n");
+            let escaped = Value::String(sdp).to_string();
+            text = text.replace(&placeholder, escaped.trim_matches('"'));
+        }
+    }
+    text
+}
+
+/// True if `text` is `pattern` with its placeholders filled; session ids seen first are noted.
+fn matches(pattern: &str, text: &str, sessions: &mut HashMap<String, String>) -> bool {
+    let (mut pattern, mut text) = (pattern, text);
+    loop {
+        let (literal, placeholder, rest) = split_at_placeholder(pattern);
+        let Some(remaining) = text.strip_prefix(literal) else {
+            return false;
+        };
+        text = remaining;
+        let Some(placeholder) = placeholder else {
+            return text.is_empty();
+        };
+        let length = match placeholder {
+            "number" => text
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(text.len()),
+            "candidate" if !text.starts_with("candidate:") => 0,
+            "sdp" if !text.starts_with(r"v=0\r\n") => 0,
+            "sdp" | "candidate" => end_of_json_string(text),
+            _ => text
+                .find(|c: char| !matches!(c, '0'..='9' | 'a'..='v'))
+                .unwrap_or(text.len()),
+        };
+        let (value, remaining) = text.split_at(length);
+        let is_known = !placeholder.starts_with('S')
+            || sessions
+                .entry(placeholder.to_owned())
+                .or_insert_with(|| value.to_owned())
+                == value;
+        if value.is_empty() || !is_known {
+            return false;
+        }
+        (pattern, text) = (rest, remaining);
+    }
+}
+
+/// What comes before the first placeholder, the placeholder, and what follows it.
+fn split_at_placeholder(pattern: &str) -> (&str, Option<&str>, &str) {
+    let known = |name: &str| {
+        matches!(name, "sdp" | "candidate" | "number")
+            || name
+                .strip_prefix('S')
+                .is_some_and(|number| number.parse::<u8>().is_ok())
+    };
+    for (start, _) in pattern.match_indices('<') {
+        let Some(length) = pattern[start..].find('>') else {
+            continue;
+        };
+        let name = &pattern[start + 1..start + length];
+        if known(name) {
+            return (
+                &pattern[..start],
+                Some(name),
+                &pattern[start + length + 1..],
+            );
+        }
+    }
+    (pattern, None, "")
+}
+
+fn end_of_json_string(text: &str) -> usize {
+    let mut escaped = false;
+    for (index, character) in text.char_indices() {
+        match character {
+            '"' if !escaped => return index,
+            '\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_match_what_they_stand_for() {
+        let mut sessions = HashMap::from([("S1".to_owned(), "abc".to_owned())]);
+        let rows = [
+            (r#"{"a":1}"#, r#"{"a":1}"#, true),
+            (r#"{"a":1}"#, r#"{"a":1} "#, false),
+            (r#""<S1>""#, r#""abc""#, true),
+            (r#""<S1>""#, r#""abd""#, false),
+            (r#""<S2>","<S2>""#, r#""x1","x1""#, true),
+            (r#""<S2>""#, r#""x2""#, false),
+            (r#""<sdp>","b""#, r#""v=0\r\ns=\"","b""#, true),
+            (r#""<sdp>""#, r#""v=1\r\n""#, false),
+            ("<number>.", "12.", true),
+            ("<b>", "<b>", true),
+        ];
+        for (pattern, text, expected) in rows {
+            assert_eq!(
+                matches(pattern, text, &mut sessions),
+                expected,
+                "{pattern} {text}"
+            );
+        }
+    }
+}
