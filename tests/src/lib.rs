@@ -5,6 +5,7 @@
 //! panics with what it waited for, because that is what a test does with a failure.
 
 pub mod browser;
+pub mod bystanders;
 pub mod chromium;
 pub mod deadline;
 pub mod demo;

@@ -4,13 +4,14 @@
 //! key frame, and counts the packets that it receives; nothing is decoded.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MIME_TYPE_VP8};
+pub use rtc::rtcp::Packet as Feedback;
 use rtc::rtp::header::Header;
 use rtc::rtp::packet::Packet;
 use rtc::rtp_transceiver::rtp_sender::{
@@ -47,6 +48,8 @@ pub struct Counts {
     pub audio: u64,
     /// Of pictures.
     pub video: u64,
+    /// Sequence numbers of both that did not come.
+    pub missing: i64,
 }
 
 /// Somebody in a room.
@@ -135,6 +138,69 @@ impl Participant {
             .map_or_else(Counts::default, |connection| *connection.counts.borrow())
     }
 
+    /// Sends RTCP about the pictures of `publisher`, made from their SSRC.
+    pub async fn send_feedback(
+        &self,
+        publisher: &str,
+        packets: impl Fn(u32) -> Vec<Box<dyn Feedback>>,
+    ) {
+        let connection = self
+            .subscriptions
+            .get(publisher)
+            .expect("subscribed before");
+        let tracks = connection
+            .tracks
+            .lock()
+            .expect("no panic while locked")
+            .clone();
+        for track in tracks {
+            for ssrc in track.ssrcs().await {
+                track
+                    .write_rtcp(packets(ssrc))
+                    .await
+                    .expect("the connection is open");
+            }
+        }
+    }
+
+    /// Publishes with the certificate fingerprint of somebody else, and waits until the connection
+    /// has failed.
+    pub async fn publish_with_foreign_fingerprint(&mut self) {
+        let connection = Connection::new().await;
+        let (track, _) = local_track("audio", RtpCodecKind::Audio, opus());
+        connection
+            .peer
+            .add_track(track)
+            .await
+            .expect("a fresh connection takes tracks");
+        let offer = connection.offer().await;
+        let foreign: String = offer
+            .lines()
+            .map(|line| match line.split_once("a=fingerprint:sha-256 ") {
+                Some(_) => format!("a=fingerprint:sha-256 {}\r\n", ["AB"; 32].join(":")),
+                None => format!("{line}\r\n"),
+            })
+            .collect();
+        let params = json!({ "sdpOffer": foreign, "doLoopback": false });
+        let answer = self.socket.request("publishVideo", params).await;
+        let name = self.name.clone();
+        self.apply(&connection, &name, answer).await;
+        let mut state = connection.state.clone();
+        let ended = state.wait_for(|state| {
+            assert_ne!(
+                *state,
+                RTCPeerConnectionState::Connected,
+                "a foreign certificate is accepted"
+            );
+            matches!(
+                state,
+                RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed
+            )
+        });
+        drop(within("a connection with a foreign certificate fails", ended).await);
+        connection.close().await;
+    }
+
     /// Waits until `more` packets of each kind have come from `publisher`, from now on.
     pub async fn receives(&self, publisher: &str, more: u64) {
         let connection = self.subscriptions.get(publisher);
@@ -218,6 +284,7 @@ struct Connection {
     peer: Arc<dyn PeerConnection>,
     state: watch::Receiver<RTCPeerConnectionState>,
     counts: watch::Sender<Counts>,
+    tracks: Arc<Mutex<Vec<Arc<dyn TrackRemote>>>>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -237,13 +304,16 @@ impl Connection {
         let interceptors = register_default_interceptors(Registry::new(), &mut codecs);
         let (state_sender, state) = watch::channel(RTCPeerConnectionState::New);
         let counts = watch::Sender::new(Counts::default());
+        let tracks = Arc::default();
+        let handler = Handler {
+            state: state_sender,
+            counts: counts.clone(),
+            tracks: Arc::clone(&tracks),
+        };
         let peer = PeerConnectionBuilder::new()
             .with_media_engine(codecs)
             .with_interceptor_registry(interceptors.expect("the default interceptors fit"))
-            .with_handler(Arc::new(Handler {
-                state: state_sender,
-                counts: counts.clone(),
-            }))
+            .with_handler(Arc::new(handler))
             .with_udp_addrs(vec!["127.0.0.1:0"])
             .build()
             .await
@@ -252,6 +322,7 @@ impl Connection {
             peer: Arc::new(peer),
             state,
             counts,
+            tracks,
         }
     }
 
@@ -282,6 +353,7 @@ impl Connection {
 struct Handler {
     state: watch::Sender<RTCPeerConnectionState>,
     counts: watch::Sender<Counts>,
+    tracks: Arc<Mutex<Vec<Arc<dyn TrackRemote>>>>,
 }
 
 #[async_trait]
@@ -291,6 +363,10 @@ impl PeerConnectionEventHandler for Handler {
     }
 
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {
+        self.tracks
+            .lock()
+            .expect("no panic while locked")
+            .push(Arc::clone(&track));
         // Ends with the track.
         tokio::spawn(count(track, self.counts.clone()));
     }
@@ -298,15 +374,27 @@ impl PeerConnectionEventHandler for Handler {
 
 async fn count(track: Arc<dyn TrackRemote>, counts: watch::Sender<Counts>) {
     let is_audio = track.kind().await == RtpCodecKind::Audio;
+    let mut newest = None;
     while let Some(event) = track.poll().await {
-        match event {
-            TrackRemoteEvent::OnRtpPacket(_) if is_audio => {
-                counts.send_modify(|counts| counts.audio += 1);
-            }
-            TrackRemoteEvent::OnRtpPacket(_) => counts.send_modify(|counts| counts.video += 1),
+        let packet = match event {
+            TrackRemoteEvent::OnRtpPacket(packet) => packet,
             TrackRemoteEvent::OnEnded => return,
-            _ => {}
+            _ => continue,
+        };
+        let sequence = packet.header.sequence_number;
+        let step = newest.map_or(1, |newest| sequence.wrapping_sub(newest).cast_signed());
+        if step > 0 {
+            newest = Some(sequence);
         }
+        counts.send_modify(|counts| {
+            // One that comes late was counted as missing before.
+            counts.missing += i64::from(if step > 0 { step - 1 } else { -1 });
+            *(if is_audio {
+                &mut counts.audio
+            } else {
+                &mut counts.video
+            }) += 1;
+        });
     }
 }
 
