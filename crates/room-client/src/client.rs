@@ -30,8 +30,8 @@ use message::{Expected, Incoming};
 ///
 /// The *session* outlives the socket: its id comes with the server's answers and is presented by
 /// `connect` on the next socket. A request is answered, fails, or times out, whatever happens to the
-/// sockets; on a resumed session it is sent again byte for byte, which a server answers with the
-/// answer it already gave.
+/// sockets; on a resumed session it is sent again byte for byte, by which a server knows what it has
+/// done already.
 #[derive(Debug)]
 pub struct Client {
     config: Config,
@@ -56,8 +56,12 @@ enum State {
     Opening {
         deadline: Instant,
     },
-    /// `connect` is on its way; requests wait.
-    Resuming,
+    /// Requests wait until `connect` is answered and, after it, the ping. Between the two comes what
+    /// was missed, answers included: what these settle must not be asked again.
+    Resuming {
+        is_connected: bool,
+        ping: Option<RequestId>,
+    },
     Open,
     /// There is no socket.
     Lost {
@@ -166,7 +170,7 @@ impl Client {
                 self.send(now, "closeSession", None, Purpose::CloseSession);
             }
             State::Closing { .. } | State::Closed(_) => {}
-            State::Opening { .. } | State::Resuming | State::Lost { .. } => {
+            State::Opening { .. } | State::Resuming { .. } | State::Lost { .. } => {
                 self.abort(CloseReason::Requested);
             }
         }
@@ -190,11 +194,13 @@ impl Client {
         let is_first = !std::mem::replace(&mut self.ever_opened, true);
         match self.session_id.clone() {
             Some(session_id) => {
-                self.state = State::Resuming;
                 let params = json!({ "sessionId": session_id });
                 self.send(now, "connect", Some(params), Purpose::Connect);
                 // After `connect`: the first ping of a socket sets the interval of its session.
-                self.start_heartbeat(now);
+                self.state = State::Resuming {
+                    is_connected: false,
+                    ping: self.start_heartbeat(now),
+                };
             }
             None => {
                 self.start_heartbeat(now);
@@ -233,7 +239,9 @@ impl Client {
             State::Lost { .. } | State::Closed(_) => {}
             State::Closing { .. } => self.end(CloseReason::Requested),
             State::Opening { .. } if !self.ever_opened => self.end(CloseReason::Unreachable),
-            State::Opening { .. } | State::Resuming | State::Open => self.lose_socket(now),
+            State::Opening { .. } | State::Resuming { .. } | State::Open => {
+                self.lose_socket(now);
+            }
         }
     }
 
@@ -269,7 +277,7 @@ impl Client {
         let of_state = match self.state {
             State::Opening { deadline } | State::Closing { deadline } => Some(deadline),
             State::Lost { retry_at } => Some(retry_at),
-            State::Resuming | State::Open | State::Closed(_) => None,
+            State::Resuming { .. } | State::Open | State::Closed(_) => None,
         };
         let of_requests = self
             .pending
@@ -318,11 +326,13 @@ impl Client {
             self.session_id = session_id;
         }
         match purpose {
-            Purpose::Ping => {}
+            Purpose::Ping => self.resume_when_complete(),
             Purpose::CloseSession => self.abort(CloseReason::Requested),
             Purpose::Connect if outcome.is_ok() => {
-                self.transmit_pending();
-                self.notice(Notice::Resumed);
+                if let State::Resuming { is_connected, .. } = &mut self.state {
+                    *is_connected = true;
+                }
+                self.resume_when_complete();
             }
             Purpose::Connect => self.start_anew(),
             Purpose::Application(expected) => {
@@ -336,6 +346,18 @@ impl Client {
                     self.abort(CloseReason::Left);
                 }
             }
+        }
+    }
+
+    fn resume_when_complete(&mut self) {
+        if let State::Resuming {
+            is_connected: true,
+            ping,
+        } = self.state
+            && ping.is_none_or(|id| !self.pending.contains_key(&id))
+        {
+            self.transmit_pending();
+            self.notice(Notice::Resumed);
         }
     }
 
@@ -393,13 +415,12 @@ impl Client {
         }
     }
 
-    fn start_heartbeat(&mut self, now: Instant) {
-        let Some(interval) = self.config.heartbeat else {
-            return;
-        };
+    /// The first ping of a socket, if there are any.
+    fn start_heartbeat(&mut self, now: Instant) -> Option<RequestId> {
+        let interval = self.config.heartbeat?;
         self.ping_at = Some(now + interval);
         let params = json!({ "interval": milliseconds(interval) });
-        self.send(now, "ping", Some(params), Purpose::Ping);
+        Some(self.send(now, "ping", Some(params), Purpose::Ping))
     }
 
     /// Gives up a socket that seems dead, without waiting for a closing handshake.
@@ -440,7 +461,7 @@ impl Client {
     fn has_open_socket(&self) -> bool {
         matches!(
             self.state,
-            State::Resuming | State::Open | State::Closing { .. }
+            State::Resuming { .. } | State::Open | State::Closing { .. }
         )
     }
 
@@ -473,11 +494,12 @@ impl Client {
         method: &'static str,
         params: Option<Value>,
         purpose: Purpose,
-    ) {
+    ) -> RequestId {
         let id = self.next_id();
         let pending = self.pending(now, id, method, params, purpose);
         self.outputs.push_back(Output::Send(pending.frame.clone()));
         self.pending.insert(id, pending);
+        id
     }
 
     fn answer(&mut self, id: RequestId, outcome: Result<Response, Error>) {

@@ -253,6 +253,24 @@ fn answer_lost_on_the_way_comes_after_resumption_without_a_second_execution() {
 }
 
 #[test]
+fn answer_made_during_a_long_outage_is_not_asked_for_again() {
+    let mut world = World::new(1);
+    world.ask();
+    world.settle();
+    let id = world.ask();
+    world.deliver_to_server();
+    world.reachable = false;
+    world.break_socket();
+    world.execute();
+    world.wait(RETRANSMISSION_WINDOW + Duration::from_millis(500));
+    world.reachable = true;
+    world.wait(Duration::from_secs(4));
+    assert_eq!(world.notices, [Notice::Reconnecting, Notice::Resumed]);
+    assert_eq!(world.answered(id), Some(1));
+    assert_eq!(world.executions[&1], 1);
+}
+
+#[test]
 fn silent_client_is_not_cut_off_thanks_to_its_heartbeat() {
     let mut world = World::new(1);
     world.ask();

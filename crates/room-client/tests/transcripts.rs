@@ -80,7 +80,8 @@ fn play<'a>(players: &mut BTreeMap<&'a str, Player>, line: &'a str, seed: u64, c
     if let Some(frame) = rest.strip_prefix("← ") {
         player.client.handle_text(frame);
     } else if let Some(text) = rest.strip_prefix("  asks ") {
-        player.client.request(player.now, &request(text));
+        let id = player.client.request(player.now, &request(text)).get();
+        assert!(text.ends_with(&format!("\"id\":{id}}}")), "{context}: {id}");
     } else if let Some(text) = rest.strip_prefix("  adds ") {
         let params = serde_json::from_str(text).expect(context);
         player.client.set_extra_params(params);
