@@ -71,12 +71,17 @@ fn play<'a>(players: &mut BTreeMap<&'a str, Player>, line: &'a str, seed: u64, c
     if let Some(event) = rest.strip_prefix("! ") {
         let queue = match event {
             OPENS | DROPS => &mut player.socket,
+            _ if is_outcome(event) => &mut player.outcomes,
             _ => &mut player.events,
         };
         assert_eq!(queue.pop_front().as_deref(), Some(event), "{context}");
         return;
     }
     player.expect_silence(context);
+    if rest == "  stops" {
+        players.remove(client);
+        return;
+    }
     if let Some(frame) = rest.strip_prefix("← ") {
         player.client.handle_text(frame);
     } else if let Some(text) = rest.strip_prefix("  asks ") {
@@ -105,6 +110,7 @@ struct Player {
     frames: VecDeque<String>,
     /// What the client wants of its socket.
     socket: VecDeque<String>,
+    outcomes: VecDeque<String>,
     events: VecDeque<String>,
 }
 
@@ -122,6 +128,7 @@ impl Player {
             client: Client::new(now, config, seed),
             frames: VecDeque::new(),
             socket: VecDeque::new(),
+            outcomes: VecDeque::new(),
             events: VecDeque::new(),
         };
         player.collect();
@@ -137,7 +144,11 @@ impl Player {
             }
         }
         while let Some(event) = self.client.poll_event() {
-            self.events.push_back(described(event));
+            let queue = match event {
+                Event::Answer { .. } => &mut self.outcomes,
+                Event::Notice(_) => &mut self.events,
+            };
+            queue.push_back(described(event));
         }
     }
 
@@ -162,8 +173,27 @@ impl Player {
     fn expect_silence(&self, context: &str) {
         assert!(self.frames.is_empty(), "{context}: {:?}", self.frames);
         assert!(self.socket.is_empty(), "{context}: {:?}", self.socket);
+        assert!(self.outcomes.is_empty(), "{context}: {:?}", self.outcomes);
         assert!(self.events.is_empty(), "{context}: {:?}", self.events);
     }
+}
+
+fn is_outcome(event: &str) -> bool {
+    let words = [
+        "answer",
+        "error",
+        "timeout",
+        "lost",
+        "closed",
+        "malformed",
+        "too large",
+    ];
+    words.iter().any(|word| {
+        let rest = event
+            .strip_prefix(word)
+            .and_then(|rest| rest.strip_prefix(' '));
+        rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+    })
 }
 
 /// What the application would have to ask for to send `frame`.
