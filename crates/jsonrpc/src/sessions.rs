@@ -321,6 +321,7 @@ impl Sessions {
         let Attachment::Lost(lost) = attachment else {
             unreachable!("detached above if it had a socket");
         };
+        session.requests.handle_resumed(now);
         self.timers.remove(&(lost.deadline, Timer::Grace(key)));
         let state = self.sockets.get_mut(&socket).expect("its frame is handled");
         state.outbox.disown();

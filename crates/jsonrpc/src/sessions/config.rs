@@ -71,6 +71,11 @@ impl Default for Limits {
 /// reuse ids find a deliberate repetition swallowed.
 pub(crate) const RETRANSMISSION_WINDOW: Duration = Duration::from_secs(5);
 
+/// How long answers are kept for a client that comes back on another socket and repeats what it has
+/// no answer to. Too low: with a network that was silent for a ping watchdog and a grace period, a
+/// request runs twice. Too high: memory of every session.
+pub(crate) const ANSWERS_KEPT: Duration = Duration::from_secs(30);
+
 /// Interval between pings that a client announces if it announces none.
 pub(crate) const PING_INTERVAL_DEFAULT: Duration = Duration::from_secs(20);
 /// Announced intervals are raised to this: below, scheduling jitter would look like silence.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::Limits;
-use super::config::RETRANSMISSION_WINDOW;
+use super::config::{ANSWERS_KEPT, RETRANSMISSION_WINDOW};
 use crate::frame::{Id, Request};
 use crate::reply::Text;
 
@@ -23,6 +23,8 @@ pub(crate) struct Requests {
     waiting_bytes: usize,
     answered: VecDeque<Answered>,
     answered_bytes: usize,
+    /// When the client came back on another socket.
+    resumed_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +81,7 @@ impl Requests {
             if self.is_pending(fingerprint) {
                 return Admission::Repeated;
             }
-            if let Some(answer) = self.answer_to(fingerprint) {
+            if let Some(answer) = self.answer_to(now, fingerprint) {
                 return Admission::AnsweredBefore(answer);
             }
         }
@@ -120,6 +122,11 @@ impl Requests {
         Some(text)
     }
 
+    /// The client came back: what was answered before may have been lost with the former socket.
+    pub(crate) fn handle_resumed(&mut self, now: Instant) {
+        self.resumed_at = Some(now);
+    }
+
     /// Ends the request in progress; returns the text of the next one.
     pub(crate) fn start_next(&mut self) -> Option<Box<str>> {
         self.in_progress = None;
@@ -135,14 +142,20 @@ impl Requests {
         pending.any(|start| start.id.is_some() && start.fingerprint == fingerprint)
     }
 
-    fn answer_to(&self, fingerprint: Fingerprint) -> Option<Text> {
+    fn answer_to(&self, now: Instant, fingerprint: Fingerprint) -> Option<Text> {
+        let is_recent = |at| now.duration_since(at) <= RETRANSMISSION_WINDOW;
+        let may_be_lost =
+            |at| matches!(self.resumed_at, Some(resumed) if at < resumed && is_recent(resumed));
         let mut answered = self.answered.iter();
-        let answer = answered.find(|answered| answered.fingerprint == fingerprint)?;
+        let answer = answered.find(|answered| {
+            answered.fingerprint == fingerprint
+                && (is_recent(answered.at) || may_be_lost(answered.at))
+        })?;
         Some(answer.text.clone())
     }
 
     fn forget_old_answers(&mut self, now: Instant) {
-        let is_old = |answer: &Answered| now.duration_since(answer.at) > RETRANSMISSION_WINDOW;
+        let is_old = |answer: &Answered| now.duration_since(answer.at) > ANSWERS_KEPT;
         while self.answered.front().is_some_and(is_old) {
             self.forget_oldest_answer();
         }

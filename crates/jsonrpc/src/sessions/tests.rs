@@ -535,6 +535,23 @@ fn retransmitted_request_runs_once() {
 }
 
 #[test]
+fn request_repeated_after_a_long_outage_runs_once() {
+    let message = r#"{"id":2,"method":"sendMessage","params":{"message":"hi"}}"#;
+    let mut server = Server::new();
+    let (key, id) = server.join(A);
+    server.receive(A, message);
+    server.respond(key, Ok(json!({})));
+    let answer = server.sent(A);
+    server.pass(RETRANSMISSION_WINDOW + seconds(2));
+    server.lose(A);
+    server.pass(seconds(6));
+    server.reconnect(B, &id);
+    server.receive(B, message);
+    assert_eq!(server.sent(B), answer);
+    assert_eq!(server.methods(), ["sendMessage"]);
+}
+
+#[test]
 fn request_answered_but_not_finished_holds_up_the_next() {
     let mut server = Server::new();
     let (key, _) = server.join(A);
