@@ -81,7 +81,7 @@ impl PublisherClock {
         let measured = local.units_from(remote);
         self.offset = Some(match self.offset {
             Some(offset) if measured.wrapping_sub(offset).unsigned_abs() < CLOCK_STEP as u64 => {
-                measured.min(offset + CLOCK_CREEP)
+                measured.min(offset.saturating_add(CLOCK_CREEP))
             }
             _ => measured,
         });

@@ -124,6 +124,9 @@ fn publisher_clock_follows_drift_and_steps() {
     clock.handle_sender_report(NtpTime(100 * SECOND), NtpTime(0));
     assert_eq!(offset(&clock), 100 * SECOND);
     clock.handle_sender_report(NtpTime(0), NtpTime(u64::MAX / 2 + 5));
+    // The largest offset there is must not be exceeded.
+    clock.handle_sender_report(NtpTime(u64::MAX / 2), NtpTime(0));
+    clock.handle_sender_report(NtpTime(u64::MAX / 2), NtpTime(0));
 }
 
 #[test]
