@@ -8,7 +8,8 @@ use crate::rtp::{ExtendedSeq, PayloadType, RtpTime, Ssrc};
 /// For a packet that came by retransmission (RFC 4588) these are the values of the original.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourcePacket {
-    /// The source.
+    /// The source. Subscribers tell sources apart by it alone, so where publishers may choose the same SSRC this is
+    /// a number given in its place.
     pub ssrc: Ssrc,
     /// Its sequence number, as given by [`crate::receive::Arrival::New`].
     pub seq: ExtendedSeq,

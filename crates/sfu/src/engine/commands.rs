@@ -413,10 +413,13 @@ impl Engine {
             ));
         }
         if description.ice_restarted {
-            transport.ice.restart(
+            let unused = transport.ice.restart(
                 description.local_ice.clone(),
                 Some(description.remote_ice.clone()),
             );
+            if let Some(unused) = unused {
+                self.ufrags.remove(unused.ufrag());
+            }
             self.ufrags
                 .insert(description.local_ice.ufrag().to_owned(), key);
         }
@@ -428,8 +431,8 @@ impl Engine {
         let endpoint = &self.endpoints[&key];
         let limits = endpoint.limits;
         let mut tracks = endpoint.tracks(kind);
-        let receives = section.filter(|section| section.receive && !section.codecs.is_empty());
-        match (tracks.source, receives) {
+        let section = section.filter(|section| !section.codecs.is_empty());
+        match (tracks.source, section.filter(|section| section.receive)) {
             (Some(source), Some(section)) => {
                 self.media.sources[source.0].renegotiate(section.clone());
             }
@@ -446,8 +449,8 @@ impl Engine {
             }
             (None, None) => {}
         }
-        let sends = section.filter(|section| section.send && !section.codecs.is_empty());
-        match (tracks.subscriber, sends) {
+        match (tracks.subscriber, section) {
+            // Also if it sends nothing for a while: its SSRC stays, and on one SSRC numbers must go on.
             (Some(subscriber), Some(section)) => {
                 self.media.subscribers[subscriber.0].renegotiate(section.clone());
             }
@@ -455,10 +458,10 @@ impl Engine {
                 self.remove_subscriber(subscriber);
                 tracks.subscriber = None;
             }
-            (None, Some(section)) => {
+            (None, Some(section)) if section.send => {
                 tracks.subscriber = self.add_subscriber(key, section, &limits);
             }
-            (None, None) => {}
+            (None, _) => {}
         }
         if let Some(endpoint) = self.endpoints.get_mut(&key)
             && let Some(slot) = endpoint.tracks_mut(kind)
@@ -526,11 +529,12 @@ impl Engine {
         else {
             return;
         };
+        let subscriber = &mut self.media.subscribers[subscriber_key.0];
         let source_key = self
             .graph
             .origin(sink, kind)
+            .filter(|_| subscriber.section.send)
             .and_then(|origin| self.endpoints.get(&origin)?.tracks(kind).source);
-        let subscriber = &mut self.media.subscribers[subscriber_key.0];
         if let Some(former) = subscriber
             .source
             .filter(|former| Some(*former) != source_key)

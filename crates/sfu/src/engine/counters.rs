@@ -1,5 +1,7 @@
 //! What a worker counts. Plain numbers on the worker's own thread, copied out for metrics.
 
+use super::srtp::OpenError;
+
 /// Why an incoming datagram was thrown away before it could touch any state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discard {
@@ -23,6 +25,16 @@ pub enum Discard {
     UnknownPayload,
     /// A retransmission of a packet that is not missing, or not yet known.
     UselessRetransmission,
+}
+
+impl From<OpenError> for Discard {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::TooShort => Self::Malformed,
+            OpenError::Replayed | OpenError::TooOld => Self::Replayed,
+            OpenError::Unauthentic => Self::Unauthentic,
+        }
+    }
 }
 
 impl Discard {

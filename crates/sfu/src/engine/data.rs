@@ -31,10 +31,10 @@ impl Engine {
                 remote,
             } => {
                 let label = options.label;
-                endpoint.channels.push(Channel {
-                    id,
-                    label: label.clone(),
-                });
+                if remote {
+                    let label = label.clone();
+                    endpoint.channels.push(Channel { id, label });
+                }
                 for sink in self.graph.receivers(owner, MediaKind::Data) {
                     let waits = |endpoint: &Endpoint| endpoint.channels.is_empty();
                     if remote && self.endpoints.get(&sink).is_some_and(waits) {
@@ -57,7 +57,7 @@ impl Engine {
         }
     }
 
-    fn send_message(
+    pub(super) fn send_message(
         &mut self,
         now: Instant,
         sink: ElementKey,
@@ -103,10 +103,18 @@ impl Engine {
             ordered: true,
             ..ChannelOptions::default()
         };
-        if let Some(sctp) = &mut self.media.transports[key.0].sctp
-            && sctp.open(now, options).is_err()
-        {
-            tracing::debug!("no data channel left towards a receiver");
+        let Some(sctp) = &mut self.media.transports[key.0].sctp else {
+            return;
+        };
+        match sctp.open(now, options) {
+            // It counts at once, or every message until the peer confirms it would open another.
+            Ok(id) => {
+                if let Some(endpoint) = self.endpoints.get_mut(&sink) {
+                    let label = label.to_owned();
+                    endpoint.channels.push(Channel { id, label });
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot open a data channel to a receiver"),
         }
         self.drive(now, key);
     }

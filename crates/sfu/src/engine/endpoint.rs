@@ -37,7 +37,7 @@ pub(super) struct Endpoint {
     pub(super) limits: BandwidthLimits,
     /// Candidates are wanted as soon as there is a transport.
     pub(super) gather: bool,
-    /// Data channels that are open, oldest first.
+    /// Data channels that are open or being opened, oldest first.
     pub(super) channels: Vec<Channel>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Tracks {
     pub(super) subscriber: Option<SubscriberKey>,
 }
 
-/// An open data channel.
+/// A data channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Channel {
     pub(super) id: u16,

@@ -12,7 +12,7 @@ use forwarding::rtcp::{
     Packet, Packets, ReportBlock, write_full_intra_request, write_nacks, write_picture_loss,
     write_receiver_report, write_remb, write_sdes_cname, write_sender_report,
 };
-use forwarding::rtp::{Seq, Ssrc};
+use forwarding::rtp::Ssrc;
 use media::{Event, MediaKind};
 use slab::Slab;
 use smallvec::SmallVec;
@@ -20,7 +20,6 @@ use smallvec::SmallVec;
 use super::counters::Discard;
 use super::media_path::MediaPath;
 use super::source::SourceKey;
-use super::srtp::OpenError;
 use super::subscriber::{Subscriber, SubscriberKey};
 use super::transport::{Transport, TransportKey};
 
@@ -28,8 +27,8 @@ use super::transport::{Transport, TransportKey};
 /// of loss, round trip and lip sync late.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Numbers in one NACK of a peer that are looked at. Too low: a burst loss is repaired in part only.
-/// Too high: one packet makes us search for a long time.
+/// Numbers that the NACKs of one datagram may name. Too low: a burst loss is repaired in part only.
+/// Too high: one datagram makes us search for a long time.
 const NACKED_MAX: usize = 512;
 
 impl MediaPath {
@@ -44,24 +43,24 @@ impl MediaPath {
         let Some(keys) = &mut transport.keys else {
             return Err(Discard::NoKeys);
         };
-        let len = keys
-            .opener
-            .open_rtcp(datagram)
-            .map_err(|error| match error {
-                OpenError::TooShort => Discard::Malformed,
-                OpenError::Replayed | OpenError::TooOld => Discard::Replayed,
-                OpenError::Unauthentic => Discard::Unauthentic,
-            })?;
+        let len = keys.opener.open_rtcp(datagram)?;
         transport.ice.touch(now);
         self.counters.rtcp_received += 1;
+        let mut nacked_max = NACKED_MAX;
         for packet in Packets::new(&datagram[..len]) {
             let packet = packet.map_err(|_| Discard::Malformed)?;
-            self.handle_packet(now, key, &packet);
+            self.handle_packet(now, key, &packet, &mut nacked_max);
         }
         Ok(())
     }
 
-    fn handle_packet(&mut self, now: Instant, key: TransportKey, packet: &Packet<'_>) {
+    fn handle_packet(
+        &mut self,
+        now: Instant,
+        key: TransportKey,
+        packet: &Packet<'_>,
+        nacked_max: &mut usize,
+    ) {
         match packet {
             Packet::SenderReport(report) => {
                 if let Some((source, layer)) = self.incoming(key, report.sender) {
@@ -78,8 +77,8 @@ impl MediaPath {
                 let Some(subscriber) = self.outgoing(key, nack.media) else {
                     return;
                 };
-                let seqs: SmallVec<[Seq; 64]> = nack.seqs().take(NACKED_MAX).collect();
-                for seq in seqs {
+                for seq in nack.seqs().take(*nacked_max) {
+                    *nacked_max -= 1;
                     self.retransmit(now, subscriber, seq);
                 }
             }
@@ -154,10 +153,11 @@ impl MediaPath {
         self.request_key_frame_of(now, source, wanted);
     }
 
-    pub(super) fn request_key_frame_of(&mut self, now: Instant, key: SourceKey, ssrc: Ssrc) {
+    /// As [`Self::request_key_frame`], for the layer with `id`.
+    pub(super) fn request_key_frame_of(&mut self, now: Instant, key: SourceKey, id: Ssrc) {
         let source = &mut self.sources[key.0];
         let transport = source.transport;
-        let Some(layer) = source.layer_of(ssrc) else {
+        let Some(layer) = source.layer_of(id) else {
             return;
         };
         let is_watched = source.kind == MediaKind::Video && !source.subscribers.is_empty();
@@ -263,6 +263,9 @@ impl MediaPath {
         let mut sent_blocks = false;
         for subscriber_key in self.transports[key.0].subscribers.clone() {
             let subscriber = &mut self.subscribers[subscriber_key.0];
+            if !subscriber.section.send {
+                continue;
+            }
             let reference = subscriber.source.and_then(|source| {
                 let source = &self.sources[source.0];
                 let seen = subscriber.subscription.selector.current()?;
@@ -378,11 +381,16 @@ impl MediaPath {
     pub(super) fn due_at(&self, key: TransportKey) -> Option<Instant> {
         let transport = &self.transports[key.0];
         transport.keys.as_ref()?;
+        // Without a source there is nobody to report arrivals for: they stay, and must not be waited for.
+        let feedback_at = transport
+            .feedback
+            .poll_timeout()
+            .filter(|_| !transport.sources.is_empty());
         transport
             .sources
             .iter()
             .map(|source| self.sources[source.0].poll_timeout())
-            .chain([transport.reports_at, transport.feedback.poll_timeout()])
+            .chain([transport.reports_at, feedback_at])
             .flatten()
             .min()
     }

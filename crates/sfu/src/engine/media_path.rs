@@ -22,7 +22,7 @@ use super::counters::{Counters, Discard};
 use super::flow::Flow;
 use super::outbox::Outbox;
 use super::source::{Payload, Source, SourceKey};
-use super::srtp::{OpenError, ReceiveIndex, Sealer};
+use super::srtp::{ReceiveIndex, Sealer};
 use super::subscriber::{Subscriber, SubscriberKey};
 use super::transport::{INBOUND_STREAMS_MAX, Inbound, Transport, TransportKey};
 
@@ -35,6 +35,8 @@ pub(super) struct MediaPath {
     pub(super) transports: Slab<Transport>,
     pub(super) sources: Slab<Source>,
     pub(super) subscribers: Slab<Subscriber>,
+    /// For [`Layer::id`](super::source::Layer::id).
+    pub(super) layers_made: u32,
     pub(super) outbox: Outbox,
     pub(super) counters: Counters,
     /// Numbers to ask a publisher for again, kept for its memory.
@@ -160,7 +162,7 @@ impl MediaPath {
             data.first().copied()
         };
         let arrived = SourcePacket {
-            ssrc: layer.ssrc,
+            ssrc: layer.id,
             seq,
             timestamp: header.timestamp(),
             marker: header.marker(),
@@ -254,7 +256,7 @@ impl MediaPath {
         let transport = &mut self.transports[subscriber.transport.0];
         let (flow, keys) = (transport.flow?, transport.keys.as_ref()?);
         let repair = mapping.repair.zip(subscriber.repair_template.as_ref());
-        if repair.is_none() && !subscriber.repeats_plainly {
+        if repair.is_none() && !subscriber.may_repeat(rewritten.seq) {
             return None;
         }
         let payload = stored.payload;
@@ -313,8 +315,7 @@ impl MediaPath {
             let stream = &mut transport.inbound[position];
             let len = keys
                 .opener
-                .open_rtp(&mut stream.index, header_len, datagram)
-                .map_err(reason)?;
+                .open_rtp(&mut stream.index, header_len, datagram)?;
             let bound = Bound {
                 source: stream.source,
                 layer: stream.layer,
@@ -324,10 +325,7 @@ impl MediaPath {
             return Ok((bound, len));
         }
         let mut index = ReceiveIndex::default();
-        let len = keys
-            .opener
-            .open_rtp(&mut index, header_len, datagram)
-            .map_err(reason)?;
+        let len = keys.opener.open_rtp(&mut index, header_len, datagram)?;
         let header = Header::parse(&datagram[..len]).map_err(|_| Discard::Malformed)?;
         let bound = self.bind(key, &header, index)?;
         Ok((bound, len))
@@ -372,9 +370,9 @@ impl MediaPath {
             })
             .ok_or(Discard::UnknownStream)?;
         let source = &mut self.sources[source_key.0];
-        let repair = match source.payload(header.payload_type()) {
-            Some(Payload::Media(_)) => false,
-            Some(Payload::Repair(_)) => true,
+        let (codec, repair) = match source.payload(header.payload_type()) {
+            Some(Payload::Media(codec)) => (codec, false),
+            Some(Payload::Repair(codec)) => (codec, true),
             None => return Err(Discard::UnknownPayload),
         };
         let layer = if repair {
@@ -390,7 +388,11 @@ impl MediaPath {
             {
                 return Err(Discard::UnknownStream);
             }
-            let layer = source.add_layer(ssrc, rid).ok_or(Discard::UnknownStream)?;
+            let id = Ssrc(self.layers_made);
+            let layer = source
+                .add_layer(id, ssrc, rid, codec)
+                .ok_or(Discard::UnknownStream)?;
+            self.layers_made = self.layers_made.wrapping_add(1);
             let forwarded = source.forwarded();
             for subscriber in &source.subscribers {
                 let subscription = &mut self.subscribers[subscriber.0].subscription;
@@ -453,7 +455,7 @@ fn repaired_layer(source: &Source, header: &Header<'_>) -> Option<usize> {
         .iter()
         .find(|stream| stream.rtx_ssrc == Some(header.ssrc().0));
     if let Some(stream) = announced {
-        return source.layer_of(Ssrc(stream.ssrc));
+        return source.layer_of_ssrc(Ssrc(stream.ssrc));
     }
     match rid(source.section.extensions.repaired_rid, header) {
         Some(rid) => source
@@ -486,12 +488,4 @@ fn tell_mismatch(subscriber: &mut Subscriber, source: &Source, codec: u8) {
         description: subscriber.mismatch(source.description(codec)),
         code: 1,
     });
-}
-
-fn reason(error: OpenError) -> Discard {
-    match error {
-        OpenError::TooShort => Discard::Malformed,
-        OpenError::Replayed | OpenError::TooOld => Discard::Replayed,
-        OpenError::Unauthentic => Discard::Unauthentic,
-    }
 }

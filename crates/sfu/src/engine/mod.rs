@@ -28,6 +28,8 @@ pub mod sdp;
 mod source;
 pub mod srtp;
 mod subscriber;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod transport;
 
@@ -112,6 +114,7 @@ impl Engine {
                 transports: Slab::new(),
                 sources: Slab::new(),
                 subscribers: Slab::new(),
+                layers_made: 0,
                 outbox: Outbox::default(),
                 counters: Counters::default(),
                 missing: Vec::new(),

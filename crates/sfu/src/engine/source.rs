@@ -37,6 +37,10 @@ pub(super) enum Payload {
 
 /// One incoming RTP stream.
 pub(super) struct Layer {
+    /// Tells its packets from those of all other streams of the engine, before and after. An SSRC does
+    /// not: two publishers may use the same, and one may use it again with other numbers.
+    pub(super) id: Ssrc,
+    /// On the wire.
     pub(super) ssrc: Ssrc,
     /// `None` without simulcast.
     pub(super) rid: Option<String>,
@@ -83,6 +87,7 @@ impl Source {
     /// Takes over what a renegotiation of the same section agreed on.
     pub(super) fn renegotiate(&mut self, section: Section) {
         self.section = section;
+        self.codec = None;
         self.index_payloads();
     }
 
@@ -122,15 +127,27 @@ impl Source {
     }
 
     /// The layer of an SSRC.
-    pub(super) fn layer_of(&self, ssrc: Ssrc) -> Option<usize> {
+    pub(super) fn layer_of_ssrc(&self, ssrc: Ssrc) -> Option<usize> {
         self.layers.iter().position(|layer| layer.ssrc == ssrc)
     }
 
-    /// Takes in an incoming stream. A sender that changes its SSRC without simulcast replaces its
-    /// former stream.
-    pub(super) fn add_layer(&mut self, ssrc: Ssrc, rid: Option<String>) -> Option<usize> {
-        let description = self.section.codecs.first()?;
+    /// The layer with an [id](Layer::id).
+    pub(super) fn layer_of(&self, id: Ssrc) -> Option<usize> {
+        self.layers.iter().position(|layer| layer.id == id)
+    }
+
+    /// Takes in an incoming stream, whose first packet is in `codec`. A sender that changes its SSRC
+    /// replaces its former stream, unless both belong to simulcast by SSRC.
+    pub(super) fn add_layer(
+        &mut self,
+        id: Ssrc,
+        ssrc: Ssrc,
+        rid: Option<String>,
+        codec: u8,
+    ) -> Option<usize> {
+        let description = self.section.codecs.get(usize::from(codec))?;
         let layer = Layer {
+            id,
             ssrc,
             rid,
             receive: ReceiveStream::new(ReceiveConfig {
@@ -144,7 +161,13 @@ impl Source {
             }),
             key_frames: KeyFrameRequests::default(),
         };
-        let former = self.layers.iter().position(|other| other.rid == layer.rid);
+        let announced = |ssrc: Ssrc| {
+            let mut streams = self.section.remote.iter();
+            streams.any(|stream| stream.ssrc == ssrc.0)
+        };
+        let former = self.layers.iter().position(|other| {
+            other.rid == layer.rid && !(announced(other.ssrc) && announced(ssrc))
+        });
         match former {
             Some(position) => {
                 self.layers[position] = layer;
@@ -158,9 +181,9 @@ impl Source {
         }
     }
 
-    /// The stream that subscribers get: the seam where each will choose its own.
+    /// The [id](Layer::id) of the stream that subscribers get: the seam where each will choose its own.
     pub(super) fn forwarded(&self) -> Option<Ssrc> {
-        self.layers.first().map(|layer| layer.ssrc)
+        self.layers.first().map(|layer| layer.id)
     }
 
     /// Bounds what the peer is told that it may send.

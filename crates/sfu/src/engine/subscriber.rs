@@ -6,7 +6,8 @@
 use forwarding::codec::Codec;
 use forwarding::rewriter::Rewriter;
 use forwarding::rtp::{
-    ClockRate, ExtensionId, HeaderTemplate, NegotiatedExtensions, PayloadType, RtpTime, Seq, Ssrc,
+    ClockRate, ExtendedSeq, ExtensionId, HeaderTemplate, NegotiatedExtensions, PayloadType,
+    RtpTime, Seq, Ssrc,
 };
 use forwarding::selector::Selector;
 use forwarding::send::{SendConfig, SendStream};
@@ -43,8 +44,9 @@ pub(super) struct Subscriber {
     pub(super) template: HeaderTemplate,
     /// Header of retransmissions, if they have an SSRC of their own.
     pub(super) repair_template: Option<HeaderTemplate>,
-    /// A lost packet is sent again as it was, byte by byte.
-    pub(super) repeats_plainly: bool,
+    /// A lost packet is sent again as it was, byte by byte, if it has this number or a later one. What was
+    /// sent before would be written differently today.
+    repeats_from: Option<ExtendedSeq>,
     pub(super) pli_count: u64,
     pub(super) fir_count: u64,
     /// By index of the source's codec; `None` if this peer does not know it.
@@ -94,7 +96,7 @@ impl Subscriber {
             }),
             template,
             repair_template,
-            repeats_plainly: repeats_plainly(&section),
+            repeats_from: None,
             pli_count: 0,
             fir_count: 0,
             mappings: SmallVec::new(),
@@ -108,14 +110,15 @@ impl Subscriber {
     /// Takes over what a renegotiation of the same section agreed on.
     pub(super) fn renegotiate(&mut self, section: Section) {
         (self.template, self.repair_template) = templates(&section);
-        self.repeats_plainly = repeats_plainly(&section);
         self.section = section;
+        self.repeat_later_only();
     }
 
     /// Feeds this track from `source`, or from nothing.
     pub(super) fn attach(&mut self, source: Option<(SourceKey, &Source)>) {
         self.source = source.map(|(key, _)| key);
         self.mismatch_told = false;
+        self.repeat_later_only();
         self.mappings.clear();
         let Some((_, source)) = source else {
             self.subscription.selector.choose(None);
@@ -132,6 +135,16 @@ impl Subscriber {
                 })
             }));
         self.subscription.selector.choose(source.forwarded());
+    }
+
+    fn repeat_later_only(&mut self) {
+        let next = self.subscription.rewriter.next_seq();
+        self.repeats_from = repeats_plainly(&self.section).then_some(next);
+    }
+
+    /// True if a packet may be sent again on the SSRC of the media.
+    pub(super) fn may_repeat(&self, seq: ExtendedSeq) -> bool {
+        self.repeats_from.is_some_and(|from| seq >= from)
     }
 
     /// How the source's codec is sent to this peer.

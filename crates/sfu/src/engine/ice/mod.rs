@@ -255,9 +255,15 @@ impl IceLite {
     }
 
     /// ICE restart (RFC 8445 section 9): the old credentials stay valid until the peer
-    /// uses the new ones, and the old flows until it nominates one with them.
-    pub fn restart(&mut self, local: Credentials, remote: Option<Credentials>) {
-        self.next = Some(Generation::new(local, remote));
+    /// uses the new ones, and the old flows until it nominates one with them. Returns ours of an
+    /// earlier restart that the peer has not followed: they are void.
+    pub fn restart(
+        &mut self,
+        local: Credentials,
+        remote: Option<Credentials>,
+    ) -> Option<Credentials> {
+        let unused = self.next.replace(Generation::new(local, remote));
+        unused.map(|generation| generation.local)
     }
 
     /// Our credentials; the newest, if a restart is under way.

@@ -1,0 +1,329 @@
+//! What peers cause by negotiating again, and by numbers that they choose.
+//!
+//! A [`Peer`] is past ICE and DTLS from the start: its keys are put into its transport.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use forwarding::rtcp::write_nacks;
+use forwarding::rtp::{
+    AbsSendTime, ExtensionId, Header, HeaderFields, HeaderTemplate, NegotiatedExtensions, NtpTime,
+    PayloadType, RtpTime, Seq, Ssrc,
+};
+use media::{ElementId, ElementKind, EventSender, PipelineId};
+
+use super::dtls::DtlsRole;
+use super::flow::FlowProtocol;
+use super::sctp::{ChannelOptions, Sctp};
+use super::srtp::{MasterKey, Opener, Profile, Sealer};
+use super::transport::Keys;
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const VP8: u8 = 96;
+const VP9: u8 = 98;
+const TRANSPORT_CC: &str =
+    "a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\n";
+const VP8_ONLY: &str = "a=rtpmap:96 VP8/90000\na=rtcp-fb:96 nack\na=rtcp-fb:96 nack pli\n";
+const VP9_ALSO: &str = "a=rtpmap:98 VP9/90000\na=rtcp-fb:98 goog-remb\n";
+
+/// The start of a VP8 key frame: payload descriptor, then frame header.
+const KEY_FRAME: [u8; 11] = [0x10, 0x10, 0, 0, 0x9d, 1, 0x2a, 0, 0, 0, 0];
+
+struct Bed {
+    engine: Engine,
+    now: Instant,
+    pipeline: PipelineId,
+    peers: u16,
+}
+
+struct Peer {
+    id: ElementId,
+    transport: TransportKey,
+    flow: Flow,
+    sealer: Sealer,
+}
+
+/// A media packet on its way to a peer: (SSRC, sequence number, payload type).
+type Sent = (u32, u16, u8);
+
+impl Bed {
+    fn new() -> Self {
+        let now = Instant::now();
+        let config = EngineConfig {
+            certificate: Certificate::generate().unwrap(),
+            candidates: vec![([192, 0, 2, 1], 7000).into()],
+            ice_tcp: false,
+            preferred_video_codec: None,
+            clock: Clock {
+                at: now,
+                ntp: NtpTime(1 << 40),
+            },
+        };
+        let mut engine = Engine::new(config, 0);
+        let pipeline = engine.create_pipeline(now, EventSender::discard());
+        Self {
+            engine,
+            now,
+            pipeline,
+            peers: 0,
+        }
+    }
+
+    fn join(&mut self, direction: &str, attributes: &str) -> Peer {
+        let kind = ElementKind::WebRtcEndpoint {
+            data_channels: true,
+        };
+        let (now, events) = (self.now, EventSender::discard());
+        let id = self
+            .engine
+            .create_element(now, &self.pipeline, kind, events)
+            .unwrap();
+        self.negotiate(&id, direction, attributes);
+        let element = self.engine.graph.key(&id).unwrap();
+        let transport = self.engine.endpoints[&element].transports[0];
+        self.peers += 1;
+        let flow = Flow {
+            protocol: FlowProtocol::Udp,
+            local: ([192, 0, 2, 1], 7000).into(),
+            remote: SocketAddr::from(([198, 51, 100, 1], self.peers)),
+        };
+        let key = |salt| MasterKey::new(Profile::AeadAes128Gcm, &[7; 16], &[salt; 12]);
+        self.engine.flows.insert(flow, transport);
+        let state = &mut self.engine.media.transports[transport.0];
+        state.flow = Some(flow);
+        state.keys = Some(Keys {
+            sealer: Sealer::new(&key(1)),
+            opener: Opener::new(&key(2)),
+        });
+        state.reports_at = Some(self.now);
+        self.engine.arm(transport);
+        Peer {
+            id,
+            transport,
+            flow,
+            sealer: Sealer::new(&key(2)),
+        }
+    }
+
+    fn negotiate(&mut self, id: &ElementId, direction: &str, attributes: &str) {
+        let formats = if attributes.contains(VP9_ALSO) {
+            " 98"
+        } else {
+            ""
+        };
+        let offer = format!(
+            "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nt=0 0\na=group:BUNDLE 0\n\
+             m=video 9 UDP/TLS/RTP/SAVPF 96{formats}\nc=IN IP4 0.0.0.0\na=mid:0\na=ice-ufrag:peer\n\
+             a=ice-pwd:apasswordof24characters+\na=setup:actpass\na=rtcp-mux\na={direction}\n\
+             a=fingerprint:sha-256 0B:30:55:7A:9F:C4:E9:0E:33:58:7D:A2:C7:EC:11:36:5B:80:A5:CA:EF:14:39:5E:83:A8:CD:F2:17:3C:61:86\n\
+             {attributes}"
+        )
+        .replace('\n', "\r\n");
+        self.engine.process_offer(self.now, id, &offer).unwrap();
+    }
+
+    fn connect(&mut self, from: &Peer, to: &Peer) {
+        let engine = &mut self.engine;
+        engine.connect(self.now, &from.id, &to.id, None).unwrap();
+    }
+
+    fn send(&mut self, from: &Peer, ssrc: u32, seq: u16, payload_type: u8, payload: &[u8]) {
+        let extensions = NegotiatedExtensions {
+            transport_seq: Some(ExtensionId(3)),
+            ..NegotiatedExtensions::default()
+        };
+        let fields = HeaderFields {
+            seq: Seq(seq),
+            timestamp: RtpTime(u32::from(seq) * 3000),
+            marker: true,
+            payload_type: PayloadType(payload_type),
+            abs_send_time: AbsSendTime::default(),
+            transport_seq: seq,
+            audio_level: None,
+            video_orientation: None,
+            raw: &[],
+        };
+        let mut packet = vec![0; 200];
+        let template = HeaderTemplate::new(Ssrc(ssrc), b"", &extensions);
+        let header_len = template.write(&mut packet, &fields).unwrap();
+        packet.truncate(header_len);
+        packet.extend_from_slice(payload);
+        packet.resize(packet.len() + from.sealer.rtp_overhead(), 0);
+        from.sealer
+            .seal_rtp(seq.into(), ssrc, header_len, &mut packet);
+        self.engine
+            .handle_datagram(self.now, from.flow, &mut packet);
+    }
+
+    fn nack(&mut self, from: &mut Peer, ssrc: u32, seqs: &[u16]) {
+        let seqs: Vec<_> = seqs.iter().copied().map(Seq).collect();
+        let mut packet = Vec::new();
+        write_nacks(&mut packet, Ssrc(1), Ssrc(ssrc), &seqs);
+        from.sealer.seal_rtcp(&mut packet).unwrap();
+        self.engine
+            .handle_datagram(self.now, from.flow, &mut packet);
+    }
+
+    /// The media packets that left towards `peer` since the last call.
+    fn take_sent(&mut self, peer: &Peer) -> Vec<Sent> {
+        let outbox = &self.engine.media.outbox;
+        let sent = outbox
+            .datagrams()
+            .iter()
+            .filter(|datagram| datagram.flow == peer.flow)
+            .map(|datagram| outbox.bytes(datagram.range.clone()))
+            .filter(|bytes| PacketKind::of(bytes) == PacketKind::Rtp && !is_rtcp(bytes))
+            .map(|bytes| Header::parse_protected(bytes).unwrap())
+            .map(|header| (header.ssrc().0, header.seq().0, header.payload_type().0))
+            .collect();
+        self.engine.clear_transmits();
+        sent
+    }
+
+    fn run_for(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        let mut turns = 0;
+        while let Some(at) = self.engine.poll_timeout().filter(|at| *at <= end) {
+            turns += 1;
+            assert!(turns < 1000, "a deadline comes again and again");
+            self.now = self.now.max(at);
+            self.engine.handle_timeout(self.now);
+        }
+        self.now = end;
+        assert_eq!(self.engine.counters().panics, 0);
+    }
+}
+
+#[test]
+fn track_that_pauses_goes_on_with_its_numbers() {
+    let mut bed = Bed::new();
+    let publisher = bed.join("sendonly", VP8_ONLY);
+    let viewer = bed.join("recvonly", VP8_ONLY);
+    bed.connect(&publisher, &viewer);
+    bed.send(&publisher, 5, 1, VP8, &KEY_FRAME);
+    let before = bed.take_sent(&viewer);
+
+    bed.negotiate(&viewer.id, "inactive", VP8_ONLY);
+    bed.send(&publisher, 5, 2, VP8, &KEY_FRAME);
+    assert_eq!(bed.take_sent(&viewer), []);
+    bed.negotiate(&viewer.id, "recvonly", VP8_ONLY);
+    bed.send(&publisher, 5, 3, VP8, &KEY_FRAME);
+
+    let (ssrc, seq, payload_type) = before[0];
+    let after = bed.take_sent(&viewer);
+    assert_eq!(after, [(ssrc, seq + 1, payload_type)]);
+}
+
+#[test]
+fn publishers_with_the_same_ssrc_are_told_apart() {
+    let mut bed = Bed::new();
+    let one = bed.join("sendonly", VP8_ONLY);
+    let two = bed.join("sendonly", VP8_ONLY);
+    let viewer = bed.join("recvonly", VP8_ONLY);
+    bed.connect(&one, &viewer);
+    for seq in 100..110 {
+        bed.send(&one, 5, seq, VP8, &KEY_FRAME);
+    }
+    bed.send(&two, 5, 94, VP8, &KEY_FRAME);
+    let seen = bed.take_sent(&viewer);
+
+    bed.connect(&two, &viewer);
+    for seq in 95..105 {
+        bed.send(&two, 5, seq, VP8, &KEY_FRAME);
+    }
+
+    let after = bed.take_sent(&viewer);
+    assert_eq!(after.len(), 10);
+    let numbers: HashMap<_, _> = seen
+        .iter()
+        .chain(&after)
+        .map(|sent| (sent.1, sent))
+        .collect();
+    assert_eq!(numbers.len(), 20, "a number was used twice");
+}
+
+#[test]
+fn arrivals_of_a_publisher_that_stopped_are_not_waited_for() {
+    let mut bed = Bed::new();
+    let attributes = format!("{VP8_ONLY}a=rtcp-fb:96 transport-cc\n{TRANSPORT_CC}");
+    let publisher = bed.join("sendonly", &attributes);
+    bed.send(&publisher, 5, 1, VP8, &KEY_FRAME);
+    bed.negotiate(&publisher.id, "inactive", &attributes);
+
+    bed.run_for(3 * SECOND);
+}
+
+#[test]
+fn publisher_may_negotiate_fewer_codecs_than_it_used() {
+    let mut bed = Bed::new();
+    let both = format!("{VP8_ONLY}{VP9_ALSO}");
+    let publisher = bed.join("sendonly", &both);
+    bed.send(&publisher, 5, 1, VP9, &[0x8a, 0, 0, 0]);
+    bed.negotiate(&publisher.id, "sendonly", VP8_ONLY);
+
+    bed.run_for(3 * SECOND);
+}
+
+#[test]
+fn simulcast_by_ssrc_keeps_every_layer() {
+    let mut bed = Bed::new();
+    let simulcast = format!(
+        "{VP8_ONLY}a=ssrc-group:SIM 11 12 13\na=ssrc:11 cname:c\na=ssrc:12 cname:c\na=ssrc:13 cname:c\n"
+    );
+    let publisher = bed.join("sendonly", &simulcast);
+    let viewer = bed.join("recvonly", VP8_ONLY);
+    bed.connect(&publisher, &viewer);
+    for seq in 1..=5 {
+        for ssrc in [11, 12, 13] {
+            bed.send(&publisher, ssrc, seq, VP8, &KEY_FRAME);
+        }
+    }
+
+    assert_eq!(bed.take_sent(&viewer).len(), 5);
+    let inbound = &bed.engine.media.transports[publisher.transport.0].inbound;
+    assert_eq!(inbound.len(), 3);
+}
+
+#[test]
+fn packets_from_before_a_negotiation_are_not_repeated_on_their_ssrc() {
+    let mut bed = Bed::new();
+    let publisher = bed.join("sendonly", VP8_ONLY);
+    let mut viewer = bed.join("recvonly", VP8_ONLY);
+    bed.connect(&publisher, &viewer);
+    bed.send(&publisher, 5, 1, VP8, &KEY_FRAME);
+    let (ssrc, first, _) = bed.take_sent(&viewer)[0];
+    bed.nack(&mut viewer, ssrc, &[first]);
+    assert_eq!(bed.take_sent(&viewer).len(), 1);
+
+    bed.negotiate(&viewer.id, "recvonly", VP8_ONLY);
+    bed.send(&publisher, 5, 2, VP8, &KEY_FRAME);
+    bed.take_sent(&viewer);
+    bed.run_for(SECOND);
+    bed.take_sent(&viewer);
+
+    bed.nack(&mut viewer, ssrc, &[first, first + 1]);
+    let repeated: Vec<_> = bed.take_sent(&viewer).iter().map(|sent| sent.1).collect();
+    assert_eq!(repeated, [first + 1]);
+}
+
+#[test]
+fn burst_of_messages_opens_one_channel() {
+    let mut bed = Bed::new();
+    let viewer = bed.join("recvonly", VP8_ONLY);
+    let now = bed.now;
+    let sctp = Sctp::new(DtlsRole::Server, 5000, 5000, 0, now);
+    bed.engine.media.transports[viewer.transport.0].sctp = Some(sctp);
+    let sink = bed.engine.graph.key(&viewer.id).unwrap();
+
+    for _ in 0..5 {
+        bed.engine.send_message(now, sink, "chat", false, b"hello");
+    }
+
+    assert_eq!(bed.engine.endpoints[&sink].channels.len(), 1);
+    let transport = &mut bed.engine.media.transports[viewer.transport.0];
+    let next = transport.sctp.as_mut().unwrap();
+    let next = next.open(now, ChannelOptions::default()).unwrap();
+    assert_eq!(next, 3, "the stream after the first of a server");
+}
