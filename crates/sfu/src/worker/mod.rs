@@ -57,7 +57,6 @@ pub(crate) struct Worker {
     engine: Engine,
     ports: Vec<UdpPort>,
     tcp: TcpFlows,
-    batch: ReceiveBatch,
     transmitter: Transmitter,
     counters: SocketCounters,
     turns: u64,
@@ -81,7 +80,6 @@ impl Worker {
             engine,
             ports,
             tcp,
-            batch: ReceiveBatch::new(),
             transmitter: Transmitter::default(),
             counters: SocketCounters::default(),
             turns: 0,
@@ -107,10 +105,11 @@ impl Worker {
 
     fn run(&mut self) {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut batch = ReceiveBatch::new();
         loop {
             self.wait(&mut events);
             self.turns += 1;
-            self.receive_udp();
+            self.receive_udp(&mut batch);
             self.receive_tcp();
             let stopped = self.take_commands();
             self.fire_timers();
@@ -172,7 +171,7 @@ impl Worker {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    fn receive_udp(&mut self) {
+    fn receive_udp(&mut self, batch: &mut ReceiveBatch) {
         for index in 0..self.ports.len() {
             let started = Instant::now();
             let mut now = started;
@@ -180,8 +179,8 @@ impl Worker {
                 if !self.ports[index].is_readable() {
                     break;
                 }
-                self.ports[index].receive(&mut self.batch, &mut self.counters);
-                self.handle_batch(index, now);
+                self.ports[index].receive(batch, &mut self.counters);
+                self.handle_batch(index, batch, now);
                 self.flush(now);
                 now = Instant::now();
                 if now.saturating_duration_since(started) > RECEIVE_TIME_PER_TURN {
@@ -191,9 +190,9 @@ impl Worker {
         }
     }
 
-    fn handle_batch(&mut self, port: usize, now: Instant) {
-        for buffer in 0..self.batch.filled() {
-            let (remote, local, datagrams) = self.batch.buffer(buffer);
+    fn handle_batch(&mut self, port: usize, batch: &mut ReceiveBatch, now: Instant) {
+        for buffer in 0..batch.filled() {
+            let (remote, local, datagrams) = batch.buffer(buffer);
             let Some(flow) = self.ports[port].flow(remote, local) else {
                 self.counters.udp_unanswerable += 1;
                 continue;
@@ -202,16 +201,7 @@ impl Worker {
                 self.counters.udp_received += 1;
                 self.counters.udp_received_bytes += datagram.len() as u64;
                 self.engine.handle_datagram(now, flow, datagram);
-                if len_bytes(self.engine.transmits()) >= FLUSH_BYTES {
-                    self.transmitter.send(
-                        now,
-                        self.engine.transmits(),
-                        &mut self.ports,
-                        &mut self.tcp,
-                        &mut self.counters,
-                    );
-                    self.engine.clear_transmits();
-                }
+                self.flush_if_much(now);
             }
         }
     }
@@ -220,10 +210,13 @@ impl Worker {
         let now = Instant::now();
         self.tcp
             .accept(now, self.poll.registry(), &mut self.counters);
-        let engine = &mut self.engine;
-        self.tcp.receive(now, &mut self.counters, |flow, frame| {
-            engine.handle_datagram(now, flow, frame);
-        });
+        for _ in 0..self.tcp.readable() {
+            let engine = &mut self.engine;
+            self.tcp.receive(now, &mut self.counters, |flow, frame| {
+                engine.handle_datagram(now, flow, frame);
+            });
+            self.flush_if_much(now);
+        }
         self.flush(now);
         while let Some(flow) = self.tcp.poll_closed() {
             self.engine.handle_flow_closed(now, flow);
@@ -266,6 +259,12 @@ impl Worker {
             self.tcp.handle_timeout(now, &mut self.counters);
         }
         self.flush(now);
+    }
+
+    fn flush_if_much(&mut self, now: Instant) {
+        if len_bytes(self.engine.transmits()) >= FLUSH_BYTES {
+            self.flush(now);
+        }
     }
 
     fn flush(&mut self, now: Instant) {

@@ -279,25 +279,28 @@ impl TcpFlows {
         oldest.is_some()
     }
 
-    /// Reads from every connection that has something, and passes each frame to `deliver`.
+    /// Connections that have something to read.
+    pub(super) fn readable(&self) -> usize {
+        self.readable.len()
+    }
+
+    /// Reads from the connection whose turn it is, and passes each frame to `deliver`.
     pub(super) fn receive(
         &mut self,
         now: Instant,
         counters: &mut SocketCounters,
         mut deliver: impl FnMut(Flow, &mut [u8]),
     ) {
-        for _ in 0..self.readable.len() {
-            let Some(token) = self.readable.pop_front() else {
-                return;
-            };
-            let Some(connection) = self.connections.get_mut(&token) else {
-                continue;
-            };
-            match connection.read(now, counters, &mut deliver) {
-                Ok(true) => self.readable.push_back(token),
-                Ok(false) => connection.is_readable = false,
-                Err(end) => self.close(token, end, counters),
-            }
+        let Some(token) = self.readable.pop_front() else {
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return;
+        };
+        match connection.read(now, counters, &mut deliver) {
+            Ok(true) => self.readable.push_back(token),
+            Ok(false) => connection.is_readable = false,
+            Err(end) => self.close(token, end, counters),
         }
     }
 

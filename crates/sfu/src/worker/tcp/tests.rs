@@ -82,9 +82,11 @@ impl Fixture {
         let (registry, counters) = (self.poll.registry(), &mut self.counters);
         self.flows.accept(self.now, registry, counters);
         let received = &mut self.received;
-        self.flows.receive(self.now, counters, |flow, frame| {
-            received.push((flow, frame.to_vec()));
-        });
+        for _ in 0..self.flows.readable() {
+            self.flows.receive(self.now, counters, |flow, frame| {
+                received.push((flow, frame.to_vec()));
+            });
+        }
         self.flows.flush(self.now, counters);
     }
 
