@@ -1,11 +1,12 @@
 //! Somebody in a call on the demo page. Start with [`join`], or with [`Call`] for a page at hand.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::browser::Page;
 use crate::chromium::{Chromium, ChromiumPage};
+use crate::deadline::PATIENCE;
 
 /// What a page needs to be looked into: the received streams, and sums over their statistics.
 const PROBE: &str = r"
@@ -79,6 +80,14 @@ impl<P: Page> Call<P> {
             .await;
     }
 
+    /// Waits until sound of `name` arrives, be it played or not.
+    pub async fn receives_sound(&self, name: &str) {
+        let condition = format!(
+            "probe.inbound('{name}', 'audio').then((entry) => entry?.packetsReceived > 10)"
+        );
+        self.page.wait_for(&condition).await;
+    }
+
     /// Waits until `name` is not among the participants.
     pub async fn misses(&self, name: &str, limit: Duration) {
         self.page
@@ -107,11 +116,18 @@ impl<P: Page> Call<P> {
 
     /// Waits until the pictures of `name` come at `least` frames per second or more.
     pub async fn sees_fluently(&self, name: &str, least: u32) {
-        let condition = format!(
-            "probe.rate('{name}', {count}).then((rate) => rate >= {least})",
-            count = 2 * least
-        );
-        self.page.wait_for(&condition).await;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let rate = self.frame_rate(name, 2 * least).await;
+            if rate >= f64::from(least) {
+                return;
+            }
+            let viewer = self.page.name();
+            assert!(
+                Instant::now() < end,
+                "{viewer} sees {rate} pictures of {name} per second"
+            );
+        }
     }
 
     /// The codec of the pictures of `name`, such as `video/VP8`.

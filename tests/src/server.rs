@@ -1,7 +1,7 @@
 //! The real binary on free ports. Start with [`Server::start`].
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +46,7 @@ impl Server {
             .arg("--data-dir")
             .arg(data.path())
             .args(arguments)
+            .env_remove("TERTULIA_BIN")
             .env("NO_COLOR", "1");
         let mut process = Process::spawn(command);
         until("the server is healthy", async || {
@@ -88,11 +89,6 @@ impl Server {
             * 1024
     }
 
-    /// The UDP port of each media worker.
-    pub fn media_ports(&self) -> Vec<u16> {
-        media_ports(self.process.id())
-    }
-
     /// What it logged last.
     pub fn log(&self) -> String {
         self.process.output()
@@ -124,6 +120,20 @@ impl Drop for Server {
     }
 }
 
+/// This machine's address in its network, or the loopback address without one. Firefox does not
+/// connect to a loopback address.
+pub fn network_address() -> IpAddr {
+    // Connecting a UDP socket sends nothing; it asks for the route to an address for documentation.
+    let route = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .and_then(|socket| {
+            socket
+                .connect((Ipv4Addr::new(198, 51, 100, 1), 9))
+                .map(|()| socket)
+        })
+        .and_then(|socket| socket.local_addr());
+    route.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+}
+
 /// The address of the demo page served, or proxied, at `address`.
 pub fn page_at(address: SocketAddr, query: &str) -> String {
     format!("http://{address}/?{query}")
@@ -146,37 +156,4 @@ fn binary() -> PathBuf {
         path.display()
     );
     path
-}
-
-/// The UDP ports that process `id` is bound to, from its open sockets.
-fn media_ports(id: i32) -> Vec<u16> {
-    let descriptors = fs::read_dir(format!("/proc/{id}/fd")).expect("the process is ours");
-    let inodes: Vec<String> = descriptors
-        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-        .filter_map(|target| {
-            Some(
-                target
-                    .to_str()?
-                    .strip_prefix("socket:[")?
-                    .strip_suffix(']')?
-                    .to_owned(),
-            )
-        })
-        .collect();
-    let table = fs::read_to_string("/proc/net/udp").expect("Linux lists its sockets");
-    let mut ports: Vec<u16> = table
-        .lines()
-        .skip(1)
-        .filter_map(|line| {
-            let columns: Vec<&str> = line.split_whitespace().collect();
-            let inode = columns.get(9)?;
-            let (_, port) = columns.get(1)?.split_once(':')?;
-            inodes
-                .iter()
-                .any(|known| known == inode)
-                .then(|| u16::from_str_radix(port, 16).ok())?
-        })
-        .collect();
-    ports.sort_unstable();
-    ports
 }
