@@ -147,6 +147,11 @@ impl MediaPath {
         let Some(source) = subscriber.source else {
             return;
         };
+        // One that came before the subscriber can receive would be lost on it, and the throttle would hold
+        // back the one it can use. Connecting asks again.
+        if !self.transports[subscriber.transport.0].connected {
+            return;
+        }
         let Some(wanted) = subscriber.subscription.selector.target() else {
             return;
         };
