@@ -89,6 +89,18 @@ impl Server {
             * 1024
     }
 
+    /// The sum of a counter of the metrics page over its labels; 0 if it has not counted yet.
+    pub async fn counter(&self, name: &str) -> u64 {
+        let page = http::get(self.address, "/metrics")
+            .await
+            .expect("the metrics page");
+        let samples = page.body.lines().filter_map(|line| line.strip_prefix(name));
+        samples
+            .filter(|rest| rest.starts_with(['{', ' ']))
+            .filter_map(|rest| rest.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
+    }
+
     /// What it logged last.
     pub fn log(&self) -> String {
         self.process.output()

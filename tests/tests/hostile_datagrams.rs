@@ -6,6 +6,7 @@ use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEs
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
 use serde_json::json;
 use tests::bystanders::Bystanders;
+use tests::deadline::{until, within};
 use tests::peer::Participant;
 use tests::room_socket::RoomSocket;
 use tests::stun::{
@@ -20,23 +21,25 @@ use tokio::net::TcpStream;
 const FRAGMENT: &str = "abcd";
 const OFFER: &str = include_str!("../transcripts/publish.sdp");
 
-/// Joins as the attacker, who published something and knows the server's credentials for it.
+/// Joins as the attacker, who publishes something and knows the server's credentials for it.
 async fn let_in(call: &Bystanders) -> (RoomSocket, Target) {
     let mut socket = call.stranger().await;
     socket.join("other", "mallory").await;
+    let target = publish(&mut socket).await;
+    (socket, target)
+}
+
+async fn publish(socket: &mut RoomSocket) -> Target {
     let params = json!({ "sdpOffer": OFFER.replace('\n', "\r\n"), "doLoopback": false });
-    let answer = socket
-        .request("publishVideo", params)
-        .await
-        .expect("a sound offer");
+    let answer = socket.request("publishVideo", params).await;
+    let answer = answer.expect("a sound offer");
     let sdp = answer["sdpAnswer"].as_str().expect("a description");
     let mut candidates = Vec::new();
     if !sdp.contains("a=candidate:") {
         let told = socket.notification("iceCandidate").await;
         candidates.push(told["candidate"].as_str().expect("a candidate").to_owned());
     }
-    let target = Target::of_answer(sdp, &candidates);
-    (socket, target)
+    Target::of_answer(sdp, &candidates)
 }
 
 fn kind_of(answer: &[u8]) -> u16 {
@@ -231,7 +234,7 @@ async fn handshakes_and_media_of_strangers_are_ignored() {
     const CIPHER_SUITE: u16 = 0xc02b;
     let _turn = turn::take().await;
     let call = Bystanders::begin().await;
-    let (_mallory, target) = let_in(&call).await;
+    let (mut mallory, target) = let_in(&call).await;
     let hello = client_hello(&[CIPHER_SUITE]);
     let rtp = [&[0x80, 0x60, 0, 1, 0, 0, 0, 1, 0, 0, 0, 9][..], &[7; 200]].concat();
     let receiver_report = [0x80, 201, 0, 1, 0, 0, 0, 9].to_vec();
@@ -248,8 +251,6 @@ async fn handshakes_and_media_of_strangers_are_ignored() {
     }
 
     // From one that is let in: every record is odd.
-    let peer = Prober::connect(target.address).await;
-    drop(peer.answers_before(&target.check(FRAGMENT)).await);
     let mut lying_length = hello.clone();
     lying_length[11..13].copy_from_slice(&0xffff_u16.to_be_bytes());
     let mut lying_message = hello.clone();
@@ -281,20 +282,30 @@ async fn handshakes_and_media_of_strangers_are_ignored() {
         receiver_report,
     ];
     for datagram in &odd {
-        peer.send(datagram).await;
+        // A new transport each time, as the former may rightly be over.
+        mallory
+            .request("unpublishVideo", json!({}))
+            .await
+            .expect("published before");
+        let target = publish(&mut mallory).await;
+        let peer = Prober::connect(target.address).await;
         drop(peer.answers_before(&target.check(FRAGMENT)).await);
+        peer.send(datagram).await;
     }
     // Half-open handshakes: fragments that never complete, hellos again and again.
+    mallory
+        .request("unpublishVideo", json!({}))
+        .await
+        .expect("published before");
+    let target = publish(&mut mallory).await;
+    let peer = Prober::connect(target.address).await;
+    drop(peer.answers_before(&target.check(FRAGMENT)).await);
     for sequence in 0..500_u16 {
         let mut fragment = handshake_record(1, sequence, &[0x11; 200]);
         fragment[14..17].copy_from_slice(&[0, 0xff, 0xff]);
         peer.send(&fragment).await;
         peer.send(&hello).await;
-        if sequence % 20 == 0 {
-            drop(peer.answers_before(&target.check(FRAGMENT)).await);
-        }
     }
-    drop(peer.answers_before(&target.check(FRAGMENT)).await);
     call.assert_unharmed().await;
 }
 
@@ -304,7 +315,14 @@ async fn a_certificate_that_was_not_announced_is_refused() {
     let call = Bystanders::begin().await;
     let (mut mallory, _) =
         Participant::enter(&call.server.room_url(), Bystanders::ROOM, "mallory").await;
-    mallory.publish_with_foreign_fingerprint().await;
+    let refused = until("the server refuses the certificate", async || {
+        let failures = call
+            .server
+            .counter("tertulia_media_handshakes_failed_total")
+            .await;
+        (failures > 0).then_some(())
+    });
+    mallory.publish_with_foreign_fingerprint(refused).await;
     mallory.leave().await;
     call.assert_unharmed().await;
 }
@@ -337,7 +355,7 @@ async fn tcp_connections_that_stall_or_lie_are_closed() {
         socket.write_all(lie).await.unwrap();
         let mut answer = Vec::new();
         // Closed or reset, without a word.
-        let _ = tests::deadline::within(
+        let _ = within(
             "the server closes the connection",
             socket.read_to_end(&mut answer),
         )
@@ -351,7 +369,7 @@ async fn tcp_connections_that_stall_or_lie_are_closed() {
         slow.write_all(&[byte]).await.unwrap();
     }
     let mut answer = [0; 4];
-    tests::deadline::within("an answer over TCP", slow.read_exact(&mut answer))
+    within("an answer over TCP", slow.read_exact(&mut answer))
         .await
         .unwrap();
     assert_eq!(kind_of(&answer[2..]), BINDING_SUCCESS);
@@ -360,6 +378,8 @@ async fn tcp_connections_that_stall_or_lie_are_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn floods_of_feedback_neither_stop_nor_multiply_media() {
+    /// The flood asks for more than 400 000 packets; the call has sent some hundred.
+    const REPEATED_MAX: u64 = 1_000;
     let _turn = turn::take().await;
     let call = Bystanders::begin().await;
     for round in 0..200_u32 {
@@ -400,5 +420,18 @@ async fn floods_of_feedback_neither_stop_nor_multiply_media() {
             })
             .await;
     }
+    let repeated = call
+        .server
+        .counter("tertulia_media_rtp_retransmitted_total")
+        .await;
+    assert!(
+        repeated < REPEATED_MAX,
+        "{repeated} packets were sent again"
+    );
+    let forwarded_on = call.server.counter("tertulia_media_rtcp_sent_total").await;
+    assert!(
+        forwarded_on < REPEATED_MAX,
+        "{forwarded_on} packets of feedback were sent"
+    );
     call.assert_unharmed().await;
 }
