@@ -506,8 +506,7 @@ impl Engine {
     fn remove_subscriber(&mut self, key: SubscriberKey) {
         let subscriber = self.media.subscribers.remove(key.0);
         if let Some(source) = subscriber.source {
-            let source = &mut self.media.sources[source.0];
-            source.subscribers.retain(|other| *other != key);
+            self.media.sources[source.0].remove_subscriber(key);
         }
         if let Some(transport) = self.media.transports.get_mut(subscriber.transport.0) {
             transport.subscribers.retain(|other| *other != key);
@@ -539,8 +538,7 @@ impl Engine {
             .source
             .filter(|former| Some(*former) != source_key)
         {
-            let former = &mut self.media.sources[former.0];
-            former.subscribers.retain(|other| *other != subscriber_key);
+            self.media.sources[former.0].remove_subscriber(subscriber_key);
         }
         subscriber.attach(source_key.map(|key| (key, &self.media.sources[key.0])));
         let Some(source_key) = source_key else {

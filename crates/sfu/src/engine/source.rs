@@ -191,6 +191,16 @@ impl Source {
         self.estimate.set_limits(bitrate_limits(limits));
     }
 
+    /// Takes a subscriber off. Without any, the publisher is not asked for key frames any more.
+    pub(super) fn remove_subscriber(&mut self, key: SubscriberKey) {
+        self.subscribers.retain(|other| *other != key);
+        if self.subscribers.is_empty() {
+            for layer in &mut self.layers {
+                layer.key_frames.cancel();
+            }
+        }
+    }
+
     /// When something is due on a layer.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.layers

@@ -309,6 +309,23 @@ fn packets_from_before_a_negotiation_are_not_repeated_on_their_ssrc() {
 }
 
 #[test]
+fn publisher_that_nobody_watches_is_not_asked_for_key_frames() {
+    let mut bed = Bed::new();
+    let publisher = bed.join("sendonly", VP8_ONLY);
+    let viewer = bed.join("recvonly", VP8_ONLY);
+    bed.connect(&publisher, &viewer);
+    bed.send(&publisher, 5, 1, VP8, &[0x10, 1]);
+    bed.run_for(3 * SECOND);
+    let asked = bed.engine.counters().key_frames_requested;
+    assert!(asked > 1, "{asked}");
+
+    bed.engine.release_element(bed.now, &viewer.id);
+    bed.run_for(10 * SECOND);
+
+    assert_eq!(bed.engine.counters().key_frames_requested, asked);
+}
+
+#[test]
 fn burst_of_messages_opens_one_channel() {
     let mut bed = Bed::new();
     let viewer = bed.join("recvonly", VP8_ONLY);
