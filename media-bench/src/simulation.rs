@@ -18,7 +18,7 @@ use sfu::engine::clock::Clock;
 use sfu::engine::flow::{Flow, FlowProtocol};
 use sfu::engine::{Engine, EngineConfig};
 
-use crate::peer::{Peer, PeerConfig, PeerEvent};
+use crate::peer::{Pace, Peer, PeerConfig, PeerEvent};
 
 /// Where the engine is reached.
 pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), 3478);
@@ -58,6 +58,15 @@ impl Default for Link {
 /// Handle of a peer in a [`Simulation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientId(usize);
+
+/// The peers of [`Simulation::call`].
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who sends.
+    pub publisher: ClientId,
+    /// Who watches.
+    pub viewers: Vec<ClientId>,
+}
 
 struct Client {
     peer: Peer,
@@ -187,6 +196,37 @@ impl Simulation {
             simulation.peer(id).is_connected()
         });
         id
+    }
+
+    /// A publisher that sends audio and video, and viewers of it.
+    pub fn call(&mut self, publisher: PeerConfig, viewers: &[PeerConfig]) -> Call {
+        let publisher = self.join(publisher);
+        let viewers = viewers
+            .iter()
+            .map(|config| {
+                let viewer = self.join(config.clone());
+                self.connect(publisher, viewer, None);
+                viewer
+            })
+            .collect();
+        self.start_media(publisher);
+        Call { publisher, viewers }
+    }
+
+    /// Makes a peer send all it has negotiated, from here on.
+    pub fn start_media(&mut self, id: ClientId) {
+        let now = self.now;
+        let peer = self.peer_mut(id);
+        peer.set_pace(now, MediaKind::Audio, Some(Pace::AUDIO));
+        peer.set_pace(now, MediaKind::Video, Some(Pace::VIDEO));
+    }
+
+    /// Makes a peer send nothing any more.
+    pub fn stop_media(&mut self, id: ClientId) {
+        let now = self.now;
+        for kind in [MediaKind::Audio, MediaKind::Video] {
+            self.peer_mut(id).set_pace(now, kind, None);
+        }
     }
 
     /// Carries an offer of the peer to the engine and the answer back.

@@ -362,28 +362,25 @@ impl Peer {
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let connected = self.is_connected();
-        let streams = self
-            .outgoing
-            .iter()
-            .filter(|_| connected)
-            .filter_map(Outgoing::poll_timeout);
-        let losses = self
-            .incoming
-            .values()
-            .filter_map(|stream| stream.receive.poll_timeout());
-        [
+        let below = [
             self.checks.poll_timeout(),
             self.dtls.as_ref().and_then(Dtls::poll_timeout),
             self.sctp.as_ref().and_then(Sctp::poll_timeout),
-            self.reports_at,
-            self.arrivals.poll_timeout().filter(|_| connected),
-        ]
-        .into_iter()
-        .flatten()
-        .chain(streams)
-        .chain(losses)
-        .min()
+        ];
+        let media = self.is_connected().then(|| self.media_timeout());
+        below.into_iter().chain(media).flatten().min()
+    }
+
+    fn media_timeout(&self) -> Option<Instant> {
+        let streams = self.outgoing.iter().filter_map(Outgoing::poll_timeout);
+        let losses = self.incoming.values();
+        let losses = losses.filter_map(|stream| stream.receive.poll_timeout());
+        [self.reports_at, self.arrivals.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .chain(streams)
+            .chain(losses)
+            .min()
     }
 
     /// Serves what is due.
