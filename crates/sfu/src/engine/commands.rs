@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use media::{
-    BandwidthLimits, Direction, ElementId, ElementKind, Error, ErrorKind, Event, EventSender,
-    IceCandidate, MediaKind, OfferOptions, PipelineId, StreamStats,
+    BandwidthLimits, ElementId, ElementKind, Error, ErrorKind, Event, EventSender, IceCandidate,
+    MediaKind, OfferOptions, PipelineId, StreamStats,
 };
 use rand::Rng;
 
@@ -263,10 +263,10 @@ impl Engine {
         let mut streams = Vec::new();
         for tracks in [endpoint.audio, endpoint.video] {
             if let Some(source) = tracks.source {
-                streams.extend(inbound_stats(&self.media.sources[source.0]));
+                streams.extend(self.media.sources[source.0].stats());
             }
             if let Some(subscriber) = tracks.subscriber {
-                streams.push(outbound_stats(&self.media.subscribers[subscriber.0]));
+                streams.push(self.media.subscribers[subscriber.0].stats());
             }
         }
         Ok(streams)
@@ -657,44 +657,4 @@ fn refused(error: SdpError) -> Error {
         tracing::debug!(reason, "session description refused");
     }
     Error::Sdp(error.to_string())
-}
-
-fn inbound_stats(source: &Source) -> impl Iterator<Item = StreamStats> + '_ {
-    source.layers.iter().map(|layer| {
-        let stats = layer.receive.stats();
-        StreamStats {
-            kind: source.kind,
-            direction: Direction::Inbound,
-            ssrc: layer.ssrc.0,
-            packets: stats.packets + stats.recovered,
-            bytes: stats.bytes,
-            packets_lost: stats.lost,
-            fraction_lost: stats.fraction_lost,
-            jitter: stats.jitter,
-            round_trip_time: None,
-            pli_count: layer.key_frames.requests(),
-            fir_count: 0,
-            nack_count: stats.nacks,
-            remb_bps: (source.kind == MediaKind::Video).then(|| source.estimate.bitrate().0),
-        }
-    })
-}
-
-fn outbound_stats(subscriber: &Subscriber) -> StreamStats {
-    let stats = subscriber.send.stats();
-    StreamStats {
-        kind: subscriber.kind,
-        direction: Direction::Outbound,
-        ssrc: subscriber.ssrc.0,
-        packets: stats.packets + stats.retransmitted_packets,
-        bytes: stats.bytes + stats.retransmitted_bytes,
-        packets_lost: i64::from(stats.lost),
-        fraction_lost: stats.fraction_lost,
-        jitter: stats.jitter,
-        round_trip_time: stats.rtt,
-        pli_count: subscriber.pli_count,
-        fir_count: subscriber.fir_count,
-        nack_count: stats.nacked,
-        remb_bps: subscriber.remb_bps,
-    }
 }

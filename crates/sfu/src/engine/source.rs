@@ -12,7 +12,7 @@ use forwarding::keyframe::KeyFrameRequests;
 use forwarding::rate::Bitrate;
 use forwarding::receive::{ReceiveConfig, ReceiveStream};
 use forwarding::rtp::{ClockRate, ExtensionId, Header, PayloadType, Ssrc};
-use media::{BandwidthLimits, MediaKind};
+use media::{BandwidthLimits, Direction, MediaKind, StreamStats};
 
 use super::sdp::{CodecDescription, Section};
 use super::subscriber::SubscriberKey;
@@ -199,6 +199,28 @@ impl Source {
                 layer.key_frames.cancel();
             }
         }
+    }
+
+    /// Counters of every layer.
+    pub(super) fn stats(&self) -> impl Iterator<Item = StreamStats> + '_ {
+        self.layers.iter().map(|layer| {
+            let stats = layer.receive.stats();
+            StreamStats {
+                kind: self.kind,
+                direction: Direction::Inbound,
+                ssrc: layer.ssrc.0,
+                packets: stats.packets + stats.recovered,
+                bytes: stats.bytes,
+                packets_lost: stats.lost,
+                fraction_lost: stats.fraction_lost,
+                jitter: stats.jitter,
+                round_trip_time: None,
+                pli_count: layer.key_frames.requests(),
+                fir_count: 0,
+                nack_count: stats.nacks,
+                remb_bps: (self.kind == MediaKind::Video).then(|| self.estimate.bitrate().0),
+            }
+        })
     }
 
     /// When something is due on a layer.

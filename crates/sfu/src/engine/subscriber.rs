@@ -12,7 +12,7 @@ use forwarding::rtp::{
 use forwarding::selector::Selector;
 use forwarding::send::{SendConfig, SendStream};
 use forwarding::subscription::Subscription;
-use media::{BandwidthLimits, EventSender, MediaKind};
+use media::{BandwidthLimits, Direction, EventSender, MediaKind, StreamStats};
 use smallvec::SmallVec;
 
 use super::sdp::{CodecDescription, Section, codec_match};
@@ -150,6 +150,26 @@ impl Subscriber {
     /// How the source's codec is sent to this peer.
     pub(super) fn mapping(&self, codec: u8) -> Option<Mapping> {
         self.mappings.get(usize::from(codec)).copied().flatten()
+    }
+
+    /// Counters of what was sent and what the peer said about it.
+    pub(super) fn stats(&self) -> StreamStats {
+        let stats = self.send.stats();
+        StreamStats {
+            kind: self.kind,
+            direction: Direction::Outbound,
+            ssrc: self.ssrc.0,
+            packets: stats.packets + stats.retransmitted_packets,
+            bytes: stats.bytes + stats.retransmitted_bytes,
+            packets_lost: i64::from(stats.lost),
+            fraction_lost: stats.fraction_lost,
+            jitter: stats.jitter,
+            round_trip_time: stats.rtt,
+            pli_count: self.pli_count,
+            fir_count: self.fir_count,
+            nack_count: stats.nacked,
+            remb_bps: self.remb_bps,
+        }
     }
 
     /// Why nothing can be sent, for the application.
