@@ -170,7 +170,8 @@ export class Call {
     click('buttonLink', () => this.#copyLink());
     click('buttonFullScreen', () => {
       if (document.fullscreenElement) document.exitFullscreen();
-      else byId('room').requestFullscreen?.().catch(() => notify('The browser does not allow full screen.'));
+      // The whole page: notices and the banner are not in the room's element.
+      else document.documentElement.requestFullscreen?.().catch(() => notify('The browser does not allow full screen.'));
     });
     for (const [button, panel] of Object.entries(PANELS)) {
       click(button, () => this.#openPanel(button, byId(panel).hidden));
@@ -333,13 +334,20 @@ export class Call {
     byId('buttonVolume').setAttribute('aria-disabled', String(this.#busy.has('audio')));
     byId('buttonVideocam').setAttribute('aria-disabled', String(this.#busy.has('video') || Boolean(this.#screen)));
     byId('buttonDisconnect').setAttribute('aria-disabled', String(!main));
-    byId('empty').textContent = main ? '' : 'Nobody shows anything yet. Share the link to invite others.';
+    const isAlone = Object.keys(this.#room.getParticipants()).length < 2;
+    byId('empty').classList.toggle('alone', Boolean(main));
+    byId('empty').textContent = this.#emptyText(isAlone, main);
     this.#watchOwnVoice();
     showPeople(this.#room, (stream) => this.#tiles.has(stream), (stream) => {
       this.#tiles.add(stream);
       stream.subscribe();
       this.#update();
     });
+  }
+
+  #emptyText(isAlone, main) {
+    if (isAlone) return 'Nobody else is here yet. Copy the link at the top to invite others.';
+    return main ? '' : 'Nobody shows anything yet.';
   }
 
   /** Only received streams are watched by the client; the own tile should light up as well. */

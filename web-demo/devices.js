@@ -38,7 +38,7 @@ export class Devices {
     for (const kind of KINDS) {
       const select = byId(`device-${kind}`);
       const found = devices.filter((device) => device.kind === kind && device.deviceId);
-      select.replaceChildren(make('option', { value: '' }, found.length > 0 ? 'As the system says' : 'None found'), ...found.map((device, index) => {
+      select.replaceChildren(make('option', { value: '' }, found.length > 0 ? 'System default' : 'None found'), ...found.map((device, index) => {
         return make('option', { value: device.deviceId }, device.label || `${NAMES[kind]} ${index + 1}`);
       }));
       select.value = this.chosen[kind];

@@ -3,6 +3,7 @@
 import { byId, make, rest, roomLink } from './page.js';
 
 const ROOMS_REFRESH_MS = 10_000;
+const INPUTS = { name: () => byId('name'), room: () => byId('roomName') };
 
 export class Login {
   #page = byId('login');
@@ -17,6 +18,8 @@ export class Login {
       if (choice) onjoin(choice);
     });
     byId('roomName').addEventListener('input', () => this.#showLink());
+    byId('name').addEventListener('input', () => this.#forgive('name'));
+    byId('roomName').addEventListener('input', () => this.#forgive('room'));
   }
 
   fill({ name, room, media, loopback }) {
@@ -24,6 +27,7 @@ export class Login {
     if (room) byId('roomName').value = room;
     if (media) this.#form.elements.media.value = media;
     if (loopback !== undefined) byId('loopback').checked = loopback;
+    if (room) this.#forgive('room');
     this.#showLink();
   }
 
@@ -50,9 +54,14 @@ export class Login {
   /** `field`: `name`, `room` or `form`. */
   problem(field, text) {
     byId(`${field}-problem`).textContent = text;
-    const input = { name: byId('name'), room: byId('roomName') }[field];
-    input?.setAttribute('aria-invalid', 'true');
-    input?.focus();
+    INPUTS[field]?.().setAttribute('aria-invalid', 'true');
+    INPUTS[field]?.().focus();
+  }
+
+  /** The problem is being dealt with. */
+  #forgive(field) {
+    byId(`${field}-problem`).textContent = '';
+    INPUTS[field]?.().removeAttribute('aria-invalid');
   }
 
   submit() {
@@ -60,8 +69,7 @@ export class Login {
   }
 
   #read() {
-    for (const field of ['name', 'room', 'form']) byId(`${field}-problem`).textContent = '';
-    for (const id of ['name', 'roomName']) byId(id).removeAttribute('aria-invalid');
+    for (const field of ['name', 'room', 'form']) this.#forgive(field);
     const name = byId('name').value.trim();
     const room = byId('roomName').value.trim();
     // The last problem gets the focus.

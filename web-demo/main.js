@@ -83,12 +83,18 @@ async function capture(kurento, room, media) {
       stream.dispose();
       stream.getParticipant().removeStream(stream);
       const choices = [['again', 'Try again'], ['none', 'Just watch'], ['', 'Cancel']];
-      if (wanted === 'both') choices.unshift(['audio', 'Join with audio only']);
+      if (wanted === 'both' && await mayHaveMicrophone()) choices.unshift(['audio', 'Join with audio only']);
+      else if (error.name === 'NotFoundError') choices.splice(0, 2, choices[1], choices[0]);
       const choice = await ask('No camera or microphone', explain(error), choices);
       if (choice === '') return null;
       if (choice !== 'again') wanted = choice;
     }
   }
+}
+
+async function mayHaveMicrophone() {
+  const devices = await navigator.mediaDevices?.enumerateDevices().catch(() => null);
+  return devices?.some(({ kind }) => kind === 'audioinput') ?? false;
 }
 
 function cameraConstraints() {

@@ -35,7 +35,7 @@ export class Statistics {
   }
 
   async #section(stream) {
-    const title = make('h3', {}, stream.getParticipant().getID());
+    const title = make('h3', {}, stream.getParticipant().getID() + (stream.isLocal ? ' (you)' : ''));
     const report = await stream.getStats().catch(() => null);
     if (!report) return make('section', {}, title, make('p', { className: 'note' }, 'Not connected.'));
     const gid = stream.getGlobalID();

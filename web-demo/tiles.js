@@ -26,6 +26,8 @@ export class Tiles {
   #stage = byId('main-video');
   #tiles = new Map();
   #main = null;
+  /** The one the user clicked on. */
+  #chosen = null;
   #sinkId = '';
   #timer;
   #observer;
@@ -52,7 +54,7 @@ export class Tiles {
     const gid = stream.getGlobalID();
     if (this.#tiles.has(gid)) this.remove(this.#tiles.get(gid).stream);
     const name = stream.getParticipant().getID();
-    const label = stream.isLocal ? `${name} (you)` : name;
+    const label = stream.isLocal ? `${name} (${stream.displayMyRemote() ? 'you, as the server sends you' : 'you'})` : name;
     const node = make('div', { className: 'video', id: `video-${gid}`, tabIndex: 0 });
     node.dataset.gid = gid;
     node.classList.toggle('own', stream.isLocal);
@@ -66,17 +68,21 @@ export class Tiles {
     const state = make('span', { className: 'state' });
     const caption = make('span', { className: 'caption' }, badge, make('span', { className: 'label' }, label));
     node.append(avatar, state, caption);
-    node.addEventListener('click', () => this.select(stream));
+    const choose = () => {
+      this.#chosen = stream;
+      this.select(stream);
+    };
+    node.addEventListener('click', choose);
     node.addEventListener('keydown', (event) => {
       if (event.key !== 'Enter' && event.key !== ' ') return;
       event.preventDefault();
-      this.select(stream);
+      choose();
     });
     this.#list.append(node);
     const video = stream.playOnlyVideo(node, null);
     video.classList.toggle('mirrored', mirrored);
     node.prepend(video);
-    this.#tiles.set(gid, { stream, node, video, badge, state, avatar, frames: 0, counted: countFrames(video) });
+    this.#tiles.set(gid, { stream, node, video, badge, state, avatar, frames: 0, counted: countFrames(video, () => this.#showPicture(gid)) });
     node.classList.add('no-picture');
     video.addEventListener('resize', () => this.#checkPictures());
     video.addEventListener('loadedmetadata', () => {
@@ -85,6 +91,7 @@ export class Tiles {
     });
     if (this.#sinkId) video.setSinkId?.(this.#sinkId).catch(() => {});
     if (!this.#main) this.select(stream);
+    else this.#preferOthers();
     this.#arrange();
   }
 
@@ -127,6 +134,7 @@ export class Tiles {
   /** `grid` or `speaker`. */
   setLayout(layout) {
     this.#room.dataset.layout = layout;
+    this.#preferOthers();
     this.#showStage();
     this.#arrange();
   }
@@ -159,6 +167,21 @@ export class Tiles {
     for (const { node } of this.#tiles.values()) node.remove();
     this.#tiles.clear();
     this.#stage.replaceChildren();
+  }
+
+  /** Nobody wants to see themselves in large, unless they asked for it. */
+  #preferOthers() {
+    if (this.#room.dataset.layout !== 'speaker' || !this.#main?.isLocal || this.#chosen === this.#main) return;
+    const other = [...this.#tiles.values()].find(({ stream }) => !stream.isLocal);
+    if (other) this.select(other.stream);
+  }
+
+  /** A picture that comes back is not kept waiting for the next check. */
+  #showPicture(gid) {
+    const tile = this.#tiles.get(gid);
+    if (!tile?.node.classList.contains('no-picture') || tile.video.videoWidth === 0) return;
+    tile.node.classList.remove('no-picture');
+    if (tile.stream === this.#main) this.#showStage();
   }
 
   #showStage() {
@@ -210,11 +233,12 @@ export class Tiles {
   }
 }
 
-/** Gives a function that says how many frames `video` has shown. */
-function countFrames(video) {
+/** Gives a function that says how many frames `video` has shown; calls `onframe` for each, where the browser tells. */
+function countFrames(video, onframe) {
   let shown = 0;
   const count = () => {
     shown += 1;
+    onframe();
     video.requestVideoFrameCallback(count);
   };
   if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(count);
