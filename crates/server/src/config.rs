@@ -248,7 +248,8 @@ struct Security {
     #[arg(long, value_name = "FILE", env = "TERTULIA_KEY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<PathBuf>,
-    /// Secret that opens /close and /metrics from other machines, sent as `Authorization: Bearer`.
+    /// Secret of 16 characters or more that opens /close and /metrics from other machines, sent as
+    /// `Authorization: Bearer`.
     /// Without it they answer only on this machine. Prefer the environment or the file: flags
     /// show in the process list.
     #[arg(
@@ -329,15 +330,18 @@ struct Demo {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     speaker_threshold_db: Option<i32>,
-    /// Show one's own picture as the server returns it [default: true].
+    /// `loopbackRemote` of /getClientConfig: whether an application that asks shows one's own picture
+    /// as the server returns it [default: true].
     #[arg(long, value_name = "BOOL", env = "TERTULIA_LOOPBACK_REMOTE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     loopback_remote: Option<bool>,
-    /// Show it beside the local one [default: false].
+    /// `loopbackAndLocal` of /getClientConfig: whether it shows that beside the local one [default:
+    /// false].
     #[arg(long, value_name = "BOOL", env = "TERTULIA_LOOPBACK_AND_LOCAL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     loopback_and_local: Option<bool>,
-    /// The parameter of the demo's filter button [default: marker].
+    /// `filterRequestParam` of /getClientConfig: what an application's filter button sends [default:
+    /// marker].
     #[arg(long, value_name = "NAME", env = "TERTULIA_FILTER_REQUEST_PARAM")]
     #[serde(skip_serializing_if = "Option::is_none")]
     filter_request_param: Option<String>,
