@@ -398,10 +398,10 @@ impl MediaPath {
                 let subscription = &mut self.subscribers[subscriber.0].subscription;
                 subscription.selector.choose(forwarded);
             }
-            // A replaced stream's SSRC must not point at the layer of its successor.
-            transport.inbound.retain(|stream| {
-                stream.source != source_key || stream.layer != layer || stream.repair
-            });
+            // The SSRCs of a replaced stream and of its retransmissions must not point at its successor.
+            transport
+                .inbound
+                .retain(|stream| stream.source != source_key || stream.layer != layer);
             layer
         };
         transport.inbound_last = transport.inbound.len();

@@ -22,10 +22,12 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 const VP8: u8 = 96;
+const RTX: u8 = 97;
 const VP9: u8 = 98;
 const TRANSPORT_CC: &str =
     "a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\n";
 const VP8_ONLY: &str = "a=rtpmap:96 VP8/90000\na=rtcp-fb:96 nack\na=rtcp-fb:96 nack pli\n";
+const RTX_ALSO: &str = "a=rtpmap:97 rtx/90000\na=fmtp:97 apt=96\n";
 const VP9_ALSO: &str = "a=rtpmap:98 VP9/90000\na=rtcp-fb:98 goog-remb\n";
 
 /// The start of a VP8 key frame: payload descriptor, then frame header.
@@ -108,11 +110,11 @@ impl Bed {
     }
 
     fn negotiate(&mut self, id: &ElementId, direction: &str, attributes: &str) {
-        let formats = if attributes.contains(VP9_ALSO) {
-            " 98"
-        } else {
-            ""
-        };
+        let formats: String = [RTX, VP9]
+            .into_iter()
+            .filter(|format| attributes.contains(&format!("a=rtpmap:{format} ")))
+            .map(|format| format!(" {format}"))
+            .collect();
         let offer = format!(
             "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nt=0 0\na=group:BUNDLE 0\n\
              m=video 9 UDP/TLS/RTP/SAVPF 96{formats}\nc=IN IP4 0.0.0.0\na=mid:0\na=ice-ufrag:peer\n\
@@ -284,6 +286,21 @@ fn simulcast_by_ssrc_keeps_every_layer() {
     assert_eq!(bed.take_sent(&viewer).len(), 5);
     let inbound = &bed.engine.media.transports[publisher.transport.0].inbound;
     assert_eq!(inbound.len(), 3);
+}
+
+#[test]
+fn publisher_may_change_its_ssrcs_any_number_of_times() {
+    let mut bed = Bed::new();
+    let with_rtx = format!("{VP8_ONLY}{RTX_ALSO}");
+    let publisher = bed.join("sendonly", &with_rtx);
+    let viewer = bed.join("recvonly", VP8_ONLY);
+    bed.connect(&publisher, &viewer);
+    for restart in 0..30 {
+        bed.send(&publisher, 100 + restart, 1, VP8, &KEY_FRAME);
+        bed.send(&publisher, 200 + restart, 1, RTX, &[0, 1, 0x10, 1]);
+    }
+
+    assert_eq!(bed.take_sent(&viewer).len(), 30);
 }
 
 #[test]
