@@ -119,6 +119,7 @@ export class Peer {
     const transceiver = this.#transceiver(kind);
     if (!transceiver || transceiver.direction === 'recvonly') return false;
     await transceiver.sender.replaceTrack(track);
+    if (kind === 'video') await setActive(transceiver.sender, track !== null);
     return true;
   }
 
@@ -189,6 +190,16 @@ export class Peer {
     channel.binaryType = 'arraybuffer';
     channel.onmessage = ({ data }) => this.#options.onmessage?.(data, channel.label);
   }
+}
+
+/** Without this, Firefox repeats the last picture of a track that is gone, once a second. */
+async function setActive(sender, active) {
+  const parameters = sender.getParameters?.();
+  const encodings = parameters?.encodings?.filter((encoding) => (encoding.active ?? true) !== active) ?? [];
+  if (encodings.length === 0) return;
+  for (const encoding of encodings) encoding.active = active;
+  // Refused only while nothing is negotiated, and then nothing is sent either.
+  await sender.setParameters(parameters).catch((error) => console.debug('encodings unchanged:', error.message));
 }
 
 function preferCodec(transceiver, codec, direction) {

@@ -450,8 +450,10 @@ test('a track is replaced without signalling, and the captured one before it is 
   assert.ok(camera.stopped);
   const sender = FakePeerConnection.last.transceivers[1].sender;
   assert.equal(sender.track, null);
+  assert.deepEqual(sender.encodings, [{ active: false }]);
   const other = await stream.startTrack('video');
   assert.equal(sender.track, other);
+  assert.deepEqual(sender.encodings, [{ active: true }]);
   assert.deepEqual(server.requests(), []);
 });
 

@@ -92,6 +92,13 @@ export class FakePeerConnection {
       async replaceTrack(track) {
         this.track = track;
       },
+      encodings: [{ active: true }],
+      getParameters() {
+        return { encodings: this.encodings.map((encoding) => ({ ...encoding })) };
+      },
+      async setParameters({ encodings }) {
+        this.encodings = encodings;
+      },
     };
     const transceiver = { sender, receiver: { track: { kind } }, direction: init.direction, init };
     this.transceivers.push(transceiver);
