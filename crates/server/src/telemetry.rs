@@ -11,11 +11,16 @@ use crate::config::{Config, LogFormat};
 /// Level at which nobody's name, address or session description shows.
 const LOG_DEFAULT: &str = "info";
 
+/// These libraries report what peers send as warnings and errors: one per unknown extension of a
+/// greeting, hundreds for one datagram, or for each malformed packet. What matters of it, the engine
+/// counts. Directives that name a library bring its reports back.
+const PEER_NOISE: &str = "rtc_dtls=off,rtc_sctp=off";
+
 /// Starts to log to standard error. `RUST_LOG` counts unless the settings say otherwise.
 pub fn start_logging(config: &Config) -> Result<(), ParseError> {
     let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok();
     let directives = config.log.clone().or(from_environment);
-    let filter = EnvFilter::try_new(directives.as_deref().unwrap_or(LOG_DEFAULT))?;
+    let filter = filter(directives.as_deref().unwrap_or(LOG_DEFAULT))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -27,10 +32,39 @@ pub fn start_logging(config: &Config) -> Result<(), ParseError> {
     Ok(())
 }
 
+fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(format!("{PEER_NOISE},{directives}"))
+}
+
 /// The process's counters, which all servers in it share.
 pub(crate) fn counters() -> Option<&'static PrometheusHandle> {
     static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     HANDLE
         .get_or_init(|| PrometheusBuilder::new().install_recorder().ok())
         .as_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[test]
+    fn peers_cannot_fill_the_log_through_protocol_libraries() {
+        for (directives, is_logged) in [
+            (LOG_DEFAULT, false),
+            ("debug", false),
+            ("info,rtc_dtls=warn,rtc_sctp=warn", true),
+        ] {
+            let subscriber = tracing_subscriber::registry().with(filter(directives).unwrap());
+            tracing::subscriber::with_default(subscriber, || {
+                let dtls = tracing::enabled!(target: "rtc_dtls::handshake", Level::WARN);
+                let sctp = tracing::enabled!(target: "rtc_sctp::association", Level::ERROR);
+                assert_eq!((dtls, sctp), (is_logged, is_logged), "{directives}");
+                assert!(tracing::enabled!(target: "tertulia", Level::WARN));
+            });
+        }
+    }
 }
