@@ -25,6 +25,10 @@ use crate::{access, assets, telemetry};
 /// No call takes a body.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
+/// What each WebSocket holds even if nothing is said. Too low: more system calls for one description.
+/// Too high: idle connections cost memory, a gigabyte for ten thousand at the library's default.
+const READ_BUFFER_BYTES: usize = 8 << 10;
+
 /// What the demo needs and nothing else: its own files, WebSockets, and media of the page itself.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; \
      media-src 'self' blob: mediastream:; img-src 'self' data: blob:; \
@@ -72,6 +76,7 @@ async fn room<M: MediaServer>(State(shared): State<Arc<Shared<M>>>, request: Req
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &shared).await;
     match upgrade {
         Ok(upgrade) => upgrade
+            .read_buffer_size(READ_BUFFER_BYTES)
             .max_message_size(MESSAGE_BYTES_MAX)
             .max_frame_size(MESSAGE_BYTES_MAX)
             .on_upgrade({
