@@ -4,12 +4,27 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-/// Headers by which proxies tell that the request is not from where it seems.
-const FORWARDING: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
+/// Headers by which proxies tell that the request is not from where it seems, besides those that start
+/// with [`FORWARDING_PREFIX`].
+const FORWARDING: [&str; 6] = [
+    "cf-connecting-ip",
+    "forwarded",
+    "true-client-ip",
+    "via",
+    "x-client-ip",
+    "x-real-ip",
+];
+const FORWARDING_PREFIX: &str = "x-forwarded-";
 
-/// True for a request with the token, and for one from this machine itself.
+/// True for a request with the token; where there is none, for one from this machine itself.
+///
+/// With a token, this machine needs it too: many a proxy connects to `localhost` and tells nothing of
+/// the client, which makes strangers look local.
 pub(crate) fn is_allowed(peer: SocketAddr, headers: &HeaderMap, token: Option<&str>) -> bool {
-    token.is_some_and(|token| has_token(headers, token)) || is_local(peer, headers)
+    match token {
+        Some(token) => has_token(headers, token),
+        None => is_local(peer, headers),
+    }
 }
 
 fn has_token(headers: &HeaderMap, token: &str) -> bool {
@@ -30,11 +45,24 @@ fn is_local(peer: SocketAddr, headers: &HeaderMap) -> bool {
     let host = text(header::HOST.as_str()).unwrap_or_default();
     let from_page = text("sec-fetch-site")
         .is_some_and(|site| !matches!(site, "same-origin" | "none"))
-        || text("origin").is_some_and(|origin| !origin.ends_with(&format!("://{host}")));
+        || text("origin").is_some_and(|origin| !is_of_host(origin, host))
+        || text("referer").is_some_and(|page| !is_of_host(page, host));
     peer.ip().to_canonical().is_loopback()
         && is_local_name(host)
         && !from_page
-        && !FORWARDING.iter().any(|name| headers.contains_key(*name))
+        && !headers.keys().any(|name| is_forwarding(name.as_str()))
+}
+
+fn is_forwarding(name: &str) -> bool {
+    name.starts_with(FORWARDING_PREFIX) || FORWARDING.contains(&name)
+}
+
+/// True if the URL is of that host and port.
+fn is_of_host(url: &str, host: &str) -> bool {
+    let authority = url
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split('/').next());
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
 /// True for `localhost` and loopback addresses, with or without a port. Other names may be made to
@@ -57,6 +85,14 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef";
 
     fn allowed(peer: &str, headers: &[(&'static str, &'static str)]) -> bool {
+        allowed_with(None, peer, headers)
+    }
+
+    fn allowed_with(
+        token: Option<&str>,
+        peer: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> bool {
         let headers: HeaderMap = headers
             .iter()
             .map(|(name, value)| {
@@ -66,11 +102,7 @@ mod tests {
                 )
             })
             .collect();
-        is_allowed(
-            SocketAddr::new(peer.parse().unwrap(), 1),
-            &headers,
-            Some(TOKEN),
-        )
+        is_allowed(SocketAddr::new(peer.parse().unwrap(), 1), &headers, token)
     }
 
     #[test]
@@ -87,6 +119,7 @@ mod tests {
             ("host", "localhost:8443"),
             ("origin", "https://localhost:8443"),
             ("sec-fetch-site", "same-origin"),
+            ("referer", "https://localhost:8443/?room=r"),
         ];
         assert!(allowed("::1", &own_page));
     }
@@ -111,17 +144,44 @@ mod tests {
                 vec![localhost, ("origin", "https://evil.example")],
             ),
             (
-                "192.0.2.1",
-                vec![("authorization", "Bearer 0123456789abcdeX")],
+                "127.0.0.1",
+                vec![localhost, ("origin", "http://evil.example://localhost")],
             ),
-            ("192.0.2.1", vec![("authorization", "Bearer ")]),
+            (
+                "127.0.0.1",
+                vec![localhost, ("referer", "https://evil.example/localhost")],
+            ),
+            ("127.0.0.1", vec![localhost, ("x-forwarded-proto", "https")]),
+            (
+                "127.0.0.1",
+                vec![localhost, ("cf-connecting-ip", "192.0.2.1")],
+            ),
             (
                 "192.0.2.1",
-                vec![("authorization", "Basic 0123456789abcdef")],
+                vec![("authorization", "Bearer 0123456789abcdef")],
             ),
         ] {
             assert!(!allowed(peer, &headers), "{peer} {headers:?}");
         }
+    }
+
+    #[test]
+    fn wrong_tokens_are_refused() {
+        for given in [
+            "Bearer 0123456789abcdeX",
+            "Bearer ",
+            "Basic 0123456789abcdef",
+        ] {
+            let headers = [("host", "localhost"), ("authorization", given)];
+            assert!(!allowed_with(Some(TOKEN), "192.0.2.1", &headers), "{given}");
+        }
+    }
+
+    #[test]
+    fn where_there_is_a_token_even_this_machine_needs_it() {
+        // What nginx sends for a stranger unless it is told to add headers.
+        let proxied = [("host", "localhost:8080")];
+        assert!(!allowed_with(Some(TOKEN), "127.0.0.1", &proxied));
     }
 
     #[test]
@@ -130,8 +190,8 @@ mod tests {
             ("host", "example.org"),
             ("authorization", "Bearer 0123456789abcdef"),
         ];
-        assert!(allowed("192.0.2.1", &token));
+        assert!(allowed_with(Some(TOKEN), "192.0.2.1", &token));
         let forwarded = [token[0], token[1], ("x-forwarded-for", "192.0.2.9")];
-        assert!(allowed("127.0.0.1", &forwarded));
+        assert!(allowed_with(Some(TOKEN), "127.0.0.1", &forwarded));
     }
 }

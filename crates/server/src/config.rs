@@ -185,6 +185,7 @@ Examples:
       With a certificate of your own. SIGHUP loads it again after renewal.
   tertulia --http --listen 127.0.0.1:8080
       Behind a reverse proxy that terminates TLS. The proxy must pass WebSocket upgrades of /room on.
+      Set an admin token, or strangers may seem to be on this machine.
 
 Ports to open in the firewall:
   TCP 8443 (--listen)                     web pages and signaling
@@ -248,10 +249,9 @@ struct Security {
     #[arg(long, value_name = "FILE", env = "TERTULIA_KEY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<PathBuf>,
-    /// Secret of 16 characters or more that opens /close and /metrics from other machines, sent as
-    /// `Authorization: Bearer`.
-    /// Without it they answer only on this machine. Prefer the environment or the file: flags
-    /// show in the process list.
+    /// Secret of 16 characters or more that opens /close and /metrics, sent as `Authorization: Bearer`.
+    /// Without one they answer to this machine, which behind a proxy may be anybody. Prefer the
+    /// environment or the file: flags show in the process list.
     #[arg(
         long,
         value_name = "SECRET",
