@@ -332,3 +332,65 @@ fn application_hears_when_media_begins_and_ceases() {
     let expected = [(false, Audio), (false, Video), (true, Audio), (true, Video)];
     assert_eq!(flows, expected);
 }
+
+/// Payload types that [`PeerConfig::publisher`] offers.
+const AUDIO: u8 = 111;
+const VIDEO_REPAIR: u8 = 97;
+
+/// A packet that the publisher sealed under an SSRC it did not announce.
+fn unannounced(
+    simulation: &mut Simulation,
+    publisher: ClientId,
+    payload_type: u8,
+    ssrc: u32,
+) -> Vec<u8> {
+    let mut packet = vec![0x80, payload_type, 0, 1];
+    packet.extend([0; 4]);
+    packet.extend(ssrc.to_be_bytes());
+    packet.extend([0, 1, 2]);
+    let peer = simulation.peer_mut(publisher);
+    peer.send_rtp(12, &packet);
+    std::iter::from_fn(|| peer.poll_transmit())
+        .last()
+        .expect("the peer is connected")
+}
+
+#[test]
+fn recorded_packets_do_not_bring_a_replaced_stream_back() {
+    let mut simulation = Simulation::new(1);
+    let call = simulation.call(PeerConfig::publisher(1), &[PeerConfig::viewer(2)]);
+    let publisher = call.publisher;
+    simulation.run_for(SECOND);
+    let flow = simulation.flow(publisher);
+    let recorded = unannounced(&mut simulation, publisher, AUDIO, 7);
+    let forwarded = |simulation: &Simulation| simulation.engine.counters().rtp_forwarded;
+    let before = forwarded(&simulation);
+    simulation.inject(flow, &recorded);
+    assert_eq!(forwarded(&simulation), before + 1);
+
+    simulation.run_for(SECOND);
+    let before = forwarded(&simulation);
+    simulation.inject(flow, &recorded);
+    assert_eq!(forwarded(&simulation), before);
+}
+
+#[test]
+fn streams_that_come_and_go_leave_room_for_announced_ones() {
+    let mut simulation = Simulation::new(1);
+    let call = simulation.call(PeerConfig::publisher(1), &[PeerConfig::viewer(2)]);
+    let publisher = call.publisher;
+    simulation.run_for(SECOND);
+    let flow = simulation.flow(publisher);
+    for ssrc in 0..100 {
+        let payload_type = [AUDIO, VIDEO_REPAIR][ssrc as usize % 2];
+        let packet = unannounced(&mut simulation, publisher, payload_type, ssrc);
+        simulation.inject(flow, &packet);
+    }
+    let heard = |simulation: &Simulation| {
+        let stream = simulation.peer(call.viewers[0]).received(Audio);
+        stream.expect("audio arrived before").packets.len()
+    };
+    let before = heard(&simulation);
+    simulation.run_for(SECOND);
+    assert!(heard(&simulation) >= before + 40);
+}

@@ -324,7 +324,7 @@ impl MediaPath {
             };
             return Ok((bound, len));
         }
-        let mut index = ReceiveIndex::default();
+        let mut index = transport.former_index(ssrc);
         let len = keys.opener.open_rtp(&mut index, header_len, datagram)?;
         let header = Header::parse(&datagram[..len]).map_err(|_| Discard::Malformed)?;
         let bound = self.bind(key, &header, index)?;
@@ -398,12 +398,13 @@ impl MediaPath {
                 let subscription = &mut self.subscribers[subscriber.0].subscription;
                 subscription.selector.choose(forwarded);
             }
-            // The SSRCs of a replaced stream and of its retransmissions must not point at its successor.
-            transport
-                .inbound
-                .retain(|stream| stream.source != source_key || stream.layer != layer);
             layer
         };
+        // The SSRCs of a replaced stream and of its retransmissions must not point at its successor, and
+        // retransmissions that come and go must not use up the places of others.
+        transport.retire(|stream| {
+            stream.source == source_key && stream.layer == layer && (!repair || stream.repair)
+        });
         transport.inbound_last = transport.inbound.len();
         transport.inbound.push(Inbound {
             ssrc,

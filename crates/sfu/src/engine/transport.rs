@@ -3,6 +3,7 @@
 //! [`Transport`] turns datagrams of a validated 5-tuple into plaintext and back. Media streams are
 //! bound to it by SSRC. Deliberately absent: what the plaintext means.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use media::EventSender;
@@ -73,6 +74,8 @@ pub(super) struct Transport {
     /// Where everything is sent.
     pub(super) flow: Option<Flow>,
     pub(super) inbound: Vec<Inbound>,
+    /// The replay windows of replaced streams, the oldest first.
+    retired: VecDeque<(Ssrc, ReceiveIndex)>,
     /// Index into `inbound` of the packet before: bursts come from one stream.
     pub(super) inbound_last: usize,
     pub(super) sources: SmallVec<[SourceKey; 2]>,
@@ -104,6 +107,7 @@ impl Transport {
             sctp: None,
             flow: None,
             inbound: Vec::new(),
+            retired: VecDeque::new(),
             inbound_last: 0,
             sources: SmallVec::new(),
             subscribers: SmallVec::new(),
@@ -125,6 +129,26 @@ impl Transport {
         self.keys = None;
         self.sctp = None;
         self.reports_at = None;
+    }
+
+    /// Takes out the incoming streams that another one replaces.
+    ///
+    /// Their replay windows stay: whoever recorded packets of such a stream must not be able to bring
+    /// it back with them, and if the peer returns to it, its roll-over count still holds.
+    pub(super) fn retire(&mut self, is_replaced: impl Fn(&Inbound) -> bool) {
+        for stream in self.inbound.extract_if(.., |stream| is_replaced(stream)) {
+            self.retired.retain(|(ssrc, _)| *ssrc != stream.ssrc);
+            self.retired.push_back((stream.ssrc, stream.index));
+        }
+        while self.retired.len() > INBOUND_STREAMS_MAX {
+            self.retired.pop_front();
+        }
+    }
+
+    /// Where an unknown stream goes on: after what came of it before it was replaced.
+    pub(super) fn former_index(&self, ssrc: Ssrc) -> ReceiveIndex {
+        let former = self.retired.iter().find(|(known, _)| *known == ssrc);
+        former.map(|(_, index)| index.clone()).unwrap_or_default()
     }
 
     /// Position of an incoming stream in [`Self::inbound`].
