@@ -26,18 +26,23 @@ struct Client;
 /// Answers any path that nothing else answers.
 pub(crate) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
-    let file = match path.strip_prefix("js/") {
-        Some(name) => Client::get(name).or_else(|| Demo::get(path)),
-        None if path.is_empty() => Demo::get("index.html"),
-        None => Demo::get(path),
+    let client = path.strip_prefix("js/").and_then(Client::get);
+    let is_client = client.is_some();
+    let page = || Demo::get(if path.is_empty() { "index.html" } else { path });
+    let Some(file) = client.or_else(page) else {
+        return (StatusCode::NOT_FOUND, "not found\n").into_response();
     };
-    match file {
-        Some(file) => respond(&file, &headers),
-        None => (StatusCode::NOT_FOUND, "not found\n").into_response(),
+    let mut response = respond(path, &file, &headers);
+    if is_client {
+        // Pages of any origin import the client as a module, which browsers fetch with CORS.
+        let anyone = HeaderValue::from_static("*");
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, anyone);
     }
+    response
 }
 
-fn respond(file: &EmbeddedFile, headers: &HeaderMap) -> Response {
+fn respond(path: &str, file: &EmbeddedFile, headers: &HeaderMap) -> Response {
     let etag = etag(file);
     let known = headers
         .get(header::IF_NONE_MATCH)
@@ -46,7 +51,12 @@ fn respond(file: &EmbeddedFile, headers: &HeaderMap) -> Response {
         return ([(header::ETAG, etag)], StatusCode::NOT_MODIFIED).into_response();
     }
     let mut response = Response::new(Body::from(file.data.to_vec()));
-    let content_type = HeaderValue::from_str(file.metadata.mimetype());
+    // By its ending a declaration file would be a video.
+    let mime_type = match path.ends_with(".d.ts") {
+        true => "text/plain; charset=utf-8",
+        false => file.metadata.mimetype(),
+    };
+    let content_type = HeaderValue::from_str(mime_type);
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,

@@ -26,7 +26,7 @@ pub(crate) struct Sockets {
 
 /// A socket could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}")]
+#[error("cannot open the media port {address} (setting udp-port): {source}")]
 pub struct BindError {
     /// The address asked for.
     pub address: SocketAddr,
