@@ -98,6 +98,7 @@ pub struct Simulation {
     clients: Vec<Client>,
     by_address: HashMap<SocketAddr, ClientId>,
     in_flight: BinaryHeap<InFlight>,
+    strays: Vec<(Flow, Vec<u8>)>,
     sent: u64,
     next_port: u16,
     random: StdRng,
@@ -131,6 +132,7 @@ impl Simulation {
             clients: Vec::new(),
             by_address: HashMap::new(),
             in_flight: BinaryHeap::new(),
+            strays: Vec::new(),
             sent: 0,
             next_port: 10_000,
             random: StdRng::seed_from_u64(seed),
@@ -317,6 +319,11 @@ impl Simulation {
         std::mem::take(&mut self.clients[id.0].events)
     }
 
+    /// Takes what the engine sent to addresses of no peer, oldest first.
+    pub fn take_strays(&mut self) -> Vec<(Flow, Vec<u8>)> {
+        std::mem::take(&mut self.strays)
+    }
+
     /// Its process ends without a word.
     pub fn vanish(&mut self, id: ClientId) {
         self.clients[id.0].runs = false;
@@ -388,6 +395,8 @@ impl Simulation {
         let outbox = self.engine.transmits();
         for datagram in outbox.datagrams() {
             let Some(&id) = self.by_address.get(&datagram.flow.remote) else {
+                let bytes = outbox.bytes(datagram.range.clone());
+                self.strays.push((datagram.flow, bytes.to_vec()));
                 continue;
             };
             let client = &mut self.clients[id.0];

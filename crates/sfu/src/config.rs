@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::thread;
 
 use crate::engine::sdp::Codec;
@@ -24,6 +25,11 @@ pub struct Config {
     /// outgoing connections (Linux from 32768, others from 49152). The registered 3478 is left to
     /// the TURN server that often shares the machine.
     pub udp_port: u16,
+    /// UDP ports for RTP endpoints, whose peers need ports of their own: two pairs of an even port and
+    /// the next one for each, so 1000 ports are good for 250 endpoints. `0..=0` lets the system choose.
+    ///
+    /// The default 20000 to 20999 lies below the ranges of outgoing connections, as `udp_port` does.
+    pub rtp_ports: RangeInclusive<u16>,
     /// Worker threads. Default: one per core.
     pub workers: NonZeroUsize,
     /// Addresses to listen on. A missing IPv6 is tolerated for `::`. Default: `0.0.0.0` and `::`.
@@ -45,6 +51,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             udp_port: 7100,
+            rtp_ports: 20_000..=20_999,
             workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             listen: vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
             announce: Vec::new(),

@@ -23,7 +23,9 @@ use crate::engine::certificate::{Certificate, CertificateError};
 use crate::engine::clock::Clock;
 use crate::engine::{Engine, EngineConfig};
 use crate::metrics::Metrics;
-use crate::worker::{BindError, CommandQueue, Sockets, Worker, gone};
+use crate::worker::{
+    BindError, CommandQueue, RtpAddress, RtpPool, RtpSockets, Sockets, Worker, gone,
+};
 
 /// Digits of an id that name the worker. Leading, so that ids look like those of Kurento to clients which
 /// take them apart.
@@ -81,6 +83,7 @@ impl NativeMediaServer {
         let certificate = Certificate::generate()?;
         let interfaces = interface_addresses();
         let clock = read_clocks();
+        let rtp_pool = Arc::new(RtpPool::new(&config.rtp_ports));
         let mut workers = Workers {
             queues: Vec::new(),
             ports: Vec::new(),
@@ -101,6 +104,7 @@ impl NativeMediaServer {
                 .collect();
             workers.ports.push(sockets.port);
             workers.candidates.extend(&candidates);
+            let rtp_address = RtpAddress::choose(&sockets.addresses(), &candidates);
             let engine_config = EngineConfig {
                 certificate: certificate.clone(),
                 candidates,
@@ -109,7 +113,8 @@ impl NativeMediaServer {
                 clock,
             };
             let engine = Engine::new(engine_config, index);
-            let worker = Worker::new(sockets, engine).map_err(StartError::Worker)?;
+            let worker = Worker::new(sockets, engine, Arc::clone(&rtp_pool), rtp_address)
+                .map_err(StartError::Worker)?;
             workers.queues.push(worker.queue());
             prepared.push(worker);
         }
@@ -246,11 +251,23 @@ where
     T: Send + 'static,
     F: FnOnce(&mut Engine, Instant) -> Result<T, Error> + Send + 'static,
 {
+    ask_with_sockets(queue, |engine, _, now| call(engine, now))
+}
+
+/// As [`ask`], for a call that may need sockets for what it makes.
+fn ask_with_sockets<T, F>(
+    queue: Result<&Arc<CommandQueue>, Error>,
+    call: F,
+) -> impl Future<Output = Result<T, Error>> + Send + use<T, F>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Engine, &mut RtpSockets, Instant) -> Result<T, Error> + Send + 'static,
+{
     let (reply, answer) = oneshot::channel();
     let queued = queue.and_then(|queue| {
-        queue.call(Box::new(move |engine, now| {
+        queue.call(Box::new(move |engine, rtp, now| {
             // The caller may have given up waiting; the call counts all the same.
-            let _ = reply.send(call(engine, now));
+            let _ = reply.send(call(engine, rtp, now));
         }))
     });
     async move {
@@ -268,12 +285,12 @@ fn create<Id, F>(
 ) -> impl Future<Output = Result<Id, Error>> + Send + use<Id, F>
 where
     Id: Send + 'static,
-    F: FnOnce(&mut Engine, Instant) -> Result<Id, Error> + Send + 'static,
+    F: FnOnce(&mut Engine, &mut RtpSockets, Instant) -> Result<Id, Error> + Send + 'static,
 {
     let answer = queue.map(|queue| {
         let owner = Arc::clone(queue);
-        ask(Ok(queue), move |engine, now| {
-            let id = make(engine, now)?;
+        ask_with_sockets(Ok(queue), move |engine, rtp, now| {
+            let id = make(engine, rtp, now)?;
             note(&owner, &id);
             Ok(Created::new(owner, id, release))
         })
@@ -293,7 +310,7 @@ impl MediaServer for NativeMediaServer {
     ) -> impl Future<Output = Result<PipelineId, Error>> + Send {
         create(
             self.least_loaded(),
-            move |engine, now| Ok(engine.create_pipeline(now, events)),
+            move |engine, _, now| Ok(engine.create_pipeline(now, events)),
             CommandQueue::note_pipeline,
             CommandQueue::release_pipeline,
         )
@@ -308,7 +325,12 @@ impl MediaServer for NativeMediaServer {
         let id = pipeline.clone();
         create(
             self.queue_of_pipeline(pipeline),
-            move |engine, now| engine.create_element(now, &id, kind, events),
+            move |engine, rtp, now| match kind {
+                ElementKind::RtpEndpoint => {
+                    engine.create_rtp_endpoint(now, &id, rtp.open()?, events)
+                }
+                kind => engine.create_element(now, &id, kind, events),
+            },
             CommandQueue::note_element,
             CommandQueue::release_element,
         )

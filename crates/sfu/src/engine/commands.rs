@@ -24,7 +24,7 @@ use super::sdp::{
 };
 use super::source::{Source, SourceKey};
 use super::subscriber::{FirstNumbers, Subscriber, SubscriberKey};
-use super::transport::{Transport, TransportKey};
+use super::transport::{Session, Transport, TransportKey};
 
 /// Largest data-channel message, in bytes: what Chromium and Firefox use between themselves.
 const MESSAGE_BYTES_MAX: u32 = 256 * 1024;
@@ -52,7 +52,7 @@ impl Engine {
         id
     }
 
-    /// Makes an element.
+    /// Makes any element but an RTP endpoint, for which there is [`Engine::create_rtp_endpoint`].
     pub fn create_element(
         &mut self,
         _now: Instant,
@@ -60,9 +60,7 @@ impl Engine {
         kind: ElementKind,
         events: EventSender,
     ) -> Result<ElementId, Error> {
-        let number: u64 = rand::random();
-        let class = kind.class_name();
-        let id = ElementId::new(format!("{pipeline}/{number:016x}_kurento.{class}"));
+        let id = Self::element_id(pipeline, &kind);
         let role = match kind {
             ElementKind::WebRtcEndpoint { .. } => Role::Endpoint,
             ElementKind::RtpEndpoint => {
@@ -97,6 +95,12 @@ impl Engine {
         Ok(id)
     }
 
+    pub(super) fn element_id(pipeline: &PipelineId, kind: &ElementKind) -> ElementId {
+        let number: u64 = rand::random();
+        let class = kind.class_name();
+        ElementId::new(format!("{pipeline}/{number:016x}_kurento.{class}"))
+    }
+
     /// Answers an offer, the first one or one that renegotiates.
     pub fn process_offer(
         &mut self,
@@ -106,10 +110,13 @@ impl Engine {
     ) -> Result<String, Error> {
         let key = self.endpoint_key(id, "processOffer")?;
         let endpoint = &self.endpoints[&key];
+        if let Some(ports) = endpoint.ports {
+            return self.process_plain_offer(now, key, &ports, offer);
+        }
         let previous = match &endpoint.negotiation {
             Negotiation::Fresh => None,
             Negotiation::Done(negotiated) => Some(&**negotiated),
-            Negotiation::Offered(_) => return Err(Error::AlreadyNegotiated),
+            _ => return Err(Error::AlreadyNegotiated),
         };
         let local = self.local_parameters(endpoint);
         let (answer, negotiated) = contained(|| {
@@ -128,6 +135,9 @@ impl Engine {
     ) -> Result<String, Error> {
         let key = self.endpoint_key(id, "generateOffer")?;
         let endpoint = &self.endpoints[&key];
+        if let Some(ports) = endpoint.ports {
+            return self.generate_plain_offer(key, &ports, options);
+        }
         let Negotiation::Fresh = endpoint.negotiation else {
             return Err(Error::AlreadyNegotiated);
         };
@@ -156,10 +166,13 @@ impl Engine {
     ) -> Result<String, Error> {
         let key = self.endpoint_key(id, "processAnswer")?;
         let endpoint = &self.endpoints[&key];
+        if let Some(ports) = endpoint.ports {
+            return self.process_plain_answer(now, key, &ports, answer);
+        }
         let pending = match &endpoint.negotiation {
             Negotiation::Offered(pending) => pending,
             Negotiation::Fresh => return Err(Error::NoOffer),
-            Negotiation::Done(_) => return Err(Error::AlreadyNegotiated),
+            _ => return Err(Error::AlreadyNegotiated),
         };
         let negotiated = contained(|| pending.accept_answer(answer))?;
         let offer = endpoint.local_description.clone();
@@ -169,7 +182,7 @@ impl Engine {
 
     /// Reports our candidates, at once or as soon as there is a transport.
     pub fn gather_candidates(&mut self, _now: Instant, id: &ElementId) -> Result<(), Error> {
-        let key = self.endpoint_key(id, "gatherCandidates")?;
+        let key = self.web_endpoint_key(id, "gatherCandidates")?;
         if let Some(endpoint) = self.endpoints.get_mut(&key) {
             endpoint.gather = true;
         }
@@ -184,7 +197,7 @@ impl Engine {
         id: &ElementId,
         candidate: &IceCandidate,
     ) -> Result<(), Error> {
-        let key = self.endpoint_key(id, "addIceCandidate")?;
+        let key = self.web_endpoint_key(id, "addIceCandidate")?;
         if candidate.candidate.is_empty() {
             return Ok(());
         }
@@ -306,6 +319,7 @@ impl Engine {
             for transport in &endpoint.transports {
                 self.media.transports.remove(transport.0);
             }
+            self.released_ports.extend(endpoint.ports);
         }
         self.graph.remove_element(key);
         for (kind, sinks) in MediaKind::ALL.into_iter().zip(behind) {
@@ -363,13 +377,18 @@ impl Engine {
                 self.signal_candidates(key);
             }
         }
+        self.rewire_around(now, key);
+        Ok(())
+    }
+
+    /// Follows a change of what an endpoint can send and receive.
+    pub(super) fn rewire_around(&mut self, now: Instant, key: ElementKey) {
         for kind in MediaKind::ALL {
             self.rewire(now, key, kind);
             for sink in self.graph.receivers(key, kind) {
                 self.rewire_endpoint(now, sink, kind);
             }
         }
-        Ok(())
     }
 
     fn add_transport(
@@ -387,7 +406,8 @@ impl Engine {
             now,
         )
         .map_err(|error| Error::Unavailable(error.to_string()))?;
-        let transport = Transport::new(owner, self.graph.element(owner).events.clone(), ice, dtls);
+        let events = self.graph.element(owner).events.clone();
+        let transport = Transport::new(owner, events, Session::Secure { ice, dtls });
         let key = TransportKey(self.media.transports.insert(transport));
         self.ufrags
             .insert(description.local_ice.ufrag().to_owned(), key);
@@ -412,8 +432,10 @@ impl Engine {
                 "a transport that has ended or changes its certificate cannot go on".to_owned(),
             ));
         }
-        if description.ice_restarted {
-            let unused = transport.ice.restart(
+        if description.ice_restarted
+            && let Some(ice) = transport.ice_mut()
+        {
+            let unused = ice.restart(
                 description.local_ice.clone(),
                 Some(description.remote_ice.clone()),
             );
@@ -427,7 +449,12 @@ impl Engine {
     }
 
     /// Makes, renews or ends the tracks of one kind.
-    fn apply_section(&mut self, key: ElementKey, kind: MediaKind, section: Option<&Section>) {
+    pub(super) fn apply_section(
+        &mut self,
+        key: ElementKey,
+        kind: MediaKind,
+        section: Option<&Section>,
+    ) {
         let endpoint = &self.endpoints[&key];
         let limits = endpoint.limits;
         let mut tracks = endpoint.tracks(kind);
@@ -560,10 +587,16 @@ impl Engine {
         self.arm(self.media.sources[source.0].transport);
     }
 
-    /// Ends DTLS in an orderly way.
+    /// Tells the peer that this is the end.
     fn say_goodbye(&mut self, now: Instant, key: TransportKey) {
-        if let Some(transport) = self.media.transports.get_mut(key.0) {
-            transport.dtls.close(now);
+        let Some(transport) = self.media.transports.get_mut(key.0) else {
+            return;
+        };
+        if let Session::Plain(_) = transport.session {
+            return self.media.send_goodbye(key);
+        }
+        if let Some(dtls) = transport.dtls_mut() {
+            dtls.close(now);
             let mut notices = Vec::new();
             transport.drive(now, &mut self.media.outbox, &mut notices);
         }
@@ -576,6 +609,7 @@ impl Engine {
         }
         self.ufrags.retain(|_, owner| *owner != key);
         self.flows.retain(|_, owner| *owner != key);
+        self.plain_ports.retain(|_, owner| *owner != key);
         self.last_flow = None;
     }
 
@@ -591,7 +625,11 @@ impl Engine {
         events.send(Event::IceGatheringDone);
     }
 
-    fn endpoint_key(&self, id: &ElementId, operation: &'static str) -> Result<ElementKey, Error> {
+    pub(super) fn endpoint_key(
+        &self,
+        id: &ElementId,
+        operation: &'static str,
+    ) -> Result<ElementKey, Error> {
         let key = self.graph.key(id)?;
         if !self.endpoints.contains_key(&key) {
             return Err(Error::Unsupported {
@@ -602,7 +640,7 @@ impl Engine {
         Ok(key)
     }
 
-    fn local_parameters(&self, endpoint: &Endpoint) -> LocalParameters {
+    pub(super) fn local_parameters(&self, endpoint: &Endpoint) -> LocalParameters {
         let mut random = rand::rng();
         LocalParameters {
             session_id: endpoint.session,
@@ -643,7 +681,7 @@ fn fingerprint(description: &TransportDescription) -> Result<Fingerprint, Error>
 }
 
 /// Reads text of a peer. A bug of ours met on the way costs this call only: nothing has changed yet.
-fn contained<T>(read: impl FnOnce() -> Result<T, SdpError>) -> Result<T, Error> {
+pub(super) fn contained<T>(read: impl FnOnce() -> Result<T, SdpError>) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(read))
         .map_err(|_| {
             tracing::error!("a session description caused a panic; refusing it");

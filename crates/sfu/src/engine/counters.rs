@@ -9,7 +9,7 @@ pub enum Discard {
     Unknown,
     /// STUN that is malformed, unauthenticated, or for nobody here.
     Stun,
-    /// DTLS or media from a 5-tuple that ICE has not validated.
+    /// DTLS or media from a 5-tuple that ICE has not validated, or plain RTP from a stranger.
     NotValidated,
     /// Media before the DTLS handshake is done.
     NoKeys,

@@ -1,11 +1,12 @@
-//! A WebRTC endpoint: one negotiation with one peer, and the tracks and transports it made.
+//! An endpoint, WebRTC or plain RTP: one negotiation with one peer, and the tracks and transports it made.
 //!
 //! [`Endpoint`] is bookkeeping; [`Engine`](super::Engine) applies what [`sdp`](super::sdp) agreed on.
 
 use media::{BandwidthLimits, IceCandidate, MediaKind};
 use smallvec::SmallVec;
 
-use super::sdp::{Candidate, Negotiated, PendingOffer};
+use super::RtpPorts;
+use super::sdp::{Candidate, Negotiated, PendingOffer, PendingPlainOffer};
 use super::source::SourceKey;
 use super::subscriber::SubscriberKey;
 use super::transport::TransportKey;
@@ -20,11 +21,17 @@ pub(super) enum Negotiation {
     Offered(Box<PendingOffer>),
     /// Both sides agreed.
     Done(Box<Negotiated>),
+    /// As `Offered`, on an RTP endpoint.
+    OfferedPlain(Box<PendingPlainOffer>),
+    /// As `Done`, on an RTP endpoint, where it is for good.
+    DonePlain,
 }
 
-/// State of one WebRTC endpoint.
+/// State of one endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Endpoint {
+    /// Of an RTP endpoint; `None`: a WebRTC endpoint.
+    pub(super) ports: Option<RtpPorts>,
     pub(super) data_channels: bool,
     pub(super) negotiation: Negotiation,
     /// Credentials and SSRCs that all its descriptions share.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use forwarding::rate::Bitrate;
 use forwarding::rtcp::{
-    Packet, Packets, ReportBlock, write_full_intra_request, write_nacks, write_picture_loss,
-    write_receiver_report, write_remb, write_sdes_cname, write_sender_report,
+    Packet, Packets, ReportBlock, write_full_intra_request, write_goodbye, write_nacks,
+    write_picture_loss, write_receiver_report, write_remb, write_sdes_cname, write_sender_report,
 };
 use forwarding::rtp::Ssrc;
 use media::{Event, MediaKind};
@@ -21,7 +21,7 @@ use super::counters::Discard;
 use super::media_path::MediaPath;
 use super::source::SourceKey;
 use super::subscriber::{Subscriber, SubscriberKey};
-use super::transport::{Transport, TransportKey};
+use super::transport::{Session, Transport, TransportKey};
 
 /// Between reports of one transport. Too short: RTCP traffic that nobody needs. Too long: peers learn
 /// of loss, round trip and lip sync late.
@@ -32,7 +32,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const NACKED_MAX: usize = 512;
 
 impl MediaPath {
-    /// Takes one SRTCP packet from a validated 5-tuple.
+    /// Takes one RTCP packet of a transport's peer.
     pub(super) fn handle_rtcp(
         &mut self,
         now: Instant,
@@ -40,11 +40,11 @@ impl MediaPath {
         datagram: &mut [u8],
     ) -> Result<(), Discard> {
         let transport = &mut self.transports[key.0];
-        let Some(keys) = &mut transport.keys else {
+        let Some(protection) = &mut transport.protection else {
             return Err(Discard::NoKeys);
         };
-        let len = keys.opener.open_rtcp(datagram)?;
-        transport.ice.touch(now);
+        let len = protection.open_rtcp(datagram)?;
+        transport.touch(now);
         self.counters.rtcp_received += 1;
         let mut nacked_max = NACKED_MAX;
         for packet in Packets::new(&datagram[..len]) {
@@ -183,7 +183,13 @@ impl MediaPath {
             return;
         };
         let (ours, theirs) = (Ssrc(source.section.local_ssrc), source.layers[layer].ssrc);
-        let rtcp = &mut self.transports[source.transport.0].rtcp;
+        let transport = &mut self.transports[source.transport.0];
+        let asked_for = description.feedback.fir || description.feedback.pli;
+        if !asked_for && matches!(transport.session, Session::Plain(_)) {
+            // The peer speaks the profile without feedback (RFC 3551).
+            return;
+        }
+        let rtcp = &mut transport.rtcp;
         // PLI unless only FIR was negotiated: FIR makes some encoders reset their rate.
         if description.feedback.fir && !description.feedback.pli {
             let number = source.layers[layer].key_frames.requests() as u8;
@@ -196,7 +202,7 @@ impl MediaPath {
 
     /// Sends everything that is due on a transport.
     pub(super) fn handle_due(&mut self, now: Instant, key: TransportKey) {
-        if self.transports[key.0].keys.is_none() {
+        if self.transports[key.0].protection.is_none() {
             return;
         }
         self.send_feedback(now, key);
@@ -376,6 +382,17 @@ impl MediaPath {
         write_sdes_cname(&mut transport.rtcp, ours, &section.cname);
     }
 
+    /// Ends what we send to a plain peer (RFC 3550, section 6.6).
+    pub(super) fn send_goodbye(&mut self, key: TransportKey) {
+        let Some(subscriber) = self.transports[key.0].subscribers.first() else {
+            return;
+        };
+        let ours = self.subscribers[subscriber.0].ssrc;
+        self.begin_compound(key, &[]);
+        write_goodbye(&mut self.transports[key.0].rtcp, &[ours]);
+        self.send_rtcp(key);
+    }
+
     fn send_rtcp(&mut self, key: TransportKey) {
         if self.transports[key.0].send_rtcp(&mut self.outbox) {
             self.counters.rtcp_sent += 1;
@@ -385,7 +402,7 @@ impl MediaPath {
     /// The earliest moment at which [`Self::handle_due`] has something to send.
     pub(super) fn due_at(&self, key: TransportKey) -> Option<Instant> {
         let transport = &self.transports[key.0];
-        transport.keys.as_ref()?;
+        transport.protection.as_ref()?;
         // Without a source there is nobody to report arrivals for: they stay, and must not be waited for.
         let feedback_at = transport
             .feedback

@@ -22,9 +22,9 @@ use super::counters::{Counters, Discard};
 use super::flow::Flow;
 use super::outbox::Outbox;
 use super::source::{Payload, Source, SourceKey};
-use super::srtp::{ReceiveIndex, Sealer};
+use super::srtp::ReceiveIndex;
 use super::subscriber::{Subscriber, SubscriberKey};
-use super::transport::{INBOUND_STREAMS_MAX, Inbound, Transport, TransportKey};
+use super::transport::{INBOUND_STREAMS_MAX, Inbound, Protection, Transport, TransportKey};
 
 /// Length of the original sequence number in a retransmission.
 const ORIGINAL_LEN: usize = 2;
@@ -71,7 +71,7 @@ struct Outgoing<'a> {
 impl Outgoing<'_> {
     /// Writes the header and seals the payload straight into the outbox. Only the few bytes of the
     /// payload that differ by subscriber are copied.
-    fn seal(&self, sealer: &Sealer, flow: Flow, outbox: &mut Outbox) -> bool {
+    fn seal(&self, protection: &Protection, flow: Flow, outbox: &mut Outbox) -> bool {
         let fields = HeaderFields {
             seq: self.index.seq(),
             timestamp: self.rewritten.timestamp,
@@ -83,7 +83,8 @@ impl Outgoing<'_> {
             video_orientation: self.packet.video_orientation,
             raw: &[],
         };
-        let room = HEADER_LEN_MAX + ORIGINAL_LEN + self.payload.len() + sealer.rtp_overhead();
+        let overhead = protection.rtp_overhead();
+        let room = HEADER_LEN_MAX + ORIGINAL_LEN + self.payload.len() + overhead;
         outbox.push_with(flow, room, |out| {
             let header_len = self.template.write(out, &fields)?;
             let mut front = header_len;
@@ -99,14 +100,8 @@ impl Outgoing<'_> {
                 front += start.len();
                 tail = rest;
             }
-            let sealed = front + tail.len() + sealer.rtp_overhead();
-            sealer.seal_rtp_from(
-                self.index.0,
-                self.ssrc.0,
-                header_len,
-                tail,
-                &mut out[..sealed],
-            );
+            let sealed = front + tail.len() + overhead;
+            protection.seal_rtp_from(self.index, self.ssrc, header_len, tail, &mut out[..sealed]);
             Some(sealed)
         })
     }
@@ -121,7 +116,7 @@ struct Opened<'a> {
 }
 
 impl MediaPath {
-    /// Takes one SRTP packet from a validated 5-tuple through to every subscriber.
+    /// Takes one RTP packet of a transport's peer through to every subscriber.
     pub(super) fn handle_rtp(
         &mut self,
         now: Instant,
@@ -134,7 +129,7 @@ impl MediaPath {
         self.counters.rtp_received += 1;
 
         let transport = &mut self.transports[key.0];
-        transport.ice.touch(now);
+        transport.touch(now);
         let source = &mut self.sources[bound.source.0];
         if let Some(seq) = transport_seq(source, &header) {
             transport.feedback.handle_packet(now, seq);
@@ -206,7 +201,7 @@ impl MediaPath {
                 continue;
             };
             let transport = &mut self.transports[subscriber.transport.0];
-            let (Some(flow), Some(keys)) = (transport.flow, &transport.keys) else {
+            let (Some(flow), Some(protection)) = (transport.flow, &transport.protection) else {
                 self.counters.rtp_withheld += 1;
                 continue;
             };
@@ -226,7 +221,7 @@ impl MediaPath {
                 rewritten,
                 payload,
             };
-            if outgoing.seal(&keys.sealer, flow, &mut self.outbox) {
+            if outgoing.seal(protection, flow, &mut self.outbox) {
                 transport.transport_seq = transport.transport_seq.wrapping_add(1);
                 let send = &mut subscriber.send;
                 send.handle_sent(now, rewritten.timestamp, payload.len());
@@ -254,7 +249,7 @@ impl MediaPath {
         let mapping = subscriber.mapping(codec)?;
         let rewritten = subscriber.subscription.rewriter.replay(stored.packet)?;
         let transport = &mut self.transports[subscriber.transport.0];
-        let (flow, keys) = (transport.flow?, transport.keys.as_ref()?);
+        let (flow, protection) = (transport.flow?, transport.protection.as_ref()?);
         let repair = mapping.repair.zip(subscriber.repair_template.as_ref());
         if repair.is_none() && !subscriber.may_repeat(rewritten.seq) {
             return None;
@@ -294,7 +289,7 @@ impl MediaPath {
             rewritten,
             payload,
         };
-        if outgoing.seal(&keys.sealer, flow, &mut self.outbox) {
+        if outgoing.seal(protection, flow, &mut self.outbox) {
             transport.transport_seq = transport.transport_seq.wrapping_add(1);
             self.counters.rtp_retransmitted += 1;
         }
@@ -308,14 +303,12 @@ impl MediaPath {
         let (ssrc, header_len) = (header.ssrc(), header.header_len());
         let transport = &mut self.transports[key.0];
         let position = transport.inbound_of(ssrc);
-        let Some(keys) = &transport.keys else {
+        let Some(protection) = &transport.protection else {
             return Err(Discard::NoKeys);
         };
         if let Some(position) = position {
             let stream = &mut transport.inbound[position];
-            let len = keys
-                .opener
-                .open_rtp(&mut stream.index, header_len, datagram)?;
+            let len = protection.open_rtp(&mut stream.index, header_len, datagram)?;
             let bound = Bound {
                 source: stream.source,
                 layer: stream.layer,
@@ -325,7 +318,7 @@ impl MediaPath {
             return Ok((bound, len));
         }
         let mut index = transport.former_index(ssrc);
-        let len = keys.opener.open_rtp(&mut index, header_len, datagram)?;
+        let len = protection.open_rtp(&mut index, header_len, datagram)?;
         let header = Header::parse(&datagram[..len]).map_err(|_| Discard::Malformed)?;
         let bound = self.bind(key, &header, index)?;
         Ok((bound, len))

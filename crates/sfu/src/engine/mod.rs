@@ -6,7 +6,8 @@
 //!
 //! **Invariant.** Nobody is believed before authentication: STUN must prove our password, DTLS and media
 //! count only from a 5-tuple that ICE has validated, and a stream is bound after SRTP has opened a
-//! packet of it. A panic while a transport's packet is handled closes that transport only.
+//! packet of it. Plain RTP, which has none of this, comes through a door of its own
+//! ([`Engine::handle_plain_datagram`]). A panic while a transport's packet is handled closes that transport only.
 //!
 //! Deliberately absent: sockets, threads, clocks, and congestion control towards subscribers.
 
@@ -23,6 +24,8 @@ mod graph;
 pub mod ice;
 mod media_path;
 pub mod outbox;
+mod plain;
+mod rtp_endpoint;
 pub mod sctp;
 pub mod sdp;
 mod source;
@@ -35,6 +38,7 @@ mod transport;
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 use std::time::Instant;
 
 use forwarding::rtp::{PacketKind, is_rtcp};
@@ -51,9 +55,10 @@ use graph::{ElementKey, Graph};
 use ice::{StunOutcome, local_ufrag};
 use media_path::MediaPath;
 use outbox::Outbox;
+pub use rtp_endpoint::RtpPorts;
 use sdp::{Candidate, Codec};
 use timers::Timers;
-use transport::{Notice, TransportKey};
+use transport::{Notice, Session, TransportKey};
 
 /// Transports whose deadlines are served in one turn. Too low: retransmissions lag on a busy worker.
 /// Too high: media waits behind them.
@@ -88,6 +93,9 @@ pub struct Engine {
     flows: FxHashMap<Flow, TransportKey>,
     /// The flow before: datagrams come in bursts.
     last_flow: Option<(Flow, TransportKey)>,
+    /// Who has a port for plain RTP, by its number.
+    plain_ports: FxHashMap<u16, TransportKey>,
+    released_ports: Vec<RtpPorts>,
     timers: Timers,
     /// Kept for their memory.
     stun_reply: Vec<u8>,
@@ -122,6 +130,8 @@ impl Engine {
             ufrags: FxHashMap::default(),
             flows: FxHashMap::default(),
             last_flow: None,
+            plain_ports: FxHashMap::default(),
+            released_ports: Vec::new(),
             timers: Timers::default(),
             stun_reply: Vec::new(),
             notices: Vec::new(),
@@ -149,15 +159,20 @@ impl Engine {
         let handled = catch_unwind(AssertUnwindSafe(|| match kind {
             PacketKind::Stun => self.handle_stun(now, key, flow, datagram),
             PacketKind::Dtls => {
-                self.media.transports[key.0]
-                    .dtls
-                    .handle_datagram(now, datagram);
+                if let Some(dtls) = self.media.transports[key.0].dtls_mut() {
+                    dtls.handle_datagram(now, datagram);
+                }
                 self.drive(now, key);
                 Ok(())
             }
             _ if is_rtcp(datagram) => self.media.handle_rtcp(now, key, datagram),
             _ => self.media.handle_rtp(now, key, datagram),
         }));
+        self.settle(key, handled);
+    }
+
+    /// Draws the conclusions from how the handling of a datagram ended.
+    fn settle(&mut self, key: TransportKey, handled: thread::Result<Result<(), Discard>>) {
         match handled {
             Ok(Ok(())) => self.arm(key),
             Ok(Err(reason)) => self.media.counters.discard(reason),
@@ -171,10 +186,7 @@ impl Engine {
             return;
         };
         self.forget_flow(flow);
-        let transport = &mut self.media.transports[key.0];
-        if transport.ice.flow_closed(flow) {
-            transport.flow = transport.ice.selected();
-        }
+        self.media.transports[key.0].flow_closed(flow);
         self.drive(now, key);
     }
 
@@ -218,11 +230,13 @@ impl Engine {
     fn handle_transport_timeout(&mut self, now: Instant, key: TransportKey) {
         let transport = &mut self.media.transports[key.0];
         transport.armed = None;
-        if transport.ice.is_expired(now) {
+        if transport.ice_mut().is_some_and(|ice| ice.is_expired(now)) {
             self.media.counters.transports_expired += 1;
             return self.lose(key);
         }
-        transport.dtls.handle_timeout(now);
+        if let Some(dtls) = transport.dtls_mut() {
+            dtls.handle_timeout(now);
+        }
         if let Some(sctp) = &mut transport.sctp {
             sctp.handle_timeout(now);
         }
@@ -238,8 +252,10 @@ impl Engine {
         datagram: &[u8],
     ) -> Result<(), Discard> {
         let transport = &mut self.media.transports[key.0];
-        let outcome = transport
-            .ice
+        let Session::Secure { ice, .. } = &mut transport.session else {
+            return Err(Discard::Stun);
+        };
+        let outcome = ice
             .handle_stun(now, flow, datagram, &mut self.stun_reply)
             .map_err(|_| Discard::Stun)?;
         self.media.outbox.push(flow, &self.stun_reply);
@@ -254,10 +270,9 @@ impl Engine {
             return Ok(());
         };
         if selected_changed {
-            transport.flow = transport.ice.selected();
+            transport.flow = ice.selected();
         }
         if restarted {
-            let ice = &transport.ice;
             self.flows
                 .retain(|flow, owner| *owner != key || ice.is_valid(*flow));
             let current = ice.local().ufrag().to_owned();
@@ -281,9 +296,8 @@ impl Engine {
         if let Some(former) = self.flows.insert(flow, key)
             && former != key
             && let Some(transport) = self.media.transports.get_mut(former.0)
-            && transport.ice.flow_closed(flow)
         {
-            transport.flow = transport.ice.selected();
+            transport.flow_closed(flow);
         }
         self.last_flow = None;
     }
@@ -380,13 +394,7 @@ impl Engine {
         }
         let due = self.media.due_at(key);
         let transport = &mut self.media.transports[key.0];
-        let deadlines = [
-            due,
-            transport.ice.poll_timeout(),
-            transport.dtls.poll_timeout(),
-            transport.sctp.as_ref().and_then(sctp::Sctp::poll_timeout),
-        ];
-        let deadline = deadlines.into_iter().flatten().min();
+        let deadline = [due, transport.poll_timeout()].into_iter().flatten().min();
         // A deadline that moved back is found out when it comes: refreshing consent with every
         // packet costs nothing here.
         let earlier = match (transport.armed, deadline) {

@@ -17,7 +17,7 @@ use super::dtls::DtlsRole;
 use super::flow::FlowProtocol;
 use super::sctp::{ChannelOptions, Sctp};
 use super::srtp::{MasterKey, Opener, Profile, Sealer};
-use super::transport::Keys;
+use super::transport::Protection;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -95,7 +95,7 @@ impl Bed {
         self.engine.flows.insert(flow, transport);
         let state = &mut self.engine.media.transports[transport.0];
         state.flow = Some(flow);
-        state.keys = Some(Keys {
+        state.protection = Some(Protection::Keys {
             sealer: Sealer::new(&key(1)),
             opener: Opener::new(&key(2)),
         });

@@ -1,7 +1,8 @@
-//! One ICE and DTLS session with a peer, and everything that is secured by it.
+//! One session with a peer, and everything that is carried by it.
 //!
-//! [`Transport`] turns datagrams of a validated 5-tuple into plaintext and back. Media streams are
-//! bound to it by SSRC. Deliberately absent: what the plaintext means.
+//! [`Transport`] turns datagrams of the peer into plaintext and back. How the peer is known is its
+//! [`Session`]; what is done to media is its [`Protection`]. Media streams are bound to it by SSRC.
+//! Deliberately absent: what the plaintext means.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use std::time::Instant;
 use media::EventSender;
 use smallvec::SmallVec;
 
-use forwarding::rtp::Ssrc;
+use forwarding::rtp::{ExtendedSeq, Ssrc};
 use forwarding::send::PublisherClock;
 use forwarding::transport_feedback::TransportFeedback;
 
@@ -18,10 +19,11 @@ use super::flow::Flow;
 use super::graph::ElementKey;
 use super::ice::IceLite;
 use super::outbox::Outbox;
+use super::plain::PlainPeer;
 use super::sctp::{Sctp, SctpEvent};
 use super::sdp::DataDescription;
 use super::source::SourceKey;
-use super::srtp::{KeyingMaterial, Opener, ReceiveIndex, Sealer};
+use super::srtp::{KeyingMaterial, OpenError, Opener, ReceiveIndex, Sealer};
 use super::subscriber::SubscriberKey;
 
 /// Incoming SSRCs of one transport: three simulcast layers with retransmissions, audio, and as many
@@ -45,10 +47,24 @@ pub(super) struct Inbound {
     pub(super) repair: bool,
 }
 
-/// SRTP of both directions.
-pub(super) struct Keys {
-    pub(super) sealer: Sealer,
-    pub(super) opener: Opener,
+/// How a peer is known and reached.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all transports are of the large one"
+)]
+pub(super) enum Session {
+    /// ICE proves who sends, DTLS makes the keys.
+    Secure { ice: IceLite, dtls: Dtls },
+    /// The description names the peer's addresses, and nothing is proved.
+    Plain(PlainPeer),
+}
+
+/// What is done to RTP and RTCP, in both directions.
+pub(super) enum Protection {
+    /// SRTP.
+    Keys { sealer: Sealer, opener: Opener },
+    /// Nothing.
+    Plain,
 }
 
 /// What a transport tells the engine after it was fed.
@@ -61,17 +77,17 @@ pub(super) enum Notice {
     Lost(Option<DtlsFailure>),
 }
 
-/// One ICE and DTLS session.
+/// One session with a peer.
 pub(super) struct Transport {
     pub(super) owner: ElementKey,
     pub(super) events: EventSender,
-    pub(super) ice: IceLite,
-    pub(super) dtls: Dtls,
-    pub(super) keys: Option<Keys>,
+    pub(super) session: Session,
+    /// `None`: media can neither be sent nor understood yet, or no longer.
+    pub(super) protection: Option<Protection>,
     /// Data channels, once negotiated.
     pub(super) data: Option<DataDescription>,
     pub(super) sctp: Option<Sctp>,
-    /// Where everything is sent.
+    /// Where everything is sent, but the RTCP of plain sessions.
     pub(super) flow: Option<Flow>,
     pub(super) inbound: Vec<Inbound>,
     /// The replay windows of replaced streams, the oldest first.
@@ -96,13 +112,16 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new(owner: ElementKey, events: EventSender, ice: IceLite, dtls: Dtls) -> Self {
+    pub(super) fn new(owner: ElementKey, events: EventSender, session: Session) -> Self {
+        let protection = match session {
+            Session::Secure { .. } => None,
+            Session::Plain(_) => Some(Protection::Plain),
+        };
         Self {
             owner,
             events,
-            ice,
-            dtls,
-            keys: None,
+            session,
+            protection,
             data: None,
             sctp: None,
             flow: None,
@@ -126,7 +145,7 @@ impl Transport {
     pub(super) fn close(&mut self) {
         self.closed = true;
         self.flow = None;
-        self.keys = None;
+        self.protection = None;
         self.sctp = None;
         self.reports_at = None;
     }
@@ -151,6 +170,50 @@ impl Transport {
         former.map(|(_, index)| index.clone()).unwrap_or_default()
     }
 
+    /// ICE, unless the session is a plain one.
+    pub(super) fn ice_mut(&mut self) -> Option<&mut IceLite> {
+        match &mut self.session {
+            Session::Secure { ice, .. } => Some(ice),
+            Session::Plain(_) => None,
+        }
+    }
+
+    /// DTLS, unless the session is a plain one.
+    pub(super) fn dtls_mut(&mut self) -> Option<&mut Dtls> {
+        match &mut self.session {
+            Session::Secure { dtls, .. } => Some(dtls),
+            Session::Plain(_) => None,
+        }
+    }
+
+    /// The peer gave a sign of life, which is consent to send on (RFC 7675).
+    pub(super) fn touch(&mut self, now: Instant) {
+        if let Session::Secure { ice, .. } = &mut self.session {
+            ice.touch(now);
+        }
+    }
+
+    /// A 5-tuple is gone; another validated one may take its place.
+    pub(super) fn flow_closed(&mut self, flow: Flow) {
+        if let Session::Secure { ice, .. } = &mut self.session
+            && ice.flow_closed(flow)
+        {
+            self.flow = ice.selected();
+        }
+    }
+
+    /// When the session itself has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let Session::Secure { ice, dtls } = &self.session else {
+            return None;
+        };
+        let sctp = self.sctp.as_ref().and_then(Sctp::poll_timeout);
+        [ice.poll_timeout(), dtls.poll_timeout(), sctp]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
     /// Position of an incoming stream in [`Self::inbound`].
     pub(super) fn inbound_of(&mut self, ssrc: Ssrc) -> Option<usize> {
         if let Some(last) = self.inbound.get(self.inbound_last)
@@ -165,11 +228,11 @@ impl Transport {
 
     /// Passes on what DTLS and SCTP have to send and to say.
     pub(super) fn drive(&mut self, now: Instant, outbox: &mut Outbox, notices: &mut Vec<Notice>) {
-        while let Some(event) = self.dtls.poll_event() {
+        while let Some(event) = self.dtls_mut().and_then(Dtls::poll_event) {
             match event {
                 DtlsEvent::Connected { keys } => {
                     self.connected = true;
-                    self.keys = keys.map(Keys::new);
+                    self.protection = keys.map(Protection::new);
                     self.start_data(now);
                     notices.push(Notice::Connected);
                 }
@@ -182,18 +245,21 @@ impl Transport {
                 DtlsEvent::Failed(failure) => notices.push(Notice::Lost(Some(failure))),
             }
         }
+        let Session::Secure { dtls, .. } = &mut self.session else {
+            return;
+        };
         if let Some(sctp) = &mut self.sctp {
             while let Some(event) = sctp.poll_event() {
                 notices.push(Notice::Data(event));
             }
             while let Some(packet) = sctp.poll_transmit(now) {
-                if self.dtls.write(now, &packet).is_err() {
+                if dtls.write(now, &packet).is_err() {
                     break;
                 }
             }
         }
         // Without a flow the records are dropped, and DTLS repeats them later.
-        while let Some(record) = self.dtls.poll_transmit() {
+        while let Some(record) = dtls.poll_transmit() {
             if let Some(flow) = self.flow {
                 outbox.push(flow, &record);
             }
@@ -202,9 +268,11 @@ impl Transport {
 
     /// Begins SCTP if data channels are negotiated and DTLS is up.
     pub(super) fn start_data(&mut self, now: Instant) {
-        if let (Some(data), true, None) = (self.data, self.connected, &self.sctp) {
+        if let (Some(data), true, None, Session::Secure { dtls, .. }) =
+            (self.data, self.connected, &self.sctp, &self.session)
+        {
             self.sctp = Some(Sctp::new(
-                self.dtls.role(),
+                dtls.role(),
                 data.sctp_port,
                 data.sctp_port,
                 data.max_message_size,
@@ -215,11 +283,15 @@ impl Transport {
 
     /// Seals [`Self::rtcp`] and queues it.
     pub(super) fn send_rtcp(&mut self, outbox: &mut Outbox) -> bool {
-        let (Some(flow), Some(keys)) = (self.flow, &mut self.keys) else {
+        let flow = match &self.session {
+            Session::Secure { .. } => self.flow,
+            Session::Plain(peer) => peer.rtcp_flow(),
+        };
+        let (Some(flow), Some(protection)) = (flow, &mut self.protection) else {
             self.rtcp.clear();
             return false;
         };
-        let sealed = !self.rtcp.is_empty() && keys.sealer.seal_rtcp(&mut self.rtcp).is_ok();
+        let sealed = !self.rtcp.is_empty() && protection.seal_rtcp(&mut self.rtcp);
         if sealed {
             outbox.push(flow, &self.rtcp);
         }
@@ -228,13 +300,71 @@ impl Transport {
     }
 }
 
-impl Keys {
+impl Protection {
     fn new(material: SrtpKeyingMaterial) -> Self {
         let keys =
             KeyingMaterial::from_exporter(material.profile, &material.bytes, material.is_client);
-        Self {
+        Self::Keys {
             sealer: Sealer::new(&keys.local),
             opener: Opener::new(&keys.remote),
+        }
+    }
+
+    /// By how many bytes an RTP packet grows.
+    pub(super) fn rtp_overhead(&self) -> usize {
+        match self {
+            Self::Keys { sealer, .. } => sealer.rtp_overhead(),
+            Self::Plain => 0,
+        }
+    }
+
+    /// Finishes an RTP packet that ends in `tail`; see [`Sealer::seal_rtp_from`].
+    pub(super) fn seal_rtp_from(
+        &self,
+        index: ExtendedSeq,
+        ssrc: Ssrc,
+        header_len: usize,
+        tail: &[u8],
+        packet: &mut [u8],
+    ) {
+        match self {
+            Self::Keys { sealer, .. } => {
+                sealer.seal_rtp_from(index.0, ssrc.0, header_len, tail, packet);
+            }
+            Self::Plain => {
+                let front = packet.len() - tail.len();
+                packet[front..].copy_from_slice(tail);
+            }
+        }
+    }
+
+    /// Opens an RTP packet in place; the answer is its length without protection. Plain packets
+    /// have no replay window: who repeats the numbers of a stream is its sender after a restart.
+    pub(super) fn open_rtp(
+        &self,
+        index: &mut ReceiveIndex,
+        header_len: usize,
+        packet: &mut [u8],
+    ) -> Result<usize, OpenError> {
+        match self {
+            Self::Keys { opener, .. } => opener.open_rtp(index, header_len, packet),
+            Self::Plain => Ok(packet.len()),
+        }
+    }
+
+    /// Opens an RTCP packet in place; the answer is its length without protection.
+    pub(super) fn open_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, OpenError> {
+        match self {
+            Self::Keys { opener, .. } => opener.open_rtcp(packet),
+            Self::Plain => Ok(packet.len()),
+        }
+    }
+
+    /// Seals an RTCP packet in place; false if it must not leave.
+    fn seal_rtcp(&mut self, packet: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Keys { sealer, .. } => sealer.seal_rtcp(packet).is_ok(),
+            Self::Plain => true,
         }
     }
 }

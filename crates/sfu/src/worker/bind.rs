@@ -13,6 +13,9 @@ const PORT_ATTEMPTS: usize = 32;
 /// are lost while a worker handles a join. Too high: kernel memory, and stale media after a stall.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
+/// The same for the socket of one plain RTP stream: 400 ms of 10 Mbit/s.
+const RTP_BUFFER_BYTES: usize = 512 * 1024;
+
 /// Connections the kernel holds for us to accept.
 const TCP_BACKLOG: i32 = 128;
 
@@ -113,15 +116,7 @@ const AFNOSUPPORT: i32 = 47;
 
 fn open_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = open(address, Type::DGRAM, Protocol::UDP)?;
-    // Asking for more than the system allows is clipped or refused, and either is workable.
-    for result in [
-        socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES),
-        socket.set_send_buffer_size(SOCKET_BUFFER_BYTES),
-    ] {
-        if let Err(error) = result {
-            tracing::debug!(%error, "cannot enlarge a socket buffer");
-        }
-    }
+    enlarge_buffers(&socket, SOCKET_BUFFER_BYTES);
     let granted_bytes = socket.recv_buffer_size()?;
     if granted_bytes < SOCKET_BUFFER_BYTES {
         tracing::info!(
@@ -132,6 +127,37 @@ fn open_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     }
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// Opens sockets for RTP on even `port`, and for RTCP on the next; port 0 lets the system choose both.
+pub(super) fn open_rtp_pair(ip: IpAddr, port: u16) -> io::Result<(UdpSocket, UdpSocket)> {
+    let bind = |port| -> io::Result<UdpSocket> {
+        let address = SocketAddr::new(ip, port);
+        let socket = open(address, Type::DGRAM, Protocol::UDP)?;
+        enlarge_buffers(&socket, RTP_BUFFER_BYTES);
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    };
+    let first = bind(port)?;
+    let chosen = first.local_addr()?.port();
+    let second = bind(chosen ^ 1)?;
+    Ok(if chosen.is_multiple_of(2) {
+        (first, second)
+    } else {
+        (second, first)
+    })
+}
+
+/// Asking for more than the system allows is clipped or refused, and either is workable.
+fn enlarge_buffers(socket: &Socket, bytes: usize) {
+    for result in [
+        socket.set_recv_buffer_size(bytes),
+        socket.set_send_buffer_size(bytes),
+    ] {
+        if let Err(error) = result {
+            tracing::debug!(%error, "cannot enlarge a socket buffer");
+        }
+    }
 }
 
 fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {

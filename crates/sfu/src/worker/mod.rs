@@ -7,17 +7,20 @@
 mod bind;
 mod framing;
 mod queue;
+mod rtp;
 mod tcp;
 mod transmit;
 mod udp;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 
+use self::rtp::FIRST_RTP;
 use self::tcp::TcpFlows;
 use self::transmit::{Transmitter, len_bytes};
 use self::udp::{ReceiveBatch, UdpPort};
@@ -27,6 +30,7 @@ use crate::metrics::{Metrics, SocketCounters};
 pub use self::bind::BindError;
 pub(crate) use self::bind::Sockets;
 pub(crate) use self::queue::{Command, CommandQueue, gone};
+pub(crate) use self::rtp::{RtpAddress, RtpPool, RtpSockets};
 
 /// System calls that receive from one UDP socket in one turn. Too low: the loop's own cost is shared by
 /// few packets. Too high: commands, timers and the other sockets wait.
@@ -55,30 +59,73 @@ pub(crate) struct Worker {
     poll: Poll,
     queue: Arc<CommandQueue>,
     engine: Engine,
-    ports: Vec<UdpPort>,
+    ports: UdpPorts,
+    /// Kept for its memory.
+    ready: Vec<usize>,
     tcp: TcpFlows,
     transmitter: Transmitter,
     counters: SocketCounters,
     turns: u64,
 }
 
+/// The UDP sockets of a worker.
+struct UdpPorts {
+    /// Those that all WebRTC endpoints share, one for each address listened on.
+    shared: Vec<UdpPort>,
+    rtp: RtpSockets,
+}
+
+/// Which socket something came from.
+#[derive(Clone, Copy, Debug)]
+enum Inlet {
+    /// By its index.
+    Shared(usize),
+    /// By its key.
+    Rtp(usize),
+}
+
+impl UdpPorts {
+    fn port(&mut self, inlet: Inlet) -> Option<&mut UdpPort> {
+        match inlet {
+            Inlet::Shared(index) => self.shared.get_mut(index),
+            Inlet::Rtp(key) => self.rtp.socket(key),
+        }
+    }
+
+    /// Where packets from `local` must leave.
+    fn sender(&mut self, local: SocketAddr) -> Option<&mut UdpPort> {
+        let mut shared = self.shared.iter_mut();
+        match shared.find(|port| port.serves(local)) {
+            Some(port) => Some(port),
+            None => self.rtp.sender(local.port()),
+        }
+    }
+}
+
 impl Worker {
     /// Takes the sockets into a poll loop that has not begun.
-    pub(crate) fn new(sockets: Sockets, engine: Engine) -> io::Result<Self> {
+    pub(crate) fn new(
+        sockets: Sockets,
+        engine: Engine,
+        rtp_pool: Arc<RtpPool>,
+        rtp_address: Option<RtpAddress>,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let queue = Arc::new(CommandQueue::new(Waker::new(poll.registry(), WAKER)?));
-        let mut ports = Vec::with_capacity(sockets.udp.len());
+        let mut shared = Vec::with_capacity(sockets.udp.len());
         for (index, socket) in sockets.udp.into_iter().enumerate() {
             let mut port = UdpPort::new(socket)?;
             port.register(poll.registry(), Token(FIRST_UDP + index))?;
-            ports.push(port);
+            shared.push(port);
         }
-        let tcp = TcpFlows::new(sockets.tcp, poll.registry(), FIRST_UDP + ports.len())?;
+        let tcp = TcpFlows::new(sockets.tcp, poll.registry(), FIRST_UDP + shared.len())?;
+        let rtp = RtpSockets::new(rtp_pool, rtp_address, poll.registry().try_clone()?);
         Ok(Self {
             poll,
             queue,
             engine,
-            ports,
+            ports: UdpPorts { shared, rtp },
+            ready: Vec::new(),
             tcp,
             transmitter: Transmitter::default(),
             counters: SocketCounters::default(),
@@ -110,6 +157,7 @@ impl Worker {
             self.wait(&mut events);
             self.turns += 1;
             self.receive_udp(&mut batch);
+            self.receive_rtp(&mut batch);
             self.receive_tcp();
             let stopped = self.take_commands();
             self.fire_timers();
@@ -129,13 +177,19 @@ impl Worker {
             Err(error) => panic!("the poll loop is unusable: {error}"),
         }
         let now = Instant::now();
-        let first_tcp = FIRST_UDP + self.ports.len();
+        let first_tcp = FIRST_UDP + self.ports.shared.len();
         for event in &*events {
             let token = event.token();
             if token == WAKER {
                 continue;
             }
             let readable = event.is_readable() || event.is_error() || event.is_read_closed();
+            if token.0 >= FIRST_RTP {
+                let counters = &mut self.counters;
+                let rtp = &mut self.ports.rtp;
+                rtp.handle_ready(now, token, readable, event.is_writable(), counters);
+                continue;
+            }
             if token.0 >= first_tcp {
                 let (tcp, counters) = (&mut self.tcp, &mut self.counters);
                 tcp.handle_ready(
@@ -148,7 +202,7 @@ impl Worker {
                 );
                 continue;
             }
-            let port = &mut self.ports[token.0 - FIRST_UDP];
+            let port = &mut self.ports.shared[token.0 - FIRST_UDP];
             if readable {
                 port.handle_readable();
             }
@@ -160,7 +214,8 @@ impl Worker {
 
     /// How long there is nothing to do; `None` until an event comes.
     fn idle_time(&self) -> Option<Duration> {
-        let busy = self.ports.iter().any(UdpPort::is_readable)
+        let busy = self.ports.shared.iter().any(UdpPort::is_readable)
+            || self.ports.rtp.is_ready()
             || self.tcp.is_ready()
             || !self.queue.is_empty();
         if busy {
@@ -172,15 +227,16 @@ impl Worker {
     }
 
     fn receive_udp(&mut self, batch: &mut ReceiveBatch) {
-        for index in 0..self.ports.len() {
+        for index in 0..self.ports.shared.len() {
             let started = Instant::now();
             let mut now = started;
             for _ in 0..RECEIVES_PER_TURN {
-                if !self.ports[index].is_readable() {
+                let port = &mut self.ports.shared[index];
+                if !port.is_readable() {
                     break;
                 }
-                self.ports[index].receive(batch, &mut self.counters);
-                self.handle_batch(index, batch, now);
+                port.receive(batch, &mut self.counters);
+                self.handle_batch(Inlet::Shared(index), batch, now);
                 self.flush(now);
                 now = Instant::now();
                 if now.saturating_duration_since(started) > RECEIVE_TIME_PER_TURN {
@@ -190,17 +246,38 @@ impl Worker {
         }
     }
 
-    fn handle_batch(&mut self, port: usize, batch: &mut ReceiveBatch, now: Instant) {
+    /// Once from every RTP socket that is ready: each carries the few packets of one stream.
+    fn receive_rtp(&mut self, batch: &mut ReceiveBatch) {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.ports.rtp.take_ready(&mut ready);
+        for key in ready.drain(..) {
+            let Some(port) = self.ports.rtp.socket(key) else {
+                continue;
+            };
+            let now = Instant::now();
+            port.receive(batch, &mut self.counters);
+            self.ports.rtp.keep_ready(key);
+            self.handle_batch(Inlet::Rtp(key), batch, now);
+            self.flush(now);
+        }
+        self.ready = ready;
+    }
+
+    fn handle_batch(&mut self, inlet: Inlet, batch: &mut ReceiveBatch, now: Instant) {
         for buffer in 0..batch.filled() {
             let (remote, local, datagrams) = batch.buffer(buffer);
-            let Some(flow) = self.ports[port].flow(remote, local) else {
+            let port = self.ports.port(inlet);
+            let Some(flow) = port.and_then(|port| port.flow(remote, local)) else {
                 self.counters.udp_unanswerable += 1;
                 continue;
             };
             for datagram in datagrams {
                 self.counters.udp_received += 1;
                 self.counters.udp_received_bytes += datagram.len() as u64;
-                self.engine.handle_datagram(now, flow, datagram);
+                match inlet {
+                    Inlet::Shared(_) => self.engine.handle_datagram(now, flow, datagram),
+                    Inlet::Rtp(_) => self.engine.handle_plain_datagram(now, flow, datagram),
+                }
                 self.flush_if_much(now);
             }
         }
@@ -232,7 +309,7 @@ impl Worker {
             };
             let now = Instant::now();
             match command {
-                Command::Call(call) => call(&mut self.engine, now),
+                Command::Call(call) => call(&mut self.engine, &mut self.ports.rtp, now),
                 Command::ReleaseElement(element) => self.engine.release_element(now, &element),
                 Command::ReleasePipeline(pipeline) => self.engine.release_pipeline(now, &pipeline),
                 Command::Metrics(reply) => {
@@ -246,6 +323,9 @@ impl Worker {
                 Command::Stop => return true,
             }
             self.flush(now);
+            while let Some(ports) = self.engine.poll_released_ports() {
+                self.ports.rtp.close(&ports);
+            }
         }
         false
     }
@@ -283,10 +363,12 @@ impl Worker {
 
     /// Waits for room to send on those sockets where something waits for it.
     fn update_interest(&mut self) {
-        for (index, port) in self.ports.iter_mut().enumerate() {
+        const WHY: &str = "an open socket in a poll loop of the same thread can be registered";
+        for (index, port) in self.ports.shared.iter_mut().enumerate() {
             port.register(self.poll.registry(), Token(FIRST_UDP + index))
-                .expect("an open socket in a poll loop of the same thread can be registered");
+                .expect(WHY);
         }
+        self.ports.rtp.update_interest().expect(WHY);
     }
 }
 

@@ -11,6 +11,7 @@ use media::{ElementId, Error, PipelineId};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::rtp::RtpSockets;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 
@@ -18,8 +19,8 @@ use crate::metrics::Metrics;
 /// their turn, and the work is done for nobody.
 const CALLS_MAX: usize = 4096;
 
-/// A call, made on the worker's thread.
-pub(crate) type Call = Box<dyn FnOnce(&mut Engine, Instant) + Send>;
+/// A call, made on the worker's thread. The sockets are for calls that need some for what they make.
+pub(crate) type Call = Box<dyn FnOnce(&mut Engine, &mut RtpSockets, Instant) + Send>;
 
 /// What a worker is asked to do.
 pub(crate) enum Command {
@@ -209,9 +210,9 @@ mod tests {
         queue.note_pipeline(&PipelineId::new("p"));
         queue.note_element(&ElementId::new("p/e"));
 
-        queue.call(Box::new(|_, _| {})).unwrap();
+        queue.call(Box::new(|_, _, _| {})).unwrap();
         queue.release_element(&ElementId::new("p/e"));
-        queue.call(Box::new(|_, _| {})).unwrap();
+        queue.call(Box::new(|_, _, _| {})).unwrap();
         queue.release_pipeline(&PipelineId::new("p"));
 
         assert_eq!(drain(&queue), ["call", "release p/e", "call", "release p"]);
@@ -237,14 +238,14 @@ mod tests {
     fn release_is_taken_when_no_call_is() {
         let queue = queue();
         queue.note_pipeline(&PipelineId::new("p"));
-        while queue.call(Box::new(|_, _| {})).is_ok() {}
+        while queue.call(Box::new(|_, _, _| {})).is_ok() {}
 
         queue.release_pipeline(&PipelineId::new("p"));
 
         let commands = drain(&queue);
         assert_eq!(commands.len(), CALLS_MAX + 1);
         assert_eq!(commands.last().unwrap(), "release p");
-        assert!(queue.call(Box::new(|_, _| {})).is_ok());
+        assert!(queue.call(Box::new(|_, _, _| {})).is_ok());
     }
 
     #[test]
@@ -282,6 +283,6 @@ mod tests {
         queue.close();
 
         assert!(answer.try_recv().is_err());
-        assert_eq!(queue.call(Box::new(|_, _| {})), Err(gone()));
+        assert_eq!(queue.call(Box::new(|_, _, _| {})), Err(gone()));
     }
 }

@@ -16,6 +16,8 @@ use rtc_stun::message::{BINDING_REQUEST, BINDING_SUCCESS, Message, Setter, Trans
 
 use crate::{Config, NativeMediaServer};
 
+mod rtp;
+
 /// Limit of waiting for an answer; nothing takes that long unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -271,7 +273,7 @@ fn panic_of_a_worker_aborts_the_process() {
     if std::env::var_os(CHILD).is_some() {
         let server = start(1);
         server.queues()[0]
-            .call(Box::new(|_, _| panic!("on purpose")))
+            .call(Box::new(|_, _, _| panic!("on purpose")))
             .unwrap();
         std::thread::park_timeout(PATIENCE);
         return;

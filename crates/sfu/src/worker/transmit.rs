@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
+use super::UdpPorts;
 use super::tcp::TcpFlows;
-use super::udp::UdpPort;
 use crate::engine::flow::{Flow, FlowProtocol};
 use crate::engine::outbox::{Datagram, Outbox};
 use crate::metrics::SocketCounters;
@@ -50,7 +50,7 @@ impl Transmitter {
         &mut self,
         now: Instant,
         outbox: &Outbox,
-        ports: &mut [UdpPort],
+        ports: &mut UdpPorts,
         tcp: &mut TcpFlows,
         counters: &mut SocketCounters,
     ) {
@@ -60,8 +60,7 @@ impl Transmitter {
             let mut next = Some(self.firsts[index]);
             while let Some(at) = next {
                 let flow = &datagrams[at].flow;
-                let port = ports.iter_mut().find(|port| port.serves(flow.local.ip()));
-                match (flow.protocol, port) {
+                match (flow.protocol, ports.sender(flow.local)) {
                     (FlowProtocol::Udp, Some(port)) => {
                         let run = self.run(outbox, at, port.segments_max());
                         port.send(now, flow, run.bytes, run.segment_bytes, counters);

@@ -121,10 +121,11 @@ impl UdpPort {
         self.readable
     }
 
-    /// True if packets from `ip` must leave here.
-    pub(super) fn serves(&self, ip: IpAddr) -> bool {
-        self.local.ip() == ip
-            || self.local.ip().is_unspecified() && self.local.is_ipv4() == ip.is_ipv4()
+    /// True if packets from `local` must leave here.
+    pub(super) fn serves(&self, local: SocketAddr) -> bool {
+        let (ip, port) = (self.local.ip(), self.local.port());
+        port == local.port()
+            && (ip == local.ip() || ip.is_unspecified() && ip.is_ipv4() == local.is_ipv4())
     }
 
     /// The flow of a datagram from `remote`; `None` if an answer could not reach it.
@@ -257,7 +258,8 @@ impl UdpPort {
             ecn: None,
             contents: bytes,
             segment_size: (bytes.len() > segment_bytes).then_some(segment_bytes),
-            src_ip: Some(flow.local.ip()),
+            // Nothing came yet to tell which address the peer knows.
+            src_ip: Some(flow.local.ip()).filter(|ip| !ip.is_unspecified()),
         };
         let socket = &self.socket;
         socket.try_io(|| self.offload.try_send(socket.into(), &transmit))?;

@@ -131,13 +131,15 @@ fn addresses_that_cannot_be_answered_have_no_flow() {
 }
 
 #[test]
-fn port_serves_its_address_or_its_family() {
+fn port_serves_its_number_at_its_address_or_its_family() {
+    let at = |ip: IpAddr, port: &UdpPort| SocketAddr::new(ip, port.local.port());
     let any = port(Ipv4Addr::UNSPECIFIED.into());
-    assert!(any.serves(Ipv4Addr::new(10, 0, 0, 1).into()));
-    assert!(!any.serves(Ipv6Addr::LOCALHOST.into()));
+    assert!(any.serves(at(Ipv4Addr::new(10, 0, 0, 1).into(), &any)));
+    assert!(!any.serves(at(Ipv6Addr::LOCALHOST.into(), &any)));
     let one = port(Ipv4Addr::LOCALHOST.into());
-    assert!(one.serves(Ipv4Addr::LOCALHOST.into()));
-    assert!(!one.serves(Ipv4Addr::new(10, 0, 0, 1).into()));
+    assert!(one.serves(at(Ipv4Addr::LOCALHOST.into(), &one)));
+    assert!(!one.serves(at(Ipv4Addr::LOCALHOST.into(), &any)));
+    assert!(!one.serves(at(Ipv4Addr::new(10, 0, 0, 1).into(), &one)));
 }
 
 #[test]
