@@ -3,8 +3,10 @@
 //! Read [`Config`] first. A flag beats an environment variable, which beats the file, which beats the
 //! default. All four use the same names.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
 use figment::Figment;
@@ -22,6 +24,8 @@ pub struct Config {
     pub http: bool,
     /// First UDP port for media; each worker takes one, and the same number for ICE over TCP.
     pub udp_port: u16,
+    /// UDP ports for gateways that speak plain RTP.
+    pub rtp_ports: PortRange,
     /// Addresses told to clients. Empty: those of the network interfaces.
     pub announce: Vec<IpAddr>,
     /// Media threads. 0: one per core.
@@ -64,6 +68,49 @@ pub struct Config {
     pub filter_request_param: String,
 }
 
+/// Ports from the first to the last, both included; `20000-20999` in text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let ports = text.split_once('-').and_then(|(first, last)| {
+            let first = first.trim().parse().ok()?;
+            let last = last.trim().parse().ok()?;
+            (first <= last).then_some(Self { first, last })
+        });
+        ports.ok_or_else(|| format!("`{text}` is no range of ports such as 20000-20999"))
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<PortRange> for String {
+    fn from(ports: PortRange) -> Self {
+        ports.to_string()
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -94,6 +141,11 @@ pub enum VideoCodec {
 const PORT: u16 = 8443;
 /// See `sfu::Config::udp_port`.
 const UDP_PORT: u16 = 7100;
+/// See `sfu::Config::rtp_ports`.
+const RTP_PORTS: PortRange = PortRange {
+    first: 20_000,
+    last: 20_999,
+};
 /// Each connection is a file descriptor and up to some megabytes. Too low: a popular room turns people
 /// away. Too high: the system runs out of descriptors and nobody gets in.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -104,6 +156,7 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
             http: false,
             udp_port: UDP_PORT,
+            rtp_ports: RTP_PORTS,
             announce: Vec::new(),
             workers: 0,
             data_dir: default_data_dir(),
@@ -191,6 +244,7 @@ Ports to open in the firewall:
   TCP 8443 (--listen)                     web pages and signaling
   UDP 7100 and following (--udp-port)     media, one port per worker
   TCP 7100 and following                  media for clients whose network blocks UDP
+  UDP 20000 to 20999 (--rtp-ports)        only for gateways that speak plain RTP, and only to them
 
 Environment: every option can be set as TERTULIA_ and its name in capitals, dashes as underscores, such as
 TERTULIA_UDP_PORT=7200. Lists are separated by commas. Precedence: flag, environment, file, default.";
@@ -213,6 +267,11 @@ struct Network {
     #[arg(long, value_name = "N", env = "TERTULIA_UDP_PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     udp_port: Option<u16>,
+    /// UDP ports for gateways that speak plain RTP, four for each endpoint. Browsers do not need
+    /// them [default: 20000-20999].
+    #[arg(long, value_name = "FIRST-LAST", env = "TERTULIA_RTP_PORTS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rtp_ports: Option<PortRange>,
     /// Address to tell clients instead of those of the network interfaces: the public address of a
     /// host behind NAT. May be repeated.
     #[arg(
@@ -511,6 +570,16 @@ mod tests {
                 argument.get_env().unwrap().to_str(),
                 Some(variable.as_str())
             );
+        }
+    }
+
+    #[test]
+    fn port_ranges_are_read_as_they_are_written() {
+        let range: PortRange = "20000 - 20999".parse().unwrap();
+        assert_eq!(range, RTP_PORTS);
+        assert_eq!(range.to_string().parse(), Ok(range));
+        for text in ["", "20000", "-", "2-1", "1-65536", "a-b", "1-2-3"] {
+            assert!(text.parse::<PortRange>().is_err(), "{text}");
         }
     }
 

@@ -17,6 +17,7 @@ pub fn start(config: &Config) -> Result<NativeMediaServer, sfu::StartError> {
     let defaults = sfu::Config::default();
     let setup = sfu::Config {
         udp_port: config.udp_port,
+        rtp_ports: config.rtp_ports.first..=config.rtp_ports.last,
         workers: NonZeroUsize::new(config.workers).unwrap_or(defaults.workers),
         announce: config.announce.clone(),
         // A demo on one's own machine must work without a network.
