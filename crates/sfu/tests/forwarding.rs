@@ -20,7 +20,8 @@ fn packets(simulation: &Simulation, id: ClientId, kind: MediaKind) -> &[Received
 }
 
 fn picture_losses(simulation: &Simulation, id: ClientId) -> u64 {
-    simulation.peer(id).feedback(Video).unwrap().picture_losses
+    let feedback = simulation.peer(id).feedback(Video);
+    feedback.expect("the peer sends video").picture_losses
 }
 
 /// Every number once, none missing, all payloads intact, timestamps never back.
