@@ -12,6 +12,7 @@ use rust_embed::{Embed, EmbeddedFile};
 #[derive(Embed)]
 #[folder = "../../web-demo"]
 #[exclude = "package.json"]
+#[exclude = "demo.png"]
 #[allow_missing = true]
 struct Demo;
 
