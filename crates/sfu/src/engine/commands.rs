@@ -526,7 +526,7 @@ impl Engine {
         }
         if let Some(transport) = self.media.transports.get_mut(source.transport.0) {
             transport.sources.retain(|other| *other != key);
-            transport.inbound.retain(|stream| stream.source != key);
+            transport.retire(|stream| stream.source == key);
         }
     }
 

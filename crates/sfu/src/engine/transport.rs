@@ -258,9 +258,9 @@ impl Transport {
                 }
             }
         }
-        // Without a flow the records are dropped, and DTLS repeats them later.
-        while let Some(record) = dtls.poll_transmit() {
-            if let Some(flow) = self.flow {
+        // A client's first flight waits here for the peer's first check.
+        if let Some(flow) = self.flow {
+            while let Some(record) = dtls.poll_transmit() {
                 outbox.push(flow, &record);
             }
         }
