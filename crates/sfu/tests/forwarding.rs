@@ -56,7 +56,7 @@ fn payloads_arrive_unchanged_and_numbers_without_a_gap() {
         for (kind, pace, clock_rate) in [(Audio, Pace::AUDIO, 48_000), (Video, Pace::VIDEO, 90_000)]
         {
             let stream = simulation.peer(viewer).received(kind).unwrap();
-            assert_eq!((stream.corrupt, stream.stats().lost), (0, 0));
+            assert_eq!((stream.corrupt, stream.missing()), (0, 0));
             let packets = &stream.packets;
             let expected = 9.5 / pace.interval.as_secs_f64() * f64::from(pace.packets);
             assert!(packets.len() as f64 > expected, "{}", packets.len());

@@ -88,7 +88,14 @@ impl IncomingStream {
         }
     }
 
-    /// Totals; [`ReceiveStats::lost`] is what is missing for good.
+    /// Packets that never came, in whatever form.
+    pub fn missing(&self) -> i64 {
+        let stats = self.receive.stats();
+        // Retransmissions do not count as received (RFC 4588), but duplicates do (RFC 3550).
+        stats.lost + stats.duplicates as i64 - stats.recovered as i64
+    }
+
+    /// Totals as receiver reports count them.
     pub fn stats(&self) -> ReceiveStats {
         self.receive.stats()
     }
