@@ -1,5 +1,7 @@
 //! RTCP through the engine: reports, key-frame requests, and what publishers are told to send.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panic")]
+
 use std::time::Duration;
 
 use forwarding::rtcp::SenderInfo;

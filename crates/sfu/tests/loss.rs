@@ -1,12 +1,14 @@
 //! Lost packets: what is sent again to viewers, and what is asked of publishers.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panic")]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use forwarding::rtp::{Header, Seq};
 use media::MediaKind::Video;
 use media_bench::peer::PeerConfig;
-use media_bench::simulation::{Call, Simulation};
+use media_bench::simulation::{Call, Filter, Simulation};
 
 const SECOND: Duration = Duration::from_secs(1);
 const VP8: u8 = 96;
@@ -20,10 +22,7 @@ fn rtp(datagram: &[u8]) -> Option<(u8, Seq)> {
 }
 
 /// Loses packets of a payload type by their position, counted from 0.
-fn lose(
-    payload_type: u8,
-    positions: impl Fn(u32) -> bool + 'static,
-) -> Box<dyn FnMut(&[u8]) -> bool> {
+fn lose(payload_type: u8, positions: impl Fn(u32) -> bool + 'static) -> Filter {
     let mut position = 0;
     Box::new(move |datagram| {
         if rtp(datagram).is_none_or(|(other, _)| other != payload_type) {
@@ -76,7 +75,7 @@ fn viewer_without_retransmission_format_gets_the_very_same_bytes() {
         ..PeerConfig::viewer(2)
     };
     let call = simulation.call(PeerConfig::publisher(1), &[viewer]);
-    let seen: Arc<Mutex<Vec<(Seq, Vec<u8>)>>> = Arc::default();
+    let seen = Arc::new(Mutex::new(Vec::<(Seq, Vec<u8>)>::new()));
     let record = Arc::clone(&seen);
     let mut drop = lose(VP8, |at| [7, 8].contains(&at));
     simulation.link_mut(call.viewers[0]).down = Some(Box::new(move |datagram| {
