@@ -1,5 +1,7 @@
 //! A full room, without browsers.
 
+use std::io::Write;
+
 use futures_util::future::join_all;
 use tests::peer::Participant;
 use tests::server::Server;
@@ -45,6 +47,14 @@ async fn twelve_people_all_receive_each_other() {
             }),
     )
     .await;
+
+    // Past the test harness, which shows output of failures only.
+    writeln!(
+        std::io::stdout(),
+        "resident memory with {PARTICIPANTS} people, all to all: {} kB",
+        server.resident_bytes() / 1024
+    )
+    .unwrap();
 
     // One goes; the others are told, and go on.
     let leaver = participants.pop().unwrap();

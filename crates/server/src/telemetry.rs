@@ -1,5 +1,6 @@
 //! Logs and counters.
 
+use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -18,12 +19,15 @@ const PEER_NOISE: &str = "rtc_dtls=off,rtc_sctp=off";
 
 /// Starts to log to standard error. `RUST_LOG` counts unless the settings say otherwise.
 pub fn start_logging(config: &Config) -> Result<(), ParseError> {
-    let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok();
+    let from_environment = std::env::var(EnvFilter::DEFAULT_ENV)
+        .ok()
+        .filter(|directives| !directives.is_empty());
     let directives = config.log.clone().or(from_environment);
     let filter = filter(directives.as_deref().unwrap_or(LOG_DEFAULT))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // Whoever embeds the server may have a subscriber of its own, which then stays.
     let _ = match config.log_format {
         LogFormat::Text => builder.try_init(),
