@@ -120,6 +120,16 @@ impl ReceiveStream {
         self.config.ssrc
     }
 
+    /// Counts time by another clock from here on, as when the source changes its codec (RFC 7160). What was
+    /// measured by the former clock is forgotten.
+    pub fn set_clock_rate(&mut self, clock_rate: ClockRate) {
+        if clock_rate != self.config.clock_rate {
+            self.config.clock_rate = clock_rate;
+            self.jitter = Jitter::default();
+            self.sender_report = None;
+        }
+    }
+
     /// The highest number received.
     pub fn highest_seq(&self) -> Option<ExtendedSeq> {
         self.unroller.highest()

@@ -143,6 +143,11 @@ impl Rewriter {
         }
     }
 
+    /// Counts time by another clock from here on: that of the codec which is forwarded.
+    pub fn set_clock_rate(&mut self, clock_rate: ClockRate) {
+        self.clock_rate = clock_rate;
+    }
+
     /// Outgoing timestamp minus source timestamp (modulo 2^32) of the source forwarded last.
     pub fn timestamp_offset(&self) -> Option<u32> {
         self.current.map(|segment| segment.timestamp_offset)

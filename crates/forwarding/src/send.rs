@@ -163,6 +163,11 @@ impl SendStream {
         self.config.ssrc
     }
 
+    /// Counts time by another clock from here on: that of the codec which is sent.
+    pub fn set_clock_rate(&mut self, clock_rate: ClockRate) {
+        self.config.clock_rate = clock_rate;
+    }
+
     /// Takes note of a packet sent for the first time.
     #[inline]
     pub fn handle_sent(&mut self, now: Instant, timestamp: RtpTime, payload_bytes: usize) {

@@ -173,13 +173,24 @@ impl MediaPath {
         if arrived.frame.key_frame && source.kind == MediaKind::Video {
             layer.key_frames.handle_key_frame();
         }
-        source.codec = Some(opened.codec);
+        if source.codec != Some(opened.codec) {
+            self.follow_codec(bound.source, opened.codec);
+        }
         self.fan_out(now, bound.source, opened.codec, &arrived, opened.payload);
         if bound.is_first && !arrived.frame.key_frame {
             // The key frame that began the stream is lost, or came before we listened.
             self.request_key_frame_of(now, bound.source, arrived.ssrc);
         }
         Ok(())
+    }
+
+    /// The publisher began to send another of its codecs.
+    fn follow_codec(&mut self, key: SourceKey, codec: u8) {
+        let source = &mut self.sources[key.0];
+        source.begin_codec(codec);
+        for subscriber in &source.subscribers {
+            self.subscribers[subscriber.0].follow_codec(codec);
+        }
     }
 
     /// The one loop over the subscribers of a track.

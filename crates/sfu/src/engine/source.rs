@@ -126,6 +126,16 @@ impl Source {
         Some(self.section.mid.as_deref().map(str::as_bytes) == Some(mid))
     }
 
+    /// Takes note of the codec that packets come in.
+    pub(super) fn begin_codec(&mut self, codec: u8) {
+        self.codec = Some(codec);
+        if let Some(clock_rate) = ClockRate::new(self.description(codec).clock_rate) {
+            for layer in &mut self.layers {
+                layer.receive.set_clock_rate(clock_rate);
+            }
+        }
+    }
+
     /// The layer of an SSRC.
     pub(super) fn layer_of_ssrc(&self, ssrc: Ssrc) -> Option<usize> {
         self.layers.iter().position(|layer| layer.ssrc == ssrc)

@@ -29,6 +29,8 @@ pub(super) struct Mapping {
     pub(super) payload_type: PayloadType,
     /// For retransmissions on their own SSRC.
     pub(super) repair: Option<PayloadType>,
+    /// Of the timestamps.
+    clock_rate: ClockRate,
 }
 
 /// One outgoing track.
@@ -72,6 +74,7 @@ impl Subscriber {
         events: EventSender,
         first: &FirstNumbers,
     ) -> Option<Self> {
+        // A guess, until packets of the source tell its codec.
         let codec = section.codecs.first()?;
         let clock = ClockRate::new(codec.clock_rate)?;
         let ssrc = Ssrc(section.local_ssrc);
@@ -126,14 +129,19 @@ impl Subscriber {
         };
         self.mappings
             .extend(source.section.codecs.iter().map(|codec| {
-                codec_match(codec, &self.section.codecs).map(|format| Mapping {
+                let format = codec_match(codec, &self.section.codecs)?;
+                Some(Mapping {
                     payload_type: PayloadType(format.payload_type),
                     repair: format
                         .rtx_payload_type
                         .filter(|_| self.repair_template.is_some())
                         .map(PayloadType),
+                    clock_rate: ClockRate::new(codec.clock_rate)?,
                 })
             }));
+        if let Some(codec) = source.codec {
+            self.follow_codec(codec);
+        }
         self.subscription.selector.choose(source.forwarded());
     }
 
@@ -145,6 +153,16 @@ impl Subscriber {
     /// True if a packet may be sent again on the SSRC of the media.
     pub(super) fn may_repeat(&self, seq: ExtendedSeq) -> bool {
         self.repeats_from.is_some_and(|from| seq >= from)
+    }
+
+    /// Counts time by the clock of the source's codec, which is what it sends.
+    pub(super) fn follow_codec(&mut self, codec: u8) {
+        if let Some(mapping) = self.mapping(codec) {
+            self.subscription
+                .rewriter
+                .set_clock_rate(mapping.clock_rate);
+            self.send.set_clock_rate(mapping.clock_rate);
+        }
     }
 
     /// How the source's codec is sent to this peer.
