@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// ahead than this starts a fresh report instead of thousands of losses.
 const PENDING_MAX: usize = 2_000;
 
-/// Packets waiting that make a feedback due early. Too low → many small feedbacks; too high → one does not fit its
+/// Numbers waiting that make a feedback due at once. Too low → many small feedbacks; too high → one does not fit its
 /// datagram.
 const PENDING_URGENT: usize = 200;
 
@@ -57,14 +57,17 @@ impl TransportFeedback {
         }
         self.pending[index].get_or_insert(now);
         self.epoch.get_or_insert(now);
-        self.due_at.get_or_insert(now + INTERVAL);
+        let due_at = self.due_at.get_or_insert(now + INTERVAL);
+        if self.pending.len() >= PENDING_URGENT {
+            *due_at = now.min(*due_at);
+        }
     }
 
     /// Appends one RTCP feedback packet to `out` if it is time; true if so. Call until it is false.
     ///
     /// `sender` is our SSRC, `media` that of any stream of the transport.
     pub fn poll(&mut self, now: Instant, sender: Ssrc, media: Ssrc, out: &mut Vec<u8>) -> bool {
-        let due = self.due_at.is_some_and(|at| now >= at) || self.pending.len() >= PENDING_URGENT;
+        let due = self.due_at.is_some_and(|at| now >= at);
         let (Some(epoch), Some(base)) = (self.epoch, self.base) else {
             return false;
         };

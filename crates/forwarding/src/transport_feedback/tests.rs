@@ -133,9 +133,12 @@ fn many_packets_are_told_early() {
     let start = Instant::now();
     let mut feedback = TransportFeedback::default();
     for seq in 0..PENDING_URGENT as u16 {
+        assert_eq!(feedback.poll_timeout(), (seq > 0).then(|| ms(start, 100)));
         feedback.handle_packet(start, Seq(seq));
     }
+    assert_eq!(feedback.poll_timeout(), Some(start));
     assert_eq!(poll_all(&mut feedback, start).len(), PENDING_URGENT);
+    assert_eq!(feedback.poll_timeout(), None);
 }
 
 #[test]
