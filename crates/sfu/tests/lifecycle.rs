@@ -283,3 +283,88 @@ fn viewer_outlives_its_publisher_and_gets_another() {
     let source = simulation.peer(second).ssrc(Video);
     assert_eq!(stream.last_stamp.map(|stamp| stamp.source), source);
 }
+
+/// Offers each of `peers` on a transport of its own to the endpoint of `element`; `None` disables the line.
+fn negotiate_unbundled(
+    simulation: &mut Simulation,
+    element: ClientId,
+    peers: [Option<ClientId>; 2],
+) {
+    let split = |text: String| {
+        let (session, sections) = text.split_once("m=").unwrap();
+        let sections: Vec<_> = sections.split("\r\nm=").map(str::to_owned).collect();
+        (session.to_owned(), sections)
+    };
+    let mut offer = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n".to_owned();
+    for (line, peer) in peers.into_iter().enumerate() {
+        let section = match peer {
+            Some(peer) => split(simulation.peer_mut(peer).offer()).1[0]
+                .trim_end()
+                .to_owned(),
+            None => {
+                let name = ["audio", "video"][line];
+                format!("{name} 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:{line}")
+            }
+        };
+        offer += &format!("m={section}\r\n");
+    }
+    let (now, element) = (simulation.now(), simulation.element(element).clone());
+    let answer = simulation.engine.process_offer(now, &element, &offer);
+    let (session, sections) = split(answer.unwrap());
+    for (peer, section) in peers.into_iter().zip(sections) {
+        if let Some(peer) = peer {
+            let answer = format!("{session}m={section}\r\n");
+            simulation
+                .peer_mut(peer)
+                .handle_answer(now, &answer)
+                .unwrap();
+        }
+    }
+}
+
+#[test]
+fn media_that_is_dropped_and_brought_back_on_its_own_transport_connects_again() {
+    let mut simulation = Simulation::new(14);
+    let only = |kind, seed| {
+        let mut config = PeerConfig::publisher(seed);
+        match kind {
+            Audio => config.video = None,
+            _ => config.audio = None,
+        }
+        config
+    };
+    let audio = simulation.add(only(Audio, 1));
+    let video = simulation.add(only(Video, 2));
+    let viewer = simulation.join(PeerConfig::viewer(3));
+    negotiate_unbundled(&mut simulation, audio, [Some(audio), Some(video)]);
+    simulation.connect(audio, viewer, None);
+    simulation.run_for(SECOND);
+    assert_eq!(simulation.engine.counters().transports, 3);
+    simulation.start_media(audio);
+    simulation.start_media(video);
+    simulation.run_for(2 * SECOND);
+    assert!(packets(&simulation, viewer, Audio).len() > 90);
+
+    negotiate_unbundled(&mut simulation, audio, [None, Some(video)]);
+    simulation.run_for(2 * SECOND);
+    let counters = simulation.engine.counters();
+    assert_eq!((counters.transports, counters.panics), (2, 0));
+    assert!(simulation.take_events(audio).contains(&PeerEvent::Closed));
+    let heard = packets(&simulation, viewer, Audio).len();
+
+    let returned = simulation.add(only(Audio, 4));
+    negotiate_unbundled(&mut simulation, audio, [Some(returned), Some(video)]);
+    simulation.run_for(SECOND);
+    assert!(simulation.peer(returned).is_connected());
+    simulation.start_media(returned);
+    simulation.run_for(2 * SECOND);
+    assert!(packets(&simulation, viewer, Audio).len() > heard + 90);
+    let stream = simulation.peer(viewer).received(Video).unwrap();
+    assert_eq!((stream.missing(), stream.corrupt), (0, 0));
+    let mut pairs = stream.packets.windows(2);
+    assert!(pairs.all(|pair| pair[1].at - pair[0].at < SECOND / 5));
+    let last = stream.packets.last().unwrap();
+    assert!(simulation.now() - last.at < SECOND / 5, "video never stops");
+    let counters = simulation.engine.counters();
+    assert_eq!((counters.transports, counters.transports_connected), (3, 4));
+}

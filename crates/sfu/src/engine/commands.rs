@@ -11,11 +11,12 @@ use media::{
     MediaKind, OfferOptions, PipelineId, StreamStats,
 };
 use rand::Rng;
+use smallvec::SmallVec;
 
 use super::Engine;
 use super::certificate::Fingerprint;
 use super::dtls::Dtls;
-use super::endpoint::{Endpoint, Negotiation};
+use super::endpoint::{Endpoint, Negotiation, Tracks};
 use super::graph::{ElementKey, Role};
 use super::ice::{Credentials, IceLite};
 use super::sdp::{
@@ -39,6 +40,13 @@ const CODECS: [Codec; 7] = [
     Codec::Vp9,
     Codec::Av1,
 ];
+
+/// A transport of an agreement that is not applied yet.
+enum PreparedTransport {
+    /// One that goes on.
+    Continued(TransportKey),
+    Fresh(Box<Transport>),
+}
 
 impl Engine {
     /// Makes a pipeline. A pipeline of this core has no failures of its own to tell.
@@ -345,37 +353,71 @@ impl Engine {
         Ok(local)
     }
 
-    /// Makes what was agreed true: transports, incoming and outgoing tracks, routes.
+    /// Makes what was agreed true: transports, incoming and outgoing tracks, routes. All that can be
+    /// refused is found out before anything changes.
     fn apply(
         &mut self,
         now: Instant,
         key: ElementKey,
         negotiated: Negotiated,
     ) -> Result<(), Error> {
-        for (index, description) in negotiated.transports.iter().enumerate() {
-            let data = negotiated
-                .accepted(MediaKind::Data)
-                .filter(|section| section.transport == index)
-                .and_then(|section| section.data);
-            let transport = match self.endpoints[&key].transports.get(index).copied() {
-                Some(transport) => {
-                    self.renew_transport(transport, description)?;
+        let prepared = negotiated
+            .transports
+            .iter()
+            .map(|description| self.prepare_transport(now, key, description))
+            .collect::<Result<Vec<_>, _>>()?;
+        let Some(endpoint) = self.endpoints.get_mut(&key) else {
+            return Ok(());
+        };
+        let former = std::mem::take(&mut endpoint.transports);
+        let with_data = self.data_transport(&former);
+        let mut transports: SmallVec<[TransportKey; 1]> = SmallVec::new();
+        for (prepared, description) in prepared.into_iter().zip(&negotiated.transports) {
+            transports.push(match prepared {
+                PreparedTransport::Continued(transport) => {
+                    self.renew_transport(transport, description);
                     transport
                 }
-                None => self.add_transport(now, key, description)?,
-            };
-            let state = &mut self.media.transports[transport.0];
-            state.data = data;
-            state.start_data(now);
+                PreparedTransport::Fresh(transport) => self.add_transport(*transport, description),
+            });
+        }
+        let dropped = || former.iter().filter(|key| !transports.contains(key));
+        for transport in dropped() {
+            self.say_goodbye(now, *transport);
+            self.forget_transport(*transport);
+        }
+        if let Some(endpoint) = self.endpoints.get_mut(&key) {
+            endpoint.transports.clone_from(&transports);
         }
         for kind in [MediaKind::Audio, MediaKind::Video] {
             self.apply_section(key, kind, negotiated.accepted(kind));
         }
+        for transport in dropped() {
+            self.media.transports.remove(transport.0);
+        }
+        let data = negotiated.accepted(MediaKind::Data);
+        for (index, transport) in transports.iter().enumerate() {
+            let state = &mut self.media.transports[transport.0];
+            state.data = data
+                .filter(|section| section.transport == index)
+                .and_then(|section| section.data);
+            if state.data.is_none() {
+                state.sctp = None;
+            }
+            state.start_data(now);
+        }
+        let is_data_over = with_data.is_some() && self.data_transport(&transports) != with_data;
         if let Some(endpoint) = self.endpoints.get_mut(&key) {
+            if is_data_over {
+                endpoint.channels.clear();
+            }
             endpoint.negotiation = Negotiation::Done(Box::new(negotiated));
             if endpoint.gather {
                 self.signal_candidates(key);
             }
+        }
+        for transport in transports {
+            self.arm(transport);
         }
         self.rewire_around(now, key);
         Ok(())
@@ -391,12 +433,28 @@ impl Engine {
         }
     }
 
-    fn add_transport(
-        &mut self,
+    fn prepare_transport(
+        &self,
         now: Instant,
         owner: ElementKey,
         description: &TransportDescription,
-    ) -> Result<TransportKey, Error> {
+    ) -> Result<PreparedTransport, Error> {
+        if let Some(before) = description.continues {
+            let key = self.endpoints[&owner].transports.get(before).copied();
+            let is_alive = |key: &TransportKey| {
+                let transport = self.media.transports.get(key.0);
+                transport.is_some_and(|transport| !transport.closed)
+            };
+            return key
+                .filter(|key| is_alive(key) && !description.dtls_restarted)
+                .map(PreparedTransport::Continued)
+                .ok_or_else(|| {
+                    Error::Sdp(
+                        "a transport that has ended or changes its certificate cannot go on"
+                            .to_owned(),
+                    )
+                });
+        }
         let mut ice = IceLite::new(description.local_ice.clone(), now);
         ice.set_remote(description.remote_ice.clone());
         let dtls = Dtls::new(
@@ -408,47 +466,39 @@ impl Engine {
         .map_err(|error| Error::Unavailable(error.to_string()))?;
         let events = self.graph.element(owner).events.clone();
         let transport = Transport::new(owner, events, Session::Secure { ice, dtls });
+        Ok(PreparedTransport::Fresh(Box::new(transport)))
+    }
+
+    fn add_transport(
+        &mut self,
+        transport: Transport,
+        description: &TransportDescription,
+    ) -> TransportKey {
         let key = TransportKey(self.media.transports.insert(transport));
-        self.ufrags
-            .insert(description.local_ice.ufrag().to_owned(), key);
-        if let Some(endpoint) = self.endpoints.get_mut(&owner) {
-            endpoint.transports.push(key);
-        }
-        self.arm(key);
-        Ok(key)
+        let ufrag = description.local_ice.ufrag().to_owned();
+        self.ufrags.insert(ufrag, key);
+        key
     }
 
     /// ICE restart: new credentials beside the old ones until the peer uses them.
-    fn renew_transport(
-        &mut self,
-        key: TransportKey,
-        description: &TransportDescription,
-    ) -> Result<(), Error> {
-        let Some(transport) = self.media.transports.get_mut(key.0) else {
-            return Err(Error::AlreadyNegotiated);
+    fn renew_transport(&mut self, key: TransportKey, description: &TransportDescription) {
+        let transport = &mut self.media.transports[key.0];
+        let Some(ice) = transport.ice_mut().filter(|_| description.ice_restarted) else {
+            return;
         };
-        if transport.closed || description.dtls_restarted {
-            return Err(Error::Sdp(
-                "a transport that has ended or changes its certificate cannot go on".to_owned(),
-            ));
+        let unused = ice.restart(
+            description.local_ice.clone(),
+            Some(description.remote_ice.clone()),
+        );
+        if let Some(unused) = unused {
+            self.ufrags.remove(unused.ufrag());
         }
-        if description.ice_restarted
-            && let Some(ice) = transport.ice_mut()
-        {
-            let unused = ice.restart(
-                description.local_ice.clone(),
-                Some(description.remote_ice.clone()),
-            );
-            if let Some(unused) = unused {
-                self.ufrags.remove(unused.ufrag());
-            }
-            self.ufrags
-                .insert(description.local_ice.ufrag().to_owned(), key);
-        }
-        Ok(())
+        let ufrag = description.local_ice.ufrag().to_owned();
+        self.ufrags.insert(ufrag, key);
     }
 
-    /// Makes, renews or ends the tracks of one kind.
+    /// Makes, renews or ends the tracks of one kind. A track does not move to another transport: there a
+    /// new one begins, since the keys are new.
     pub(super) fn apply_section(
         &mut self,
         key: ElementKey,
@@ -459,37 +509,52 @@ impl Engine {
         let limits = endpoint.limits;
         let mut tracks = endpoint.tracks(kind);
         let section = section.filter(|section| !section.codecs.is_empty());
-        match (tracks.source, section.filter(|section| section.receive)) {
-            (Some(source), Some(section)) => {
+        let transport = section.map(|section| endpoint.transports[section.transport]);
+        if let Some(source) = tracks.source
+            && transport != Some(self.media.sources[source.0].transport)
+        {
+            self.remove_source(source);
+            tracks.source = None;
+        }
+        if let Some(subscriber) = tracks.subscriber
+            && transport != Some(self.media.subscribers[subscriber.0].transport)
+        {
+            self.remove_subscriber(subscriber);
+            tracks.subscriber = None;
+        }
+        let Some((section, transport)) = section.zip(transport) else {
+            return self.set_tracks(key, kind, tracks);
+        };
+        match tracks.source {
+            Some(source) if section.receive => {
                 self.media.sources[source.0].renegotiate(section.clone());
             }
-            (Some(source), None) => {
+            Some(source) => {
                 self.remove_source(source);
                 tracks.source = None;
             }
-            (None, Some(section)) => {
-                let transport = endpoint.transports[section.transport];
+            None if section.receive => {
                 let source = Source::new(transport, section.clone(), &limits);
                 let source = SourceKey(self.media.sources.insert(source));
                 self.media.transports[transport.0].sources.push(source);
                 tracks.source = Some(source);
             }
-            (None, None) => {}
+            None => {}
         }
-        match (tracks.subscriber, section) {
+        match tracks.subscriber {
             // Also if it sends nothing for a while: its SSRC stays, and on one SSRC numbers must go on.
-            (Some(subscriber), Some(section)) => {
+            Some(subscriber) => {
                 self.media.subscribers[subscriber.0].renegotiate(section.clone());
             }
-            (Some(subscriber), None) => {
-                self.remove_subscriber(subscriber);
-                tracks.subscriber = None;
+            None if section.send => {
+                tracks.subscriber = self.add_subscriber(key, transport, section, &limits);
             }
-            (None, Some(section)) if section.send => {
-                tracks.subscriber = self.add_subscriber(key, section, &limits);
-            }
-            (None, _) => {}
+            None => {}
         }
+        self.set_tracks(key, kind, tracks);
+    }
+
+    fn set_tracks(&mut self, key: ElementKey, kind: MediaKind, tracks: Tracks) {
         if let Some(endpoint) = self.endpoints.get_mut(&key)
             && let Some(slot) = endpoint.tracks_mut(kind)
         {
@@ -500,10 +565,10 @@ impl Engine {
     fn add_subscriber(
         &mut self,
         key: ElementKey,
+        transport: TransportKey,
         section: &Section,
         limits: &BandwidthLimits,
     ) -> Option<SubscriberKey> {
-        let transport = self.endpoints[&key].transports[section.transport];
         let events = self.graph.element(key).events.clone();
         let mut random = rand::rng();
         let first = FirstNumbers {

@@ -68,7 +68,7 @@ impl Engine {
         let Some(endpoint) = self.endpoints.get(&sink) else {
             return;
         };
-        let Some(key) = self.data_transport(sink) else {
+        let Some(key) = self.data_transport(&endpoint.transports) else {
             return;
         };
         let channels = &endpoint.channels;
@@ -95,7 +95,10 @@ impl Engine {
 
     /// Opens a channel towards a receiver that has none yet.
     fn open_channel(&mut self, now: Instant, sink: ElementKey, label: &str) {
-        let Some(key) = self.data_transport(sink) else {
+        let Some(endpoint) = self.endpoints.get(&sink) else {
+            return;
+        };
+        let Some(key) = self.data_transport(&endpoint.transports) else {
             return;
         };
         let options = ChannelOptions {
@@ -119,9 +122,9 @@ impl Engine {
         self.drive(now, key);
     }
 
-    /// The transport of an endpoint that carries its data channels, if they are up.
-    fn data_transport(&self, endpoint: ElementKey) -> Option<TransportKey> {
-        let mut transports = self.endpoints.get(&endpoint)?.transports.iter().copied();
+    /// Which of an endpoint's transports carries its data channels, if they are up.
+    pub(super) fn data_transport(&self, transports: &[TransportKey]) -> Option<TransportKey> {
+        let mut transports = transports.iter().copied();
         transports.find(|key| self.media.transports[key.0].sctp.is_some())
     }
 }

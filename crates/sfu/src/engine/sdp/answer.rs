@@ -4,13 +4,15 @@ use media::MediaKind;
 
 use super::description::{CANDIDATES_MAX, Description, MediaSection, OfferedExtension, Setup};
 use super::extension::Extension;
+use super::plan::{Plan, PlannedTransport};
 use super::write::{DataText, SectionText, SessionText, TransportText, Writer, identifier};
 use super::{
-    CodecDescription, DataDescription, DtlsRole, Extensions, Feedback, LocalParameters, Negotiated,
-    SdpError, Section, TransportDescription,
+    CodecDescription, DataDescription, DtlsRole, Extensions, Feedback, IceCredentials,
+    LocalParameters, Negotiated, SdpError, Section, TransportDescription,
 };
 
-/// Answers an offer. `previous` is what this endpoint negotiated last: what goes on keeps its transport and SSRCs.
+/// Answers an offer. `previous` is what this endpoint negotiated last: what goes on keeps its transport and SSRCs,
+/// what was refused in between begins anew.
 ///
 /// Returns the text of the answer and what was agreed. Sections that cannot be used are refused, which is no error;
 /// fewer sections than before are one (RFC 3264, section 8).
@@ -24,12 +26,12 @@ pub fn answer(
         return Err(SdpError::Unacceptable("fewer media sections than before"));
     }
     let kept = keep(offer, local, Security::Dtls);
-    let plan = assign_transports(offer, &kept);
+    let plan = Plan::new(offer, &kept, previous);
     let transports: Vec<TransportDescription> = plan
-        .members
+        .transports
         .iter()
-        .enumerate()
-        .map(|(index, members)| describe_transport(index, members, offer, local, previous))
+        .zip(&local.ice)
+        .map(|(planned, fresh_ice)| describe_transport(planned, fresh_ice, offer, previous))
         .collect();
     let sections: Vec<Section> = offer
         .sections
@@ -37,9 +39,19 @@ pub fn answer(
         .zip(&kept)
         .enumerate()
         .filter_map(|(index, (offered, kept))| {
-            let section = describe_section(index, offered, kept.as_ref(), local, previous)?;
+            let transport = plan.transport_of[index].unwrap_or(0);
+            // On another transport a stream of ours begins anew, hence with another SSRC.
+            let goes_on = |before: &&Section| {
+                let planned = plan.transports.get(transport);
+                planned.is_some_and(|planned| planned.continues == Some(before.transport))
+            };
+            let before = offered
+                .kind
+                .and_then(|kind| previous?.accepted(kind))
+                .filter(goes_on);
+            let section = describe_section(index, offered, kept.as_ref(), local, before)?;
             Some(Section {
-                transport: plan.transport_of[index].unwrap_or(0),
+                transport,
                 ..section
             })
         })
@@ -183,57 +195,20 @@ fn keep_codecs(
     codecs
 }
 
-/// Which accepted section uses which transport, by indices of `m=` lines.
-struct Plan {
-    transport_of: Vec<Option<usize>>,
-    members: Vec<Vec<usize>>,
-}
-
-fn assign_transports(offer: &Description, kept: &[Option<Kept>]) -> Plan {
-    let mut plan = Plan {
-        transport_of: vec![None; kept.len()],
-        members: Vec::new(),
-    };
-    let mut bundle = None;
-    for (index, section) in offer.sections.iter().enumerate() {
-        if kept[index].is_none() {
-            continue;
-        }
-        let shared = bundle.filter(|_| offer.is_bundled(section));
-        let transport = shared.unwrap_or_else(|| {
-            plan.members.push(Vec::new());
-            plan.members.len() - 1
-        });
-        if offer.is_bundled(section) {
-            bundle = Some(transport);
-        }
-        plan.members[transport].push(index);
-        plan.transport_of[index] = Some(transport);
-    }
-    plan
-}
-
 fn describe_transport(
-    index: usize,
-    members: &[usize],
+    planned: &PlannedTransport,
+    fresh_ice: &IceCredentials,
     offer: &Description,
-    local: &LocalParameters,
     previous: Option<&Negotiated>,
 ) -> TransportDescription {
-    let sections = || members.iter().map(|member| &offer.sections[*member]);
-    let identity = sections()
-        .find_map(|section| offer.identity_of(section))
-        .expect("a section without identity is not kept");
+    let identity = planned.identity(offer);
     let remote_ice = identity
         .ice
         .clone()
         .expect("an identity has ICE credentials");
-    let before = previous.and_then(|previous| {
-        let section = sections()
-            .filter_map(|section| section.kind)
-            .find_map(|kind| previous.accepted(kind))?;
-        previous.transports.get(section.transport)
-    });
+    let before = planned
+        .continues
+        .and_then(|before| previous?.transports.get(before));
     let dtls_role = match identity.setup {
         Some(Setup::Passive) => DtlsRole::Client,
         Some(Setup::Active) => DtlsRole::Server,
@@ -241,14 +216,17 @@ fn describe_transport(
         Some(Setup::Actpass) | None => before.map_or(DtlsRole::Server, |before| before.dtls_role),
     };
     let ice_restarted = before.is_some_and(|before| before.remote_ice != remote_ice);
-    let mut candidates: Vec<_> = sections()
-        .flat_map(|section| section.candidates.iter().cloned())
+    let mut candidates: Vec<_> = planned
+        .members
+        .iter()
+        .flat_map(|member| offer.sections[*member].candidates.iter().cloned())
         .collect();
     candidates.truncate(CANDIDATES_MAX);
     TransportDescription {
+        continues: planned.continues,
         local_ice: before
             .filter(|_| !ice_restarted)
-            .map_or(&local.ice[index], |before| &before.local_ice)
+            .map_or(fresh_ice, |before| &before.local_ice)
             .clone(),
         remote_ice,
         remote_ice_lite: offer.ice_lite,
@@ -262,16 +240,16 @@ fn describe_transport(
     }
 }
 
-/// `None`: a section of no kind of ours. The transport is filled in by the caller.
+/// `before`: the section whose streams of ours go on. `None` comes out for a section of no kind of ours. The transport
+/// is filled in by the caller.
 pub(super) fn describe_section(
     index: usize,
     offered: &MediaSection,
     kept: Option<&Kept>,
     local: &LocalParameters,
-    previous: Option<&Negotiated>,
+    before: Option<&Section>,
 ) -> Option<Section> {
     let kind = offered.kind?;
-    let before = previous.and_then(|previous| previous.accepted(kind));
     let codecs = kept.map_or_else(Vec::new, |kept| kept.codecs.clone());
     let mut extensions = Extensions::default();
     for offered in kept.iter().flat_map(|kept| &kept.extensions) {

@@ -23,6 +23,7 @@ mod model;
 mod offer;
 mod parameters;
 mod plain;
+mod plan;
 mod write;
 
 #[cfg(test)]

@@ -105,6 +105,9 @@ pub struct DataDescription {
 /// One ICE and DTLS session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransportDescription {
+    /// The session of the previous negotiation that goes on here, as an index into its
+    /// [`Negotiated::transports`]; no two name the same. `None`: a new one begins.
+    pub continues: Option<usize>,
     /// Ours. New ones after an ICE restart.
     pub local_ice: IceCredentials,
     /// The peer's.

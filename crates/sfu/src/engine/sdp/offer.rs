@@ -264,6 +264,7 @@ impl PendingOffer {
             .collect();
         candidates.truncate(CANDIDATES_MAX);
         Some(TransportDescription {
+            continues: None,
             local_ice: self.local_ice.clone(),
             remote_ice: identity.ice.clone()?,
             remote_ice_lite: answer.ice_lite,

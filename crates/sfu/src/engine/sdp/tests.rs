@@ -324,7 +324,109 @@ fn renegotiation_keeps_transport_and_ssrcs() {
     let (_, second) = answer(&description, &fresh_ice(local()), Some(&first)).unwrap();
     assert_eq!(second.version, first.version + 1);
     assert_eq!(second.sections, first.sections);
-    assert_eq!(second.transports, first.transports);
+    assert_eq!(continued(&second), [Some(0)]);
+    assert_eq!(
+        second.transports[0].local_ice,
+        first.transports[0].local_ice
+    );
+    assert!(!second.transports[0].ice_restarted && !second.transports[0].dtls_restarted);
+}
+
+fn continued(negotiated: &Negotiated) -> Vec<Option<usize>> {
+    let transports = negotiated.transports.iter();
+    transports.map(|transport| transport.continues).collect()
+}
+
+/// A section of an offer: kind, mid, port, ufrag. A plus in front of the mid bundles it.
+type OfferedLine = (&'static str, &'static str, u16, &'static str);
+
+fn offer_of(lines: &[OfferedLine]) -> String {
+    let bundle: Vec<_> = lines
+        .iter()
+        .filter(|(_, _, port, _)| *port > 0)
+        .filter_map(|(_, mid, ..)| mid.strip_prefix('+'))
+        .collect();
+    let mut text = "v=0\no=- 1 1 IN IP4 0.0.0.0\ns=-\nt=0 0\n".to_owned();
+    if !bundle.is_empty() {
+        text += &format!("a=group:BUNDLE {}\n", bundle.join(" "));
+    }
+    for (kind, mid, port, ufrag) in lines {
+        let (payload_type, name) = match *kind {
+            "audio" => (111, "opus/48000/2"),
+            _ => (96, "VP8/90000"),
+        };
+        text += &format!(
+            "m={kind} {port} UDP/TLS/RTP/SAVPF {payload_type}\nc=IN IP4 0.0.0.0\na=ice-ufrag:{ufrag}\n\
+             a=ice-pwd:apasswordof24characters+\na=fingerprint:sha-256 0B:30:55:7A:9F:C4:E9:0E:33:58:7D:A2:C7:EC:\
+             11:36:5B:80:A5:CA:EF:14:39:5E:83:A8:CD:F2:17:3C:61:86\na=setup:actpass\na=rtcp-mux\n\
+             a=rtpmap:{payload_type} {name}\n"
+        );
+        if !mid.is_empty() {
+            text += &format!("a=mid:{}\n", mid.trim_start_matches('+'));
+        }
+    }
+    text.replace('\n', "\r\n")
+}
+
+/// Negotiates one offer after the other, and checks which transports go on with the last.
+fn check_continued(offers: &[&[OfferedLine]], expected: &[Option<usize>]) {
+    let mut previous = None;
+    for lines in offers {
+        let description = Description::parse(&offer_of(lines)).unwrap();
+        let (_, negotiated) = answer(&description, &local(), previous.as_ref()).unwrap();
+        previous = Some(negotiated);
+    }
+    assert_eq!(continued(&previous.unwrap()), expected, "{offers:?}");
+}
+
+#[test]
+fn transport_goes_on_with_its_sections_and_not_with_its_position() {
+    const A: OfferedLine = ("audio", "a", 9, "aaaa");
+    const V: OfferedLine = ("video", "v", 9, "vvvv");
+    const A_OFF: OfferedLine = ("audio", "a", 0, "aaaa");
+    const V_OFF: OfferedLine = ("video", "v", 0, "vvvv");
+    check_continued(&[&[A, V], &[A, V]], &[Some(0), Some(1)]);
+    check_continued(&[&[A], &[A, V]], &[Some(0), None]);
+    check_continued(&[&[A, V], &[A_OFF, V]], &[Some(1)]);
+    check_continued(&[&[A, V], &[A_OFF, V], &[A, V]], &[None, Some(0)]);
+    check_continued(&[&[A, V], &[A, V_OFF], &[A, V]], &[Some(0), None]);
+    // A line used again for another section.
+    let recycled = ("audio", "x", 9, "xxxx");
+    check_continued(&[&[A, V], &[recycled, V]], &[None, Some(1)]);
+    let other_kind = ("video", "a", 9, "aaaa");
+    check_continued(&[&[A], &[other_kind]], &[None]);
+    // The same credentials in all sections of an old peer, which has no mids.
+    const OLD_A: OfferedLine = ("audio", "", 9, "same");
+    const OLD_V: OfferedLine = ("video", "", 9, "same");
+    const OLD_A_OFF: OfferedLine = ("audio", "", 0, "same");
+    check_continued(&[&[OLD_A, OLD_V], &[OLD_A, OLD_V]], &[Some(0), Some(1)]);
+    check_continued(&[&[OLD_A, OLD_V], &[OLD_A_OFF, OLD_V]], &[Some(1)]);
+    check_continued(&[&[OLD_A], &[OLD_A_OFF, OLD_V]], &[None]);
+    // ICE restarts.
+    let (new_a, new_v) = (("audio", "a", 9, "1111"), ("video", "v", 9, "2222"));
+    check_continued(&[&[A, V], &[new_a, new_v]], &[Some(0), Some(1)]);
+}
+
+#[test]
+fn transport_of_a_bundle_outlives_its_sections() {
+    const A: OfferedLine = ("audio", "+a", 9, "bbbb");
+    const V: OfferedLine = ("video", "+v", 9, "bbbb");
+    const A_OFF: OfferedLine = ("audio", "+a", 0, "bbbb");
+    const V_OFF: OfferedLine = ("video", "+v", 0, "bbbb");
+    check_continued(&[&[A, V], &[A_OFF, V]], &[Some(0)]);
+    check_continued(&[&[A, V], &[A_OFF, V], &[A, V]], &[Some(0)]);
+    check_continued(&[&[A], &[A_OFF, V]], &[Some(0)]);
+    check_continued(&[&[A, V], &[A_OFF, V_OFF], &[A, V]], &[None]);
+    let other_session = ("video", "+v", 9, "cccc");
+    check_continued(&[&[A], &[A_OFF, other_session]], &[None]);
+    // Video leaves the bundle and comes back.
+    let alone = ("video", "v", 9, "vvvv");
+    let left = ("video", "+v", 9, "vvvv");
+    check_continued(&[&[A, V], &[A, alone]], &[Some(0), None]);
+    check_continued(&[&[A, alone], &[A, left]], &[Some(0)]);
+    // Audio leaves it: the credentials tell who stays.
+    let audio_alone = ("audio", "a", 9, "aaaa");
+    check_continued(&[&[A, V], &[audio_alone, V]], &[None, Some(0)]);
 }
 
 #[test]

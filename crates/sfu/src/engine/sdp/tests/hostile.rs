@@ -126,7 +126,13 @@ fn check_answer(description: &Description) {
     for (again, section) in again.sections.iter().zip(&negotiated.sections) {
         assert!(again == section || !(again.accepted || section.accepted));
     }
-    assert_eq!(again.transports, negotiated.transports);
+    let continued = |(index, transport): (usize, &TransportDescription)| TransportDescription {
+        continues: Some(index),
+        ..transport.clone()
+    };
+    let transports = negotiated.transports.iter().enumerate();
+    let expected: Vec<_> = transports.map(continued).collect();
+    assert_eq!(again.transports, expected);
     let (text, _) = answer_plain(description, &local(), &ports());
     check_text(&text);
 }
