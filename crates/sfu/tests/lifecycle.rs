@@ -291,7 +291,7 @@ fn negotiate_unbundled(
     peers: [Option<ClientId>; 2],
 ) {
     let split = |text: String| {
-        let (session, sections) = text.split_once("m=").unwrap();
+        let (session, sections) = text.split_once("m=").expect("it has sections");
         let sections: Vec<_> = sections.split("\r\nm=").map(str::to_owned).collect();
         (session.to_owned(), sections)
     };
@@ -310,14 +310,14 @@ fn negotiate_unbundled(
     }
     let (now, element) = (simulation.now(), simulation.element(element).clone());
     let answer = simulation.engine.process_offer(now, &element, &offer);
-    let (session, sections) = split(answer.unwrap());
+    let (session, sections) = split(answer.expect("the offer is good"));
     for (peer, section) in peers.into_iter().zip(sections) {
         if let Some(peer) = peer {
             let answer = format!("{session}m={section}\r\n");
             simulation
                 .peer_mut(peer)
                 .handle_answer(now, &answer)
-                .unwrap();
+                .expect("the answer is good");
         }
     }
 }
