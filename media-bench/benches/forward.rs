@@ -90,7 +90,7 @@ impl Room {
         let began = Instant::now();
         for (now, datagram) in &mut batch {
             engine.handle_datagram(*now, flow, datagram);
-            engine.clear_transmits();
+            while engine.poll_transmits(*now).is_some() {}
         }
         began.elapsed()
     }

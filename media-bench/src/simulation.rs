@@ -392,29 +392,27 @@ impl Simulation {
 
     /// Takes what everybody has to send.
     fn collect(&mut self) {
-        let outbox = self.engine.transmits();
-        for datagram in outbox.datagrams() {
-            let Some(&id) = self.by_address.get(&datagram.flow.remote) else {
-                let bytes = outbox.bytes(datagram.range.clone());
-                self.strays.push((datagram.flow, bytes.to_vec()));
-                continue;
-            };
-            let client = &mut self.clients[id.0];
-            let bytes = outbox.bytes(datagram.range.clone());
-            let link = &mut client.link;
-            let passes = link.down.as_mut().is_none_or(|filter| filter(bytes));
-            if passes && !self.random.random_bool(link.loss_down) {
-                self.sent += 1;
-                self.in_flight.push(InFlight {
-                    arrives: Reverse(self.now + link.delay),
-                    order: Reverse(self.sent),
-                    from: SERVER,
-                    to: client.address,
-                    datagram: bytes.to_vec(),
-                });
+        while let Some(outbox) = self.engine.poll_transmits(self.now) {
+            for (flow, bytes) in outbox.datagrams() {
+                let Some(&id) = self.by_address.get(&flow.remote) else {
+                    self.strays.push((flow, bytes.to_vec()));
+                    continue;
+                };
+                let client = &mut self.clients[id.0];
+                let link = &mut client.link;
+                let passes = link.down.as_mut().is_none_or(|filter| filter(bytes));
+                if passes && !self.random.random_bool(link.loss_down) {
+                    self.sent += 1;
+                    self.in_flight.push(InFlight {
+                        arrives: Reverse(self.now + link.delay),
+                        order: Reverse(self.sent),
+                        from: SERVER,
+                        to: client.address,
+                        datagram: bytes.to_vec(),
+                    });
+                }
             }
         }
-        self.engine.clear_transmits();
         for client in self.clients.iter_mut().filter(|client| client.runs) {
             client
                 .events

@@ -18,6 +18,8 @@ pub struct SocketCounters {
     /// System calls that sent the UDP datagrams; the fewer per datagram, the better segmentation
     /// offload works.
     pub udp_send_calls: u64,
+    /// UDP datagrams that were handed to the kernel several at once for one peer.
+    pub udp_sent_in_runs: u64,
     /// UDP datagrams dropped because the socket did not take them and the backlog was full.
     pub udp_backlog_dropped: u64,
     /// UDP datagrams that the system refused to send, as to an unreachable network.
@@ -86,6 +88,7 @@ impl Metrics {
             ("udp_sent", sockets.udp_sent),
             ("udp_sent_bytes", sockets.udp_sent_bytes),
             ("udp_send_calls", sockets.udp_send_calls),
+            ("udp_sent_in_runs", sockets.udp_sent_in_runs),
             ("udp_backlog_dropped", sockets.udp_backlog_dropped),
             ("udp_refused", sockets.udp_refused),
             ("udp_receive_errors", sockets.udp_receive_errors),

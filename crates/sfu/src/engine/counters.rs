@@ -25,6 +25,8 @@ pub enum Discard {
     UnknownPayload,
     /// A retransmission of a packet that is not missing, or not yet known.
     UselessRetransmission,
+    /// RTP so late, or so long, that the history has no place for it.
+    TooLate,
 }
 
 impl From<OpenError> for Discard {
@@ -39,7 +41,7 @@ impl From<OpenError> for Discard {
 
 impl Discard {
     /// Every reason, in the order of [`Counters::discarded`].
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Unknown,
         Self::Stun,
         Self::NotValidated,
@@ -50,6 +52,7 @@ impl Discard {
         Self::UnknownStream,
         Self::UnknownPayload,
         Self::UselessRetransmission,
+        Self::TooLate,
     ];
 
     /// Its name as a metrics label.
@@ -65,6 +68,7 @@ impl Discard {
             Self::UnknownStream => "unknown_stream",
             Self::UnknownPayload => "unknown_payload",
             Self::UselessRetransmission => "useless_retransmission",
+            Self::TooLate => "too_late",
         }
     }
 }

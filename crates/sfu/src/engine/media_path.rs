@@ -1,7 +1,8 @@
 //! The state that packets touch, and the way of an RTP packet through it.
 //!
-//! [`MediaPath::handle_rtp`] is the walk: find the stream, unprotect, update what is known about it,
-//! then one loop over the subscribers. Nothing on it allocates in steady state, locks, or waits.
+//! [`MediaPath::handle_rtp`] is the first half of the walk: find the stream, unprotect, update what is known
+//! about it, keep it. [`MediaPath::forward`] is the second: one loop over the subscribers of what was
+//! kept. Nothing on either allocates in steady state, locks, or waits.
 //! Deliberately absent: signaling, which changes this state between packets only.
 
 use std::time::Instant;
@@ -25,9 +26,18 @@ use super::source::{Payload, Source, SourceKey};
 use super::srtp::ReceiveIndex;
 use super::subscriber::{Subscriber, SubscriberKey};
 use super::transport::{INBOUND_STREAMS_MAX, Inbound, Protection, Transport, TransportKey};
+use super::waiting::Waiting;
+
+/// Tells in the first byte of a header that padding ends the packet (RFC 3550, section 5.1).
+const PADDING_BIT: u8 = 0x20;
 
 /// Length of the original sequence number in a retransmission.
 const ORIGINAL_LEN: usize = 2;
+
+/// Bytes in the outbox that are sent before more is sealed: they are still in the second-level cache when
+/// the kernel copies them. Too low: short system calls. Too high: cache misses, and the first subscriber waits
+/// while packets are sealed for the last.
+pub(super) const OUTBOX_BYTES: usize = 160 * 1024;
 
 /// Everything that packets touch.
 pub(super) struct MediaPath {
@@ -41,6 +51,7 @@ pub(super) struct MediaPath {
     pub(super) counters: Counters,
     /// Numbers to ask a publisher for again, kept for its memory.
     pub(super) missing: Vec<Seq>,
+    pub(super) waiting: Waiting,
 }
 
 /// An authenticated packet whose stream is known.
@@ -66,6 +77,8 @@ struct Outgoing<'a> {
     packet: &'a SourcePacket,
     rewritten: Rewritten,
     payload: &'a [u8],
+    /// Bytes that make the packet as long as others of its run (RFC 3550, section 5.1).
+    padding: u8,
 }
 
 impl Outgoing<'_> {
@@ -84,7 +97,8 @@ impl Outgoing<'_> {
             raw: &[],
         };
         let overhead = protection.rtp_overhead();
-        let room = HEADER_LEN_MAX + ORIGINAL_LEN + self.payload.len() + overhead;
+        let padding = usize::from(self.padding);
+        let room = HEADER_LEN_MAX + ORIGINAL_LEN + self.payload.len() + padding + overhead;
         outbox.push_with(flow, room, |out| {
             let header_len = self.template.write(out, &fields)?;
             let mut front = header_len;
@@ -99,6 +113,15 @@ impl Outgoing<'_> {
                 patch.apply(&mut out[front..front + start.len()]);
                 front += start.len();
                 tail = rest;
+            }
+            if padding > 0 {
+                out[0] |= PADDING_BIT;
+                out[front..front + tail.len()].copy_from_slice(tail);
+                front += tail.len();
+                out[front..front + padding].fill(0);
+                front += padding;
+                out[front - 1] = self.padding;
+                tail = &[];
             }
             let sealed = front + tail.len() + overhead;
             protection.seal_rtp_from(self.index, self.ssrc, header_len, tail, &mut out[..sealed]);
@@ -123,7 +146,7 @@ impl MediaPath {
         key: TransportKey,
         datagram: &mut [u8],
     ) -> Result<(), Discard> {
-        let (bound, len) = self.open(key, datagram)?;
+        let (bound, len) = self.open(now, key, datagram)?;
         let packet = &datagram[..len];
         let header = Header::parse(packet).map_err(|_| Discard::Malformed)?;
         self.counters.rtp_received += 1;
@@ -167,16 +190,22 @@ impl MediaPath {
             video_orientation: byte_of(extensions.video_orientation),
         };
         // Padding that probes the path is not worth repeating; the subscribers' numbers close up.
-        if !arrived.frame.empty {
-            layer.history.insert(now, &arrived, opened.payload);
+        if !arrived.frame.empty && !layer.history.insert(now, &arrived, opened.payload) {
+            return Err(Discard::TooLate);
         }
         if arrived.frame.key_frame && source.kind == MediaKind::Video {
             layer.key_frames.handle_key_frame();
         }
-        if source.codec != Some(opened.codec) {
-            self.follow_codec(bound.source, opened.codec);
+        let codec = opened.codec;
+        if source.codec != Some(codec) {
+            self.forward_all(now);
+            self.follow_codec(bound.source, codec);
         }
-        self.fan_out(now, bound.source, opened.codec, &arrived, opened.payload);
+        let source = &self.sources[bound.source.0];
+        if !source.subscribers.is_empty() {
+            self.waiting
+                .push(source.kind, bound.source, codec, &arrived, size_bytes);
+        }
         if bound.is_first && !arrived.frame.key_frame {
             // The key frame that began the stream is lost, or came before we listened.
             self.request_key_frame_of(now, bound.source, arrived.ssrc);
@@ -193,26 +222,53 @@ impl MediaPath {
         }
     }
 
-    /// The one loop over the subscribers of a track.
-    fn fan_out(
-        &mut self,
-        now: Instant,
-        source: SourceKey,
-        codec: u8,
-        packet: &SourcePacket,
-        payload: &[u8],
-    ) {
-        let abs_send_time = self.clock.abs_send_time(now);
-        let source = &self.sources[source.0];
-        for key in &source.subscribers {
-            let subscriber = &mut self.subscribers[key.0];
-            let Some(mapping) = subscriber.mapping(codec) else {
-                self.counters.rtp_withheld += 1;
-                tell_mismatch(subscriber, source, codec);
+    /// The one loop over the subscribers: takes what waits to each of them, until all is done or the outbox
+    /// is full. Packets that came together for one subscriber leave together.
+    pub(super) fn forward(&mut self, now: Instant) {
+        while let Some(source_key) = self.waiting.source() {
+            let subscriber = self.sources.get(source_key.0).and_then(|source| {
+                let subscribers = &source.subscribers;
+                subscribers.get(self.waiting.subscribers_done).copied()
+            });
+            let Some(subscriber) = subscriber else {
+                self.waiting.finish_source();
                 continue;
             };
-            let transport = &mut self.transports[subscriber.transport.0];
-            let (Some(flow), Some(protection)) = (transport.flow, &transport.protection) else {
+            self.waiting.subscribers_done += 1;
+            self.forward_run(now, source_key, subscriber);
+            if self.outbox.len_bytes() >= OUTBOX_BYTES {
+                return;
+            }
+        }
+    }
+
+    /// As [`Self::forward`], however much there is: before something changes that waiting packets rely on.
+    fn forward_all(&mut self, now: Instant) {
+        while self.waiting.source().is_some() {
+            self.forward(now);
+        }
+    }
+
+    /// Takes what waits of one source to one subscriber.
+    fn forward_run(&mut self, now: Instant, source: SourceKey, subscriber: SubscriberKey) {
+        let source = &self.sources[source.0];
+        let subscriber = &mut self.subscribers[subscriber.0];
+        let transport = &mut self.transports[subscriber.transport.0];
+        let run = self.waiting.run();
+        let (Some(flow), Some(protection)) = (transport.flow, &transport.protection) else {
+            self.counters.rtp_withheld += run.len() as u64;
+            return;
+        };
+        let abs_send_time = self.clock.abs_send_time(now);
+        let may_pad = subscriber.may_pad();
+        for waiting in run {
+            let packet = &waiting.packet;
+            let Some(mapping) = subscriber.mapping(waiting.codec) else {
+                self.counters.rtp_withheld += 1;
+                tell_mismatch(subscriber, source, waiting.codec);
+                continue;
+            };
+            let Some(payload) = source.plaintext(packet) else {
                 self.counters.rtp_withheld += 1;
                 continue;
             };
@@ -231,6 +287,7 @@ impl MediaPath {
                 packet,
                 rewritten,
                 payload,
+                padding: if may_pad { waiting.padding } else { 0 },
             };
             if outgoing.seal(protection, flow, &mut self.outbox) {
                 transport.transport_seq = transport.transport_seq.wrapping_add(1);
@@ -299,6 +356,7 @@ impl MediaPath {
             packet: stored.packet,
             rewritten,
             payload,
+            padding: 0,
         };
         if outgoing.seal(protection, flow, &mut self.outbox) {
             transport.transport_seq = transport.transport_seq.wrapping_add(1);
@@ -309,7 +367,12 @@ impl MediaPath {
 
     /// Unprotects a packet in place and finds its stream, binding an SSRC that is seen for the first
     /// time only after the packet has proved authentic.
-    fn open(&mut self, key: TransportKey, datagram: &mut [u8]) -> Result<(Bound, usize), Discard> {
+    fn open(
+        &mut self,
+        now: Instant,
+        key: TransportKey,
+        datagram: &mut [u8],
+    ) -> Result<(Bound, usize), Discard> {
         let header = Header::parse_protected(datagram).map_err(|_| Discard::Malformed)?;
         let (ssrc, header_len) = (header.ssrc(), header.header_len());
         let transport = &mut self.transports[key.0];
@@ -331,6 +394,8 @@ impl MediaPath {
         let mut index = transport.former_index(ssrc);
         let len = protection.open_rtp(&mut index, header_len, datagram)?;
         let header = Header::parse(&datagram[..len]).map_err(|_| Discard::Malformed)?;
+        // A stream that this one replaces takes its history along.
+        self.forward_all(now);
         let bound = self.bind(key, &header, index)?;
         Ok((bound, len))
     }

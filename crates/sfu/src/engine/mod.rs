@@ -35,6 +35,7 @@ mod subscriber;
 mod tests;
 mod timers;
 mod transport;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -53,12 +54,13 @@ use endpoint::Endpoint;
 use flow::Flow;
 use graph::{ElementKey, Graph};
 use ice::{StunOutcome, local_ufrag};
-use media_path::MediaPath;
+use media_path::{MediaPath, OUTBOX_BYTES};
 use outbox::Outbox;
 pub use rtp_endpoint::RtpPorts;
 use sdp::{Candidate, Codec};
 use timers::Timers;
 use transport::{Notice, Session, TransportKey};
+use waiting::Waiting;
 
 /// Transports whose deadlines are served in one turn. Too low: retransmissions lag on a busy worker.
 /// Too high: media waits behind them.
@@ -97,6 +99,8 @@ pub struct Engine {
     plain_ports: FxHashMap<u16, TransportKey>,
     released_ports: Vec<RtpPorts>,
     timers: Timers,
+    /// The outbox was handed out.
+    is_taken: bool,
     /// Kept for their memory.
     stun_reply: Vec<u8>,
     notices: Vec<Notice>,
@@ -126,6 +130,7 @@ impl Engine {
                 outbox: Outbox::default(),
                 counters: Counters::default(),
                 missing: Vec::new(),
+                waiting: Waiting::default(),
             },
             ufrags: FxHashMap::default(),
             flows: FxHashMap::default(),
@@ -133,6 +138,7 @@ impl Engine {
             plain_ports: FxHashMap::default(),
             released_ports: Vec::new(),
             timers: Timers::default(),
+            is_taken: false,
             stun_reply: Vec::new(),
             notices: Vec::new(),
             config,
@@ -208,14 +214,30 @@ impl Engine {
         self.timers.next()
     }
 
-    /// What must be sent.
-    pub fn transmits(&self) -> &Outbox {
-        &self.media.outbox
+    /// What must be sent next; call it again until there is nothing, and at least whenever
+    /// [`Self::is_brimming`] and before more time passes. What it returned before is forgotten.
+    pub fn poll_transmits(&mut self, now: Instant) -> Option<&Outbox> {
+        if self.is_taken {
+            self.is_taken = false;
+            self.media.outbox.clear();
+        }
+        while let Some(source) = self.media.waiting.source() {
+            let forwarded = catch_unwind(AssertUnwindSafe(|| self.media.forward(now)));
+            if forwarded.is_ok() {
+                break;
+            }
+            self.media.waiting.finish_source();
+            if let Some(source) = self.media.sources.get(source.0) {
+                self.abandon(source.transport);
+            }
+        }
+        self.is_taken = !self.media.outbox.is_empty();
+        self.is_taken.then_some(&self.media.outbox)
     }
 
-    /// Says that all of [`Self::transmits`] has been sent.
-    pub fn clear_transmits(&mut self) {
-        self.media.outbox.clear();
+    /// True if much waits to be taken by [`Self::poll_transmits`], so that it should be before more comes in.
+    pub fn is_brimming(&self) -> bool {
+        self.media.waiting.is_full() || self.media.outbox.len_bytes() >= OUTBOX_BYTES
     }
 
     /// Totals since the beginning.

@@ -1,7 +1,8 @@
-//! Datagrams waiting to leave: one byte arena and the list of what lies in it, in order.
+//! Datagrams waiting to leave: one byte arena and the runs that lie in it, in order.
 //!
-//! [`Outbox`] is emptied by the worker once a turn. Datagrams are written where they leave from, so
-//! nothing is copied between sealing and the socket. Deliberately absent: pacing.
+//! [`Outbox`] is emptied by the worker many times a turn. Datagrams are written where they leave from,
+//! so nothing is copied between sealing and the socket, and neighbours for one peer grow into one
+//! [`Run`], which the kernel can take by one call. Deliberately absent: pacing.
 
 use std::ops::Range;
 
@@ -11,56 +12,90 @@ use super::flow::Flow;
 /// Too high: idle memory.
 const ARENA_BYTES_START: usize = 64 * 1024;
 
-/// One datagram of an [`Outbox`].
+/// Datagrams of one run: what Linux segments by one call (`UDP_MAX_SEGMENTS`).
+const RUN_DATAGRAMS_MAX: usize = 64;
+
+/// Bytes of one run: the kernel takes a run for one UDP datagram, whose length has 16 bits and includes
+/// headers.
+const RUN_BYTES_MAX: usize = 65_000;
+
+/// Datagrams of one flow, one behind the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Datagram {
-    /// Where it goes.
+pub struct Run {
+    /// Where they go.
     pub flow: Flow,
-    /// Where its bytes lie in [`Outbox::bytes`].
+    /// Where their bytes lie in [`Outbox::bytes`].
     pub range: Range<usize>,
+    /// The length of each datagram but the last, which may be shorter. At least 1.
+    pub segment_bytes: usize,
+}
+
+impl Run {
+    /// Number of datagrams.
+    pub fn datagrams(&self) -> usize {
+        self.range.len().div_ceil(self.segment_bytes).max(1)
+    }
+
+    fn takes(&self, flow: Flow, len: usize) -> bool {
+        (1..=self.segment_bytes).contains(&len)
+            && self.flow == flow
+            && self.range.len().is_multiple_of(self.segment_bytes)
+            && self.range.len() + len <= RUN_BYTES_MAX
+            && self.datagrams() < RUN_DATAGRAMS_MAX
+    }
 }
 
 /// Datagrams in the order in which they must leave.
 #[derive(Debug)]
 pub struct Outbox {
     arena: Vec<u8>,
-    datagrams: Vec<Datagram>,
+    runs: Vec<Run>,
 }
 
 impl Default for Outbox {
     fn default() -> Self {
         Self {
             arena: Vec::with_capacity(ARENA_BYTES_START),
-            datagrams: Vec::new(),
+            runs: Vec::new(),
         }
     }
 }
 
 impl Outbox {
-    /// The waiting datagrams, oldest first. Neighbours with the same flow and size may leave as one
-    /// segmented send; their bytes are adjacent.
-    pub fn datagrams(&self) -> &[Datagram] {
-        &self.datagrams
+    /// What waits, oldest first.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
     }
 
-    /// The bytes of one datagram, or of several adjacent ones.
+    /// The datagrams of [`Self::runs`], one by one.
+    pub fn datagrams(&self) -> impl Iterator<Item = (Flow, &[u8])> {
+        self.runs.iter().flat_map(|run| {
+            let bytes = &self.arena[run.range.clone()];
+            bytes
+                .chunks(run.segment_bytes)
+                .map(|datagram| (run.flow, datagram))
+        })
+    }
+
+    /// The bytes of a run, or of a part of it.
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
         &self.arena[range]
     }
 
     /// True if nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.datagrams.is_empty()
+        self.runs.is_empty()
+    }
+
+    /// Bytes waiting.
+    pub fn len_bytes(&self) -> usize {
+        self.arena.len()
     }
 
     /// Queues a copy of `bytes`.
     pub fn push(&mut self, flow: Flow, bytes: &[u8]) {
-        let start = self.arena.len();
         self.arena.extend_from_slice(bytes);
-        self.datagrams.push(Datagram {
-            flow,
-            range: start..self.arena.len(),
-        });
+        self.note(flow, bytes.len());
     }
 
     /// Queues a datagram of at most `len_max` bytes that `write` makes in place. `write` gets a
@@ -75,11 +110,8 @@ impl Outbox {
         self.arena.resize(start + len_max, 0);
         let written = write(&mut self.arena[start..]);
         self.arena.truncate(start + written.unwrap_or(0));
-        if written.is_some() {
-            self.datagrams.push(Datagram {
-                flow,
-                range: start..self.arena.len(),
-            });
+        if let Some(len) = written {
+            self.note(flow, len);
         }
         written.is_some()
     }
@@ -87,6 +119,90 @@ impl Outbox {
     /// Forgets everything, keeping the memory.
     pub fn clear(&mut self) {
         self.arena.clear();
-        self.datagrams.clear();
+        self.runs.clear();
+    }
+
+    /// Adds the last `len` bytes of the arena to the runs.
+    fn note(&mut self, flow: Flow, len: usize) {
+        match self.runs.last_mut() {
+            Some(run) if run.takes(flow, len) => run.range.end += len,
+            _ => self.runs.push(Run {
+                flow,
+                range: self.arena.len() - len..self.arena.len(),
+                segment_bytes: len.max(1),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::flow::FlowProtocol;
+
+    fn flow(peer: u16) -> Flow {
+        Flow {
+            protocol: FlowProtocol::Udp,
+            local: ([10, 0, 0, 1], 7100).into(),
+            remote: ([10, 0, 0, 2], peer).into(),
+        }
+    }
+
+    /// Datagrams as (peer, length in bytes); runs as (peer, length in bytes, number of datagrams).
+    #[track_caller]
+    fn check(datagrams: &[(u16, usize)], expected: &[(u16, usize, usize)]) {
+        let mut outbox = Outbox::default();
+        for (number, &(peer, len)) in (0..).zip(datagrams) {
+            outbox.push(flow(peer), &vec![number; len]);
+        }
+        let runs: Vec<_> = outbox
+            .runs()
+            .iter()
+            .map(|run| (run.flow.remote.port(), run.range.len(), run.datagrams()))
+            .collect();
+        assert_eq!(runs, expected, "{datagrams:?}");
+        let sent: Vec<_> = outbox
+            .datagrams()
+            .map(|(flow, bytes)| (flow.remote.port(), bytes.len()))
+            .collect();
+        let whole = datagrams.iter().filter(|(_, len)| *len > 0);
+        assert!(sent.iter().eq(whole), "{sent:?}");
+        assert!(outbox.bytes(0..outbox.len_bytes()).is_sorted());
+    }
+
+    #[test]
+    fn runs_have_one_peer_and_one_size() {
+        check(&[(1, 100), (1, 100), (1, 100)], &[(1, 300, 3)]);
+        check(&[(1, 100), (1, 101), (1, 101)], &[(1, 100, 1), (1, 202, 2)]);
+        check(
+            &[(1, 100), (1, 100), (2, 70), (2, 70)],
+            &[(1, 200, 2), (2, 140, 2)],
+        );
+        check(
+            &[(1, 100), (2, 100), (1, 100)],
+            &[(1, 100, 1), (2, 100, 1), (1, 100, 1)],
+        );
+    }
+
+    #[test]
+    fn shorter_datagram_ends_a_run() {
+        check(
+            &[(1, 100), (1, 100), (1, 40), (1, 40)],
+            &[(1, 240, 3), (1, 40, 1)],
+        );
+    }
+
+    #[test]
+    fn empty_datagram_travels_alone() {
+        check(
+            &[(1, 0), (1, 10), (1, 0)],
+            &[(1, 0, 1), (1, 10, 1), (1, 0, 1)],
+        );
+    }
+
+    #[test]
+    fn runs_keep_to_the_limits_of_the_kernel() {
+        check(&[(1, 1); 65], &[(1, 64, 64), (1, 1, 1)]);
+        check(&[(1, 1300); 60], &[(1, 65_000, 50), (1, 13_000, 10)]);
     }
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use forwarding::bandwidth::{BitrateLimits, ReceiverEstimate};
 use forwarding::history::{History, HistoryLimits};
 use forwarding::keyframe::KeyFrameRequests;
+use forwarding::packet::SourcePacket;
 use forwarding::rate::Bitrate;
 use forwarding::receive::{ReceiveConfig, ReceiveStream};
 use forwarding::rtp::{ClockRate, ExtensionId, Header, PayloadType, Ssrc};
@@ -144,6 +145,16 @@ impl Source {
     /// The layer with an [id](Layer::id).
     pub(super) fn layer_of(&self, id: Ssrc) -> Option<usize> {
         self.layers.iter().position(|layer| layer.id == id)
+    }
+
+    /// The payload of a packet in the clear: from the history, the one place where it is kept. `None` once it
+    /// is gone from there.
+    pub(super) fn plaintext(&self, packet: &SourcePacket) -> Option<&[u8]> {
+        if packet.frame.empty {
+            return Some(&[]);
+        }
+        let layer = self.layers.iter().find(|layer| layer.id == packet.ssrc)?;
+        layer.history.get(packet.seq).map(|stored| stored.payload)
     }
 
     /// Takes in an incoming stream, whose first packet is in `codec`. A sender that changes its SSRC

@@ -165,6 +165,11 @@ impl Subscriber {
         }
     }
 
+    /// True if padding may be added to a packet: one that might be sent again as it was could not get the same.
+    pub(super) fn may_pad(&self) -> bool {
+        self.repeats_from.is_none()
+    }
+
     /// How the source's codec is sent to this peer.
     pub(super) fn mapping(&self, codec: u8) -> Option<Mapping> {
         self.mappings.get(usize::from(codec)).copied().flatten()

@@ -170,17 +170,17 @@ impl Bed {
 
     /// The media packets that left towards `peer` since the last call.
     fn take_sent(&mut self, peer: &Peer) -> Vec<Sent> {
-        let outbox = &self.engine.media.outbox;
-        let sent = outbox
-            .datagrams()
-            .iter()
-            .filter(|datagram| datagram.flow == peer.flow)
-            .map(|datagram| outbox.bytes(datagram.range.clone()))
-            .filter(|bytes| PacketKind::of(bytes) == PacketKind::Rtp && !is_rtcp(bytes))
-            .map(|bytes| Header::parse_protected(bytes).unwrap())
-            .map(|header| (header.ssrc().0, header.seq().0, header.payload_type().0))
-            .collect();
-        self.engine.clear_transmits();
+        let mut sent = Vec::new();
+        while let Some(outbox) = self.engine.poll_transmits(self.now) {
+            let bytes = outbox.datagrams().filter(|(flow, _)| *flow == peer.flow);
+            sent.extend(
+                bytes
+                    .map(|(_, bytes)| bytes)
+                    .filter(|bytes| PacketKind::of(bytes) == PacketKind::Rtp && !is_rtcp(bytes))
+                    .map(|bytes| Header::parse_protected(bytes).unwrap())
+                    .map(|header| (header.ssrc().0, header.seq().0, header.payload_type().0)),
+            );
+        }
         sent
     }
 

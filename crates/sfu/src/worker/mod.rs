@@ -22,7 +22,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use self::rtp::FIRST_RTP;
 use self::tcp::TcpFlows;
-use self::transmit::{Transmitter, len_bytes};
+use self::transmit::Transmitter;
 use self::udp::{ReceiveBatch, UdpPort};
 use crate::engine::Engine;
 use crate::metrics::{Metrics, SocketCounters};
@@ -38,11 +38,6 @@ const RECEIVES_PER_TURN: usize = 8;
 
 /// Time that receiving from one UDP socket may take in one turn; see [`RECEIVES_PER_TURN`].
 const RECEIVE_TIME_PER_TURN: Duration = Duration::from_millis(1);
-
-/// Bytes in the outbox that are sent before more is received: eight packets for 100 subscribers. Too low:
-/// short runs, and each send costs several times what a cache miss does. Too high: the first subscriber
-/// waits while packets are sealed for the last.
-const FLUSH_BYTES: usize = 1024 * 1024;
 
 /// Commands taken in one turn. One that starts a DTLS handshake or parses a long description takes a few
 /// 100 µs. Too low: a join storm is worked off slowly. Too high: media waits for it.
@@ -100,6 +95,22 @@ impl UdpPorts {
             None => self.rtp.sender(local.port()),
         }
     }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    fn poll_timeout(&self) -> Option<Instant> {
+        let shared = self.shared.iter().filter_map(UdpPort::poll_timeout);
+        shared.chain(self.rtp.poll_timeout()).min()
+    }
+
+    /// Tries again what did not leave.
+    fn handle_timeout(&mut self, now: Instant, counters: &mut SocketCounters) {
+        for port in &mut self.shared {
+            if port.poll_timeout().is_some_and(|at| at <= now) {
+                port.handle_writable(now, counters);
+            }
+        }
+        self.rtp.handle_timeout(now, counters);
+    }
 }
 
 impl Worker {
@@ -127,7 +138,7 @@ impl Worker {
             ports: UdpPorts { shared, rtp },
             ready: Vec::new(),
             tcp,
-            transmitter: Transmitter::default(),
+            transmitter: Transmitter::new(),
             counters: SocketCounters::default(),
             turns: 0,
         })
@@ -221,7 +232,11 @@ impl Worker {
         if busy {
             return Some(Duration::ZERO);
         }
-        let deadlines = [self.engine.poll_timeout(), self.tcp.poll_timeout()];
+        let deadlines = [
+            self.engine.poll_timeout(),
+            self.tcp.poll_timeout(),
+            self.ports.poll_timeout(),
+        ];
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
@@ -338,27 +353,24 @@ impl Worker {
         if self.tcp.poll_timeout().is_some_and(|at| at <= now) {
             self.tcp.handle_timeout(now, &mut self.counters);
         }
+        if self.ports.poll_timeout().is_some_and(|at| at <= now) {
+            self.ports.handle_timeout(now, &mut self.counters);
+        }
         self.flush(now);
     }
 
     fn flush_if_much(&mut self, now: Instant) {
-        if len_bytes(self.engine.transmits()) >= FLUSH_BYTES {
+        if self.engine.is_brimming() {
             self.flush(now);
         }
     }
 
     fn flush(&mut self, now: Instant) {
-        if self.engine.transmits().is_empty() {
-            return;
+        while let Some(outbox) = self.engine.poll_transmits(now) {
+            let (ports, tcp) = (&mut self.ports, &mut self.tcp);
+            self.transmitter
+                .send(now, outbox, ports, tcp, &mut self.counters);
         }
-        self.transmitter.send(
-            now,
-            self.engine.transmits(),
-            &mut self.ports,
-            &mut self.tcp,
-            &mut self.counters,
-        );
-        self.engine.clear_transmits();
     }
 
     /// Waits for room to send on those sockets where something waits for it.

@@ -109,6 +109,8 @@ pub(crate) struct RtpSockets {
     ready: Vec<usize>,
     /// Those whose backlog may have begun or ended.
     used: Vec<usize>,
+    /// Those whose backlog must be tried again without being told.
+    retrying: Vec<usize>,
 }
 
 impl RtpSockets {
@@ -121,6 +123,7 @@ impl RtpSockets {
             by_port: FxHashMap::default(),
             ready: Vec::new(),
             used: Vec::new(),
+            retrying: Vec::new(),
         }
     }
 
@@ -208,9 +211,31 @@ impl RtpSockets {
         for key in self.used.drain(..) {
             if let Some(socket) = self.sockets.get_mut(key) {
                 socket.register(&self.registry, Token(FIRST_RTP + key))?;
+                if socket.poll_timeout().is_some() && !self.retrying.contains(&key) {
+                    self.retrying.push(key);
+                }
             }
         }
         Ok(())
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let sockets = self
+            .retrying
+            .iter()
+            .filter_map(|key| self.sockets.get(*key));
+        sockets.filter_map(UdpPort::poll_timeout).min()
+    }
+
+    /// Tries again what did not leave.
+    pub(super) fn handle_timeout(&mut self, now: Instant, counters: &mut SocketCounters) {
+        for key in self.retrying.drain(..) {
+            if let Some(socket) = self.sockets.get_mut(key) {
+                socket.handle_writable(now, counters);
+                self.used.push(key);
+            }
+        }
     }
 
     fn open_pair(&mut self, ip: IpAddr) -> Option<u16> {
@@ -258,6 +283,7 @@ impl RtpSockets {
             self.sockets.remove(key);
             self.ready.retain(|other| *other != key);
             self.used.retain(|other| *other != key);
+            self.retrying.retain(|other| *other != key);
         }
     }
 }

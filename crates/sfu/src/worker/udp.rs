@@ -12,8 +12,11 @@ use std::time::{Duration, Instant};
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use udp_batch::Batch;
 
+use super::transmit::Message;
 use crate::engine::flow::{Flow, FlowProtocol};
+use crate::engine::outbox::Outbox;
 use crate::metrics::SocketCounters;
 
 /// The longest thing one receive buffer may get: a UDP datagram, or a run that the kernel coalesced.
@@ -30,6 +33,10 @@ const BACKLOG_BYTES_MAX: usize = 1024 * 1024;
 /// Least time between two attempts to switch segmentation offload on again. Too low: system calls
 /// wasted on a peer that cannot be reached. Too high: all others pay for such a peer.
 const OFFLOAD_RESTORE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Time after which a device whose queue was full is tried again. Too low: system calls wasted. Too high:
+/// packets late.
+const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Receive buffers for one system call.
 pub(super) struct ReceiveBatch {
@@ -78,6 +85,7 @@ pub(super) struct UdpPort {
     readable: bool,
     registered: Option<Interest>,
     backlog: Backlog,
+    retry_at: Option<Instant>,
 }
 
 impl UdpPort {
@@ -94,6 +102,7 @@ impl UdpPort {
             readable: true,
             registered: None,
             backlog: Backlog::default(),
+            retry_at: None,
         })
     }
 
@@ -170,29 +179,105 @@ impl UdpPort {
         self.offload.max_gso_segments()
     }
 
-    /// Sends datagrams of `segment_bytes` each, of which the last may be shorter. Behind a backlog they
-    /// wait in it, so that order is kept.
+    /// Sends messages that all leave here. Behind a backlog they wait in it, so that order is kept.
     pub(super) fn send(
         &mut self,
         now: Instant,
-        flow: &Flow,
-        bytes: &[u8],
-        segment_bytes: usize,
+        outbox: &Outbox,
+        messages: &[Message],
+        batch: &mut Batch,
         counters: &mut SocketCounters,
     ) {
-        let taken = if self.backlog.is_empty() {
-            self.try_send(now, flow, bytes, segment_bytes, counters)
-        } else {
-            0
-        };
-        let rest = &bytes[taken..];
-        if !rest.is_empty() && !self.backlog.push(*flow, rest, segment_bytes) {
-            counters.udp_backlog_dropped += segments(rest, segment_bytes);
+        let mut rest = messages;
+        while let Some(first) = rest.first()
+            && self.backlog.is_empty()
+        {
+            let sent = match self.send_batch(outbox, rest, batch, counters) {
+                Ok(sent) => sent,
+                Err(error) if is_full(&error) => {
+                    self.note_full(now, &error);
+                    break;
+                }
+                // One by one tells what is wrong with it.
+                Err(_) => {
+                    let bytes = outbox.bytes(first.range.clone());
+                    self.send_one(now, first, bytes, counters);
+                    1
+                }
+            };
+            rest = &rest[sent.min(rest.len())..];
         }
+        for message in rest {
+            let bytes = outbox.bytes(message.range.clone());
+            self.keep(message, bytes, counters);
+        }
+    }
+
+    /// Returns how many of `messages` one system call took, at least one.
+    fn send_batch(
+        &self,
+        outbox: &Outbox,
+        messages: &[Message],
+        batch: &mut Batch,
+        counters: &mut SocketCounters,
+    ) -> io::Result<usize> {
+        counters.udp_send_calls += 1;
+        let arguments = messages.iter().map(|message| udp_batch::Message {
+            remote: message.flow.remote,
+            source: source_of(&message.flow),
+            bytes: outbox.bytes(message.range.clone()),
+            // No longer than a datagram.
+            segment_bytes: (message.range.len() > message.segment_bytes)
+                .then_some(message.segment_bytes as u16),
+        });
+        let socket = &self.socket;
+        let sent = socket.try_io(|| batch.send(socket, arguments))?;
+        for message in &messages[..sent.min(messages.len())] {
+            let datagrams = segments(message.range.len(), message.segment_bytes);
+            counters.udp_sent += datagrams;
+            counters.udp_sent_bytes += message.range.len() as u64;
+            counters.udp_sent_in_runs += if datagrams > 1 { datagrams } else { 0 };
+        }
+        Ok(sent)
+    }
+
+    fn send_one(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        bytes: &[u8],
+        counters: &mut SocketCounters,
+    ) {
+        let taken = self.try_send(now, &message.flow, bytes, message.segment_bytes, counters);
+        if taken < bytes.len() {
+            self.keep(message, &bytes[taken..], counters);
+        }
+    }
+
+    fn keep(&mut self, message: &Message, bytes: &[u8], counters: &mut SocketCounters) {
+        if !self
+            .backlog
+            .push(message.flow, bytes, message.segment_bytes)
+        {
+            counters.udp_backlog_dropped += segments(bytes.len(), message.segment_bytes);
+        }
+    }
+
+    /// When the backlog should be tried again although nothing told that there is room.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Notes that the socket takes nothing now.
+    fn note_full(&mut self, now: Instant, error: &io::Error) {
+        // A full socket says when there is room; a full queue of the device does not.
+        let tells = error.kind() == io::ErrorKind::WouldBlock;
+        self.retry_at = (!tells).then(|| now + RETRY_INTERVAL);
     }
 
     /// The socket takes more: sends what waits.
     pub(super) fn handle_writable(&mut self, now: Instant, counters: &mut SocketCounters) {
+        self.retry_at = None;
         let mut backlog = std::mem::take(&mut self.backlog);
         while let Some((run, bytes)) = backlog.first() {
             let taken = self.try_send(now, &run.flow, bytes, run.segment_bytes, counters);
@@ -219,7 +304,10 @@ impl UdpPort {
         }
         let error = match self.send_once(flow, bytes, segment_bytes, counters) {
             Ok(()) => return bytes.len(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return 0,
+            Err(error) if is_full(&error) => {
+                self.note_full(now, &error);
+                return 0;
+            }
             Err(error) => error,
         };
         tracing::trace!(%error, "send refused");
@@ -234,7 +322,10 @@ impl UdpPort {
         for datagram in bytes.chunks(segment_bytes) {
             match self.send_once(flow, datagram, segment_bytes, counters) {
                 Ok(()) => sent = true,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if is_full(&error) => {
+                    self.note_full(now, &error);
+                    break;
+                }
                 Err(_) => counters.udp_refused += 1,
             }
             taken += datagram.len();
@@ -258,12 +349,11 @@ impl UdpPort {
             ecn: None,
             contents: bytes,
             segment_size: (bytes.len() > segment_bytes).then_some(segment_bytes),
-            // Nothing came yet to tell which address the peer knows.
-            src_ip: Some(flow.local.ip()).filter(|ip| !ip.is_unspecified()),
+            src_ip: source_of(flow),
         };
         let socket = &self.socket;
         socket.try_io(|| self.offload.try_send(socket.into(), &transmit))?;
-        counters.udp_sent += segments(bytes, segment_bytes);
+        counters.udp_sent += segments(bytes.len(), segment_bytes);
         counters.udp_sent_bytes += bytes.len() as u64;
         Ok(())
     }
@@ -286,9 +376,25 @@ impl UdpPort {
     }
 }
 
-fn segments(bytes: &[u8], segment_bytes: usize) -> u64 {
-    bytes.len().div_ceil(segment_bytes.max(1)) as u64
+fn segments(len: usize, segment_bytes: usize) -> u64 {
+    len.div_ceil(segment_bytes.max(1)).max(1) as u64
 }
+
+/// Where a datagram comes from; `None` as long as nothing has told which of our addresses the peer knows.
+fn source_of(flow: &Flow) -> Option<IpAddr> {
+    Some(flow.local.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+/// True if the same may succeed later: the socket's buffer or the device's queue is full.
+fn is_full(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(NOBUFS)
+}
+
+/// `ENOBUFS`, for which the standard library has no kind of its own.
+#[cfg(target_os = "linux")]
+const NOBUFS: i32 = 105;
+#[cfg(not(target_os = "linux"))]
+const NOBUFS: i32 = 55;
 
 /// Datagrams of one flow and size.
 #[derive(Clone, Copy, Debug)]

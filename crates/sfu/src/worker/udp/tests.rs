@@ -18,6 +18,25 @@ fn flow_to(port: &UdpPort, remote: SocketAddr) -> Flow {
     port.flow(remote, Some(Ipv4Addr::LOCALHOST.into())).unwrap()
 }
 
+fn send(
+    port: &mut UdpPort,
+    now: Instant,
+    flow: &Flow,
+    bytes: &[u8],
+    segment_bytes: usize,
+    counters: &mut SocketCounters,
+) {
+    let mut outbox = Outbox::default();
+    outbox.push(*flow, bytes);
+    let message = Message {
+        flow: *flow,
+        range: 0..bytes.len(),
+        segment_bytes,
+    };
+    let mut batch = Batch::with_capacity(1);
+    port.send(now, &outbox, &[message], &mut batch, counters);
+}
+
 #[test]
 fn run_arrives_as_single_datagrams_in_order() {
     let mut port = port(Ipv4Addr::UNSPECIFIED.into());
@@ -26,7 +45,7 @@ fn run_arrives_as_single_datagrams_in_order() {
     let bytes: Vec<u8> = (0..=255).collect();
     let mut counters = SocketCounters::default();
 
-    port.send(Instant::now(), &flow, &bytes, 100, &mut counters);
+    send(&mut port, Instant::now(), &flow, &bytes, 100, &mut counters);
 
     let mut buffer = [0; 2000];
     for expected in bytes.chunks(100) {
@@ -44,7 +63,14 @@ fn received_run_is_cut_into_datagrams_with_both_addresses() {
     let target = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), receiver.local.port());
     let flow = flow_to(&sender, target);
     let mut counters = SocketCounters::default();
-    sender.send(Instant::now(), &flow, &[5; 1050], 100, &mut counters);
+    send(
+        &mut sender,
+        Instant::now(),
+        &flow,
+        &[5; 1050],
+        100,
+        &mut counters,
+    );
 
     let mut poll = mio::Poll::new().unwrap();
     receiver.register(poll.registry(), mio::Token(0)).unwrap();
@@ -83,7 +109,14 @@ fn packets_that_leave_do_not_wake_the_worker() {
     ready(&mut port);
 
     let mut counters = SocketCounters::default();
-    port.send(Instant::now(), &flow, b"packet", 6, &mut counters);
+    send(
+        &mut port,
+        Instant::now(),
+        &flow,
+        b"packet",
+        6,
+        &mut counters,
+    );
     peer.recv(&mut [0; 10]).unwrap();
     assert!(!ready(&mut port));
 
@@ -103,14 +136,14 @@ fn peer_that_cannot_be_reached_does_not_cost_the_others_segmentation() {
     let mut counters = SocketCounters::default();
     let now = Instant::now();
 
-    port.send(now, &gone, &[0; 100], 100, &mut counters);
-    port.send(now, &gone, &[0; 300], 100, &mut counters);
+    send(&mut port, now, &gone, &[0; 100], 100, &mut counters);
+    send(&mut port, now, &gone, &[0; 300], 100, &mut counters);
 
     assert_eq!((counters.udp_refused, counters.udp_sent), (4, 0));
     let peer = peer();
     let flow = flow_to(&port, peer.local_addr().unwrap());
     let later = now + OFFLOAD_RESTORE_INTERVAL;
-    port.send(later, &flow, &[0; 100], 100, &mut counters);
+    send(&mut port, later, &flow, &[0; 100], 100, &mut counters);
     assert_eq!(port.segments_max(), supported);
     assert_eq!(counters.udp_sent, 1);
 }
@@ -150,7 +183,7 @@ fn what_waits_leaves_in_order_once_the_socket_takes_more() {
     let mut counters = SocketCounters::default();
     assert!(port.backlog.push(flow, b"onetwo", 3));
 
-    port.send(Instant::now(), &flow, b"three", 5, &mut counters);
+    send(&mut port, Instant::now(), &flow, b"three", 5, &mut counters);
     assert_eq!(counters.udp_sent, 0);
     port.handle_writable(Instant::now(), &mut counters);
 
@@ -160,6 +193,63 @@ fn what_waits_leaves_in_order_once_the_socket_takes_more() {
         assert_eq!(&buffer[..len], expected.as_bytes());
     }
     assert!(port.backlog.is_empty());
+}
+
+#[test]
+fn message_that_is_refused_does_not_hold_up_those_behind_it() {
+    let mut port = port(Ipv4Addr::UNSPECIFIED.into());
+    let peer = peer();
+    let good = flow_to(&port, peer.local_addr().unwrap());
+    let gone = Flow {
+        local: ([203, 0, 113, 1], port.local.port()).into(),
+        ..good
+    };
+    let mut outbox = Outbox::default();
+    let mut messages = Vec::new();
+    for (flow, bytes) in [(good, "one"), (gone, "lost"), (gone, "lost"), (good, "two")] {
+        let start = outbox.len_bytes();
+        outbox.push(flow, bytes.as_bytes());
+        messages.push(Message {
+            flow,
+            range: start..outbox.len_bytes(),
+            segment_bytes: bytes.len(),
+        });
+    }
+    let mut counters = SocketCounters::default();
+    let mut batch = Batch::with_capacity(4);
+
+    port.send(
+        Instant::now(),
+        &outbox,
+        &messages,
+        &mut batch,
+        &mut counters,
+    );
+
+    assert_eq!((counters.udp_sent, counters.udp_refused), (2, 2));
+    let mut buffer = [0; 100];
+    for expected in ["one", "two"] {
+        let len = peer.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..len], expected.as_bytes());
+    }
+}
+
+#[test]
+fn full_queue_of_the_device_is_tried_again_after_a_while() {
+    let mut port = port(Ipv4Addr::UNSPECIFIED.into());
+    let peer = peer();
+    let flow = flow_to(&port, peer.local_addr().unwrap());
+    let mut counters = SocketCounters::default();
+    let now = Instant::now();
+    let full = io::Error::from_raw_os_error(NOBUFS);
+    assert!(is_full(&full));
+    assert!(port.backlog.push(flow, b"waits", 5));
+
+    port.note_full(now, &full);
+
+    assert_eq!(port.poll_timeout(), Some(now + RETRY_INTERVAL));
+    port.handle_writable(now + RETRY_INTERVAL, &mut counters);
+    assert_eq!((port.poll_timeout(), counters.udp_sent), (None, 1));
 }
 
 #[test]
