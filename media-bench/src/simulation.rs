@@ -340,6 +340,7 @@ impl Simulation {
     pub fn inject(&mut self, flow: Flow, datagram: &[u8]) {
         let mut datagram = datagram.to_vec();
         self.engine.handle_datagram(self.now, flow, &mut datagram);
+        self.collect();
     }
 
     /// Lets time pass.

@@ -161,14 +161,10 @@ mod linux {
         }
     }
 
+    #[expect(unsafe_code, reason = "the type has private padding on some systems")]
     fn no_message() -> msghdr {
         // SAFETY: a `msghdr` of zeros is valid: its pointers are null, its lengths are zero.
-        #[expect(
-            unsafe_code,
-            reason = "argued above; the type has private padding on some systems"
-        )]
-        let header = unsafe { mem::zeroed() };
-        header
+        unsafe { mem::zeroed() }
     }
 
     /// Lays control messages one behind the other, as `CMSG_NXTHDR(3)` would find them.
@@ -246,7 +242,8 @@ impl Batch {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::net::UdpSocket;
     use std::time::Duration;
