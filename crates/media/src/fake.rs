@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::{
     BandwidthLimits, ElementId, ElementKind, Error, Event, EventSender, IceCandidate, MediaKind,
@@ -100,8 +101,32 @@ pub enum Call {
 pub struct Script {
     /// It takes that long, by tokio's clock.
     pub delay: Duration,
+    /// Then it waits until the hold is released.
+    pub hold: Option<Hold>,
     /// Then it fails.
     pub failure: Option<Error>,
+}
+
+/// A call that a test stops half-way. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Hold(Arc<HoldInner>);
+
+#[derive(Debug, Default)]
+struct HoldInner {
+    reached: Notify,
+    released: Notify,
+}
+
+impl Hold {
+    /// Waits until the call is made, once.
+    pub async fn reached(&self) {
+        self.0.reached.notified().await;
+    }
+
+    /// Lets the call go on, be it made already or not.
+    pub fn release(&self) {
+        self.0.released.notify_one();
+    }
 }
 
 impl Script {
@@ -109,15 +134,23 @@ impl Script {
     pub fn delay(delay: Duration) -> Self {
         Self {
             delay,
-            failure: None,
+            ..Self::default()
         }
     }
 
     /// Fails at once.
     pub fn fail(error: Error) -> Self {
         Self {
-            delay: Duration::ZERO,
             failure: Some(error),
+            ..Self::default()
+        }
+    }
+
+    /// Succeeds when `hold` is released.
+    pub fn hold(hold: Hold) -> Self {
+        Self {
+            hold: Some(hold),
+            ..Self::default()
         }
     }
 }
@@ -225,6 +258,10 @@ impl Fake {
         };
         if !script.delay.is_zero() {
             tokio::time::sleep(script.delay).await;
+        }
+        if let Some(Hold(hold)) = script.hold {
+            hold.reached.notify_one();
+            hold.released.notified().await;
         }
         script.failure.map_or(Ok(()), Err)
     }
@@ -546,6 +583,7 @@ mod tests {
             Script {
                 delay: Duration::from_secs(40),
                 failure: Some(Error::Timeout),
+                ..Script::default()
             },
         );
         let start = tokio::time::Instant::now();
@@ -555,6 +593,19 @@ mod tests {
         );
         assert_eq!(start.elapsed(), Duration::from_secs(40));
         assert!(fake.create_pipeline(EventSender::discard()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn held_calls_wait_for_their_release() {
+        let (fake, hold) = (Fake::new(), Hold::default());
+        fake.once(|_| true, Script::hold(hold.clone()));
+        let release = async {
+            hold.reached().await;
+            assert!(fake.pipelines().is_empty());
+            hold.release();
+        };
+        let (made, ()) = tokio::join!(fake.create_pipeline(EventSender::discard()), release);
+        assert_eq!(fake.pipelines(), [made.unwrap()]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ mod stats;
 pub use error::Error;
 pub use event::{ErrorKind, Event, EventSender, MediaState};
 #[cfg(any(test, feature = "fake"))]
-pub use fake::{Call, Fake, Script};
+pub use fake::{Call, Fake, Hold, Script};
 pub use id::{ElementId, PipelineId};
 pub use server::{
     BandwidthLimits, ElementKind, IceCandidate, Kilobits, MediaKind, MediaServer, OfferOptions,

@@ -187,6 +187,7 @@ async fn a_pipeline_that_fails_fails_all_who_wait_and_drops_the_room() {
     let failing = Script {
         delay: SECOND,
         failure: Some(Error::Full("no".to_owned())),
+        ..Script::default()
     };
     world.fake.once(is_pipeline, failing);
     let joins = tokio::join!(
