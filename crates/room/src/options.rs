@@ -49,6 +49,8 @@ pub struct Limits {
     pub rooms: usize,
     /// Participants of one room, those still joining included.
     pub participants_per_room: usize,
+    /// Endpoints at once, over all rooms: one for each publication and one for each subscription.
+    pub endpoints: usize,
     /// Bytes of a user's or room's name. Characters are not restricted.
     pub name_bytes: usize,
     /// Bytes of a text message.
@@ -67,6 +69,9 @@ const ROOMS: usize = 10_000;
 /// Too low: a lecture does not fit. Too high: each join is told to everyone, so the cost of filling a
 /// room grows with its square.
 const PARTICIPANTS_PER_ROOM: usize = 1_000;
+/// Too low: a busy server refuses streams it could carry. Too high: its network and processors give out
+/// first, and everybody's pictures freeze instead of one person being refused.
+const ENDPOINTS: usize = 20_000;
 /// Too low: long names in scripts of four-byte characters do not fit. Too high: names are in most
 /// notifications, so each costs everyone in the room.
 const NAME_BYTES: usize = 1_024;
@@ -85,6 +90,7 @@ impl Default for Limits {
         Self {
             rooms: ROOMS,
             participants_per_room: PARTICIPANTS_PER_ROOM,
+            endpoints: ENDPOINTS,
             name_bytes: NAME_BYTES,
             message_bytes: MESSAGE_BYTES,
             candidate_bytes: CANDIDATE_BYTES,

@@ -75,6 +75,12 @@ impl<M: MediaServer> Rooms<M> {
         Ok(())
     }
 
+    /// [`evict`](Self::evict) by name. Errors: 202 no such room, 102 nobody of that name in it.
+    pub fn evict_user(&self, room: &str, user: &str) -> Result<(), RoomError> {
+        self.apply(&mut Reply::nobody(), |state| state.evict_user(room, user))?;
+        Ok(())
+    }
+
     /// Makes an empty room, which lasts until its last participant has left. Errors: 204.
     pub fn create_room(&self, room: &str) -> Result<(), RoomError> {
         self.apply(&mut Reply::nobody(), |state| state.create_room(room))

@@ -18,7 +18,7 @@ use media::{
     ElementId, ElementKind, Error, Event, EventSender, IceCandidate, MediaServer, PipelineId,
 };
 use parking_lot::Mutex;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use crate::protocol::{Notification, Request, Response, RoomError};
 use crate::rules::{Effects, Endpoint, Gate, Notice, Release, Remote, Seat, State, Step};
@@ -36,6 +36,8 @@ struct Inner<M> {
     media: M,
     application: Arc<dyn Application>,
     options: Options,
+    /// Permits for endpoints.
+    places: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
@@ -43,10 +45,12 @@ impl<M: MediaServer> Rooms<M> {
     /// No rooms yet.
     pub fn new(media: M, application: Arc<dyn Application>, options: Options) -> Self {
         let state = State::new(options.limits.clone(), options.always_send_streams);
+        let places = options.limits.endpoints.min(Semaphore::MAX_PERMITS);
         Self(Arc::new(Inner {
             media,
             application,
             options,
+            places: Arc::new(Semaphore::new(places)),
             state: Mutex::new(state),
         }))
     }
@@ -229,7 +233,11 @@ impl<M: MediaServer> Rooms<M> {
         let create = self.0.media.create_element(pipeline, kind, events);
         let id = self.within_deadline(create).await?;
         guard.adopt(id.clone());
-        Ok(Endpoint { id, _gate: gate })
+        Ok(Endpoint {
+            id,
+            _gate: gate,
+            _place: None,
+        })
     }
 
     /// Makes an endpoint with the bandwidth every endpoint has and the candidates that came before it.
@@ -242,9 +250,14 @@ impl<M: MediaServer> Rooms<M> {
         candidates: Vec<IceCandidate>,
         guard: &mut ElementGuard<'_, M>,
     ) -> Result<Endpoint, Error> {
-        let endpoint = self
-            .create_own_element(owner, endpoint_name, pipeline, kind, guard)
-            .await?;
+        let place = Arc::clone(&self.0.places).try_acquire_owned();
+        let place = place.map_err(|_| Error::Full("all endpoints are in use".to_owned()))?;
+        let endpoint = Endpoint {
+            _place: Some(place),
+            ..self
+                .create_own_element(owner, endpoint_name, pipeline, kind, guard)
+                .await?
+        };
         let limits = self.0.options.bandwidth;
         self.within_deadline(self.0.media.set_bandwidth(&endpoint.id, limits))
             .await?;

@@ -5,7 +5,7 @@ use media::{IceCandidate, MediaServer};
 use super::guard::ElementGuard;
 use super::publishing::endpoint_kind;
 use super::{Reply, Rooms};
-use crate::protocol::{Response, RoomError};
+use crate::protocol::{Notification, Response, RoomError};
 use crate::rules::{Effects, Remote, Scope, Step, Wiring};
 use crate::{MutedMedia, ParticipantId};
 
@@ -145,6 +145,14 @@ impl<M: MediaServer> Rooms<M> {
         self.apply(&mut Reply::nobody(), |state| {
             let seat = state.seat(participant)?;
             state.send_message(&seat, message, user, room)
+        })
+    }
+
+    /// Tells everyone in a room something of the application's own, as [`Notification::Custom`].
+    /// Errors: 202.
+    pub fn notify(&self, room: &str, notification: Notification) -> Result<(), RoomError> {
+        self.apply(&mut Reply::nobody(), |state| {
+            state.notify(room, notification)
         })
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use media::{ElementId, IceCandidate, MediaKind};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::state::MemberId;
 use super::{Effects, Kinds, Wiring};
@@ -70,6 +71,8 @@ pub(crate) struct Endpoint {
     pub(crate) id: ElementId,
     /// Here only to be dropped along.
     pub(crate) _gate: Gate,
+    /// Its place among the endpoints of the process, likewise; other elements need none.
+    pub(crate) _place: Option<OwnedSemaphorePermit>,
 }
 
 /// Open until dropped; whoever holds [`watch`](Self::watch) can tell.

@@ -63,6 +63,14 @@ impl Room {
         self.members.contains_key(member).then_some(*member)
     }
 
+    /// Who has taken a name, be it that of a member or of somebody still joining.
+    pub(super) fn owner_of_name(&self, name: &str) -> Option<&ParticipantId> {
+        let member = self.names.get(name)?;
+        let joining = || self.joining.get(member).map(|(participant, _)| participant);
+        let member = self.members.get(member).map(|member| &member.id);
+        member.or_else(joining)
+    }
+
     /// Whom `remote` means; the name to complain about if nobody.
     ///
     /// A user name may contain `_` itself, so the longest one that exists wins. Kurento Room cuts at

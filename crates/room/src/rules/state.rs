@@ -255,6 +255,17 @@ impl State {
         Ok((left, effects))
     }
 
+    /// [`evict`](Self::evict) by name.
+    pub(crate) fn evict_user(
+        &mut self,
+        room: &str,
+        user: &str,
+    ) -> Result<(Left, Effects), RoomError> {
+        let participant = self.room(room)?.owner_of_name(user);
+        let participant = participant.ok_or_else(|| RoomError::user_not_found(user, room))?;
+        self.evict(&participant.clone())
+    }
+
     // Rooms.
 
     /// Makes a room at the application's wish.
@@ -284,6 +295,17 @@ impl State {
         let room = room.to_owned();
         effects.notify(former, Notification::RoomClosed { room });
         Ok((users, effects))
+    }
+
+    /// Tells everyone in a room.
+    pub(crate) fn notify(
+        &self,
+        room: &str,
+        notification: Notification,
+    ) -> Result<((), Effects), RoomError> {
+        let mut effects = Effects::default();
+        effects.notify(self.room(room)?.everyone(), notification);
+        Ok(((), effects))
     }
 
     /// Closes everything for good; nobody is told.

@@ -435,6 +435,48 @@ async fn eviction_tells_the_others_first_and_closes_no_session() {
 }
 
 #[tokio::test]
+async fn a_user_is_evicted_by_name() {
+    let world = lab().await;
+    world.take_log();
+    world.rooms.evict_user("lab", "carol").unwrap();
+    assert_eq!(
+        world.transcript(),
+        [
+            r#"alice ← participantLeft {"name":"carol"}"#,
+            r#"bob ← participantLeft {"name":"carol"}"#,
+            "carol ← participantEvicted {}",
+        ]
+    );
+    for (room, user, error) in [
+        ("lab", "carol", RoomError::user_not_found("carol", "lab")),
+        ("bar", "alice", RoomError::room_not_found("bar")),
+    ] {
+        assert_eq!(world.rooms.evict_user(room, user), Err(error));
+    }
+}
+
+#[tokio::test]
+async fn a_room_can_be_told_anything() {
+    let world = lab().await;
+    world.take_log();
+    let notification = || Notification::Custom {
+        method: "custonNotification".to_owned(),
+        params: json!({"MarkerFilterState": 1})
+            .as_object()
+            .cloned()
+            .unwrap(),
+    };
+    world.rooms.notify("lab", notification()).unwrap();
+    assert_eq!(
+        world.transcript(),
+        ["alice", "bob", "carol"]
+            .map(|user| format!(r#"{user} ← custonNotification {{"MarkerFilterState":1}}"#))
+    );
+    let error = RoomError::room_not_found("bar");
+    assert_eq!(world.rooms.notify("bar", notification()), Err(error));
+}
+
+#[tokio::test]
 async fn a_closed_room_tells_its_former_participants_and_nothing_else() {
     let world = lab().await;
     world.take_log();
@@ -551,6 +593,30 @@ async fn limits_are_kept() {
         world.rooms.create_room("three"),
         Err(RoomError::no_resources())
     );
+}
+
+#[tokio::test]
+async fn endpoints_are_counted_as_long_as_they_are_in_use() {
+    let world = World::with_limits(Limits {
+        endpoints: 1,
+        ..Limits::default()
+    });
+    world.join("a", "one").await;
+    world.join("b", "two").await;
+    rows! { world,
+        "a" "publishVideo" {"sdpOffer": "v=0", "doLoopback": false} =>
+            [r#"a ← result {"sdpAnswer":"v=0 answer of the server"}"#];
+        "b" "publishVideo" {"sdpOffer": "v=0", "doLoopback": false} =>
+            ["b ← error 303 Unable to create publisher endpoint"];
+        "a" "unpublishVideo" {} => ["a ← result {}"];
+        "b" "publishVideo" {"sdpOffer": "v=0", "doLoopback": false} =>
+            [r#"b ← result {"sdpAnswer":"v=0 answer of the server"}"#];
+    }
+    world.rooms.close_room("two").unwrap();
+    world.fake.once(is_offer, Script::fail(Error::Timeout));
+    let failed = world.ask("a", publish(false)).await;
+    assert_eq!(failed, Err(RoomError::publish_answer("a")));
+    world.publish("a").await;
 }
 
 #[tokio::test]
