@@ -48,7 +48,13 @@ pub struct Config {
     pub preferred_video_codec: Option<VideoCodec>,
     /// Connections at once, HTTP and WebSocket.
     pub max_connections: usize,
-    /// Secret that opens `/close` and `/metrics` from other machines.
+    /// Rooms at once.
+    pub max_rooms: usize,
+    /// Participants of one room.
+    pub max_participants: usize,
+    /// Publications and subscriptions at once, over all rooms.
+    pub max_endpoints: usize,
+    /// Secret that opens `/close`, `/evict`, `/notify` and `/metrics` from other machines.
     pub admin_token: Option<String>,
     /// What to log, in the syntax of `RUST_LOG`, which counts if this is unset.
     pub log: Option<String>,
@@ -152,6 +158,7 @@ const MAX_CONNECTIONS: usize = 10_000;
 
 impl Default for Config {
     fn default() -> Self {
+        let limits = room::Limits::default();
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
             http: false,
@@ -168,6 +175,9 @@ impl Default for Config {
             video_max_kbps: 600,
             preferred_video_codec: None,
             max_connections: MAX_CONNECTIONS,
+            max_rooms: limits.rooms,
+            max_participants: limits.participants_per_room,
+            max_endpoints: limits.endpoints,
             admin_token: None,
             log: None,
             log_format: LogFormat::Text,
@@ -308,9 +318,9 @@ struct Security {
     #[arg(long, value_name = "FILE", env = "TERTULIA_KEY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<PathBuf>,
-    /// Secret of 16 characters or more that opens /close and /metrics, sent as `Authorization: Bearer`.
-    /// Without one they answer to this machine, which behind a proxy may be anybody. Prefer the
-    /// environment or the file: flags show in the process list.
+    /// Secret of 16 characters or more that opens /close, /evict, /notify and /metrics, sent as
+    /// `Authorization: Bearer`. Without one they answer to this machine, which behind a proxy may be
+    /// anybody. Prefer the environment or the file: flags show in the process list.
     #[arg(
         long,
         value_name = "SECRET",
@@ -329,6 +339,19 @@ struct Rooms {
     #[arg(long, value_name = "N", env = "TERTULIA_GRACE_SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     grace_seconds: Option<u32>,
+    /// Rooms at once [default: 10000].
+    #[arg(long, value_name = "N", env = "TERTULIA_MAX_ROOMS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_rooms: Option<usize>,
+    /// Participants of one room [default: 1000].
+    #[arg(long, value_name = "N", env = "TERTULIA_MAX_PARTICIPANTS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_participants: Option<usize>,
+    /// Publications and subscriptions at once, over all rooms: what this machine can carry
+    /// [default: 20000].
+    #[arg(long, value_name = "N", env = "TERTULIA_MAX_ENDPOINTS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_endpoints: Option<usize>,
     /// Give participants that do not publish an empty list of streams. Repairs the original iOS
     /// client, and makes the Android one believe that everybody publishes.
     #[arg(long, value_name = "BOOL", env = "TERTULIA_ALWAYS_SEND_STREAMS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -486,6 +509,8 @@ impl Config {
             "`video-min-kbps` is greater than `video-max-kbps`"
         } else if self.max_connections == 0 {
             "`max-connections` must be at least 1"
+        } else if self.max_rooms == 0 || self.max_participants == 0 || self.max_endpoints == 0 {
+            "`max-rooms`, `max-participants` and `max-endpoints` must be at least 1"
         } else if self
             .admin_token
             .as_deref()
@@ -608,6 +633,14 @@ mod tests {
             },
             Config {
                 max_connections: 0,
+                ..Config::default()
+            },
+            Config {
+                max_rooms: 0,
+                ..Config::default()
+            },
+            Config {
+                max_endpoints: 0,
                 ..Config::default()
             },
             Config {

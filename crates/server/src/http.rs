@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{ConnectInfo, FromRequestParts as _, Query, Request, State, WebSocketUpgrade};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -13,6 +14,7 @@ use axum::{Json, Router};
 use futures_util::future::BoxFuture;
 use media::MediaServer;
 use metrics_exporter_prometheus::PrometheusHandle;
+use room::protocol::{Notification, RoomError};
 use serde::Deserialize;
 use serde_json::json;
 use tower_http::limit::RequestBodyLimitLayer;
@@ -22,8 +24,11 @@ use crate::config::Config;
 use crate::socket::{self, Context, MESSAGE_BYTES_MAX};
 use crate::{access, assets, telemetry};
 
-/// No call takes a body.
+/// The parameters of a notification, which goes to a whole room.
 const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// The one notification of applications that existing clients know, by the name they know.
+const CUSTOM_NOTIFICATION: &str = "custonNotification";
 
 /// What each WebSocket holds even if nothing is said. Too low: more system calls for one description.
 /// Too high: idle connections cost memory, a gigabyte for ten thousand at the library's default.
@@ -45,6 +50,8 @@ pub(crate) struct Shared<M> {
 pub(crate) fn router<M: MediaServer>(shared: Arc<Shared<M>>) -> Router {
     let admin = Router::new()
         .route("/close", any(close_room::<M>))
+        .route("/evict", any(evict::<M>))
+        .route("/notify", any(notify::<M>))
         .route("/metrics", any(metrics_page::<M>))
         .route_layer(middleware::from_fn_with_state(shared.clone(), guard::<M>));
     let header = |name: &'static str, value: &'static str| {
@@ -139,20 +146,62 @@ async fn guard<M: MediaServer>(
     (StatusCode::UNAUTHORIZED, headers, text).into_response()
 }
 
+/// What administrative calls name.
 #[derive(Deserialize)]
-struct CloseQuery {
+struct Target {
     room: Option<String>,
+    user: Option<String>,
 }
 
 async fn close_room<M: MediaServer>(
     State(shared): State<Arc<Shared<M>>>,
-    Query(query): Query<CloseQuery>,
+    Query(target): Query<Target>,
 ) -> Response {
-    let Some(room) = query.room else {
-        let text = "Required String parameter 'room' is not present\n";
+    let Some(room) = target.room else {
+        return missing("room");
+    };
+    done(shared.context.rooms.close_room(&room))
+}
+
+async fn evict<M: MediaServer>(
+    State(shared): State<Arc<Shared<M>>>,
+    Query(target): Query<Target>,
+) -> Response {
+    let Some(room) = target.room else {
+        return missing("room");
+    };
+    let Some(user) = target.user else {
+        return missing("user");
+    };
+    done(shared.context.rooms.evict_user(&room, &user))
+}
+
+async fn notify<M: MediaServer>(
+    State(shared): State<Arc<Shared<M>>>,
+    Query(target): Query<Target>,
+    body: Bytes,
+) -> Response {
+    let Some(room) = target.room else {
+        return missing("room");
+    };
+    let Ok(params) = serde_json::from_slice(&body) else {
+        let text = "the body must be a JSON object\n";
         return (StatusCode::BAD_REQUEST, text).into_response();
     };
-    match shared.context.rooms.close_room(&room) {
+    let notification = Notification::Custom {
+        method: CUSTOM_NOTIFICATION.to_owned(),
+        params,
+    };
+    done(shared.context.rooms.notify(&room, notification))
+}
+
+fn missing(parameter: &str) -> Response {
+    let text = format!("Required String parameter '{parameter}' is not present\n");
+    (StatusCode::BAD_REQUEST, text).into_response()
+}
+
+fn done<T>(outcome: Result<T, RoomError>) -> Response {
+    match outcome {
         Ok(_) => StatusCode::OK.into_response(),
         Err(error) => (StatusCode::NOT_FOUND, error.message).into_response(),
     }

@@ -227,6 +227,12 @@ fn room_options(config: &Config) -> room::Options {
             min_video_send: bound(config.video_min_kbps),
             max_video_send: bound(config.video_max_kbps),
         },
+        limits: room::Limits {
+            rooms: config.max_rooms,
+            participants_per_room: config.max_participants,
+            endpoints: config.max_endpoints,
+            ..room::Limits::default()
+        },
         ..room::Options::default()
     }
 }

@@ -64,7 +64,12 @@ async fn administration_is_refused_to_others() {
         ..config()
     });
     let forwarded = "x-forwarded-for: 192.0.2.1\r\n";
-    for path in ["/close?room=r", "/metrics"] {
+    for path in [
+        "/close?room=r",
+        "/evict?room=r&user=u",
+        "/notify?room=r",
+        "/metrics",
+    ] {
         let response = get_with(&server, path, forwarded).await;
         assert!(response.starts_with("HTTP/1.1 401 "), "{response}");
         let token = format!("{forwarded}authorization: Bearer 0123456789abcdef\r\n");
