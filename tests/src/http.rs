@@ -17,8 +17,17 @@ pub struct Answer {
 
 /// Sends `GET path`.
 pub async fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
+    call(address, "GET", path, "").await
+}
+
+/// Sends `method path` with `body`.
+pub async fn call(address: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<Answer> {
     let mut socket = TcpStream::connect(address).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
     socket.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).await?;

@@ -4,37 +4,50 @@
 //!
 //! ```text
 //! C1→ {"jsonrpc":"2.0",…}     client 1 sends exactly this; its socket opens at its first line
-//! C1← {"id":1,…}               the next frame that client 1 receives, `iceCandidate` left aside
-//! C1⇠ {"method":"iceCandidate",…}   a candidate that has arrived or will, in any order
+//! C1← {"id":1,…}               the next frame that client 1 receives, those below left aside
+//! C1⇠ {"method":"iceCandidate",…}   a candidate or media error that has come or will, in any order
 //! C1← closed 1000             the server closes client 1's socket
 //! C1→ closed                  client 1 drops its socket without a goodbye
 //! C1→ reopened                client 1 opens another one
 //! GET→ /close?room=lab         the REST interface is asked, and answers with status and body
 //! GET← 200
+//! POST→ /notify?room=lab {}    the same, with a body
+//! ANYBODY→ does something      what the test that replays the transcript knows to do
 //! ```
 //!
 //! Placeholders: `<S1>` a session id, the same wherever it is repeated · `<sdp>` any
 //! text of a session description · `<candidate>` · `<number>` · `<publish>`, `<publish-data>`,
-//! `<loopback>`, `<receive>` the offers in `transcripts/*.sdp`, sent.
+//! `<loopback>`, `<receive>`, `<receive-h264>` the offers in `transcripts/*.sdp`, sent.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::http;
 use crate::room_socket::{Arrival, RoomSocket};
-use crate::server::Server;
 
-/// Replays the transcript `name` of `tests/transcripts/`.
-pub async fn replay(server: &Server, name: &str) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts");
-    let read = |file: &str| {
-        let path = directory.join(file);
-        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-    };
+/// The text of every transcript, with its name.
+pub fn all() -> Vec<(String, String)> {
+    let entries = std::fs::read_dir(directory()).expect("the transcripts are there");
+    let paths = entries.map(|entry| entry.expect("a readable directory").path());
+    let transcripts = paths.filter(|path| path.extension().is_some_and(|kind| kind == "txt"));
+    let mut all: Vec<_> = transcripts
+        .filter_map(|path| {
+            let name = path.file_stem()?.to_str()?.to_owned();
+            Some((name, read(path.file_name()?.to_str()?)))
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+/// Replays the transcript `name` of `tests/transcripts/` against the server at `address`.
+/// `stagehand` is told who else does what.
+pub async fn replay(address: SocketAddr, name: &str, mut stagehand: impl AsyncFnMut(&str, &str)) {
     let mut replay = Replay {
-        server,
+        address,
         clients: HashMap::new(),
         sessions: HashMap::new(),
         got: String::new(),
@@ -49,29 +62,40 @@ pub async fn replay(server: &Server, name: &str) {
         let arrow = line
             .find(['→', '←', '⇠'])
             .unwrap_or_else(|| panic!("{place}: no arrow"));
-        let (client, rest) = line.split_at(arrow);
+        let (actor, rest) = line.split_at(arrow);
         let direction = rest
             .chars()
             .next()
             .expect("the line was split at a character");
         let frame = rest[direction.len_utf8()..].trim();
-        match direction {
-            '→' if client == "GET" => replay.get(frame).await,
-            '←' if client == "GET" => assert_eq!(replay.got, frame, "{place}"),
-            '→' => {
-                replay
-                    .send(client, &fill_offers(frame, &read), &place)
-                    .await;
-            }
-            '←' => replay.receive(client, frame, &place).await,
-            _ => replay.receive_candidate(client, frame, &place).await,
+        match (direction, actor) {
+            ('→', "GET" | "POST") => replay.call(actor, frame).await,
+            ('←', "GET" | "POST") => assert_eq!(replay.got, frame, "{place}"),
+            ('→', _) if !is_client(actor) => stagehand(actor, &replay.fill_sessions(frame)).await,
+            ('→', _) => replay.send(actor, &fill_offers(frame), &place).await,
+            ('←', _) => replay.receive(actor, frame, &place).await,
+            _ => replay.receive_aside(actor, frame, &place).await,
         }
     }
     replay.finish(name).await;
 }
 
-struct Replay<'a> {
-    server: &'a Server,
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts")
+}
+
+fn read(file: &str) -> String {
+    let path = directory().join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn is_client(actor: &str) -> bool {
+    let number = actor.strip_prefix('C');
+    number.is_some_and(|number| number.parse::<u8>().is_ok())
+}
+
+struct Replay {
+    address: SocketAddr,
     got: String,
     clients: HashMap<String, Client>,
     sessions: HashMap<String, String>,
@@ -79,12 +103,13 @@ struct Replay<'a> {
 
 struct Client {
     socket: RoomSocket,
-    candidates: Vec<String>,
+    aside: Vec<String>,
 }
 
-impl Replay<'_> {
-    async fn get(&mut self, path: &str) {
-        let answer = http::get(self.server.address, path).await;
+impl Replay {
+    async fn call(&mut self, method: &str, call: &str) {
+        let (path, body) = call.split_once(' ').unwrap_or((call, ""));
+        let answer = http::call(self.address, method, path, body).await;
         let answer = answer.unwrap_or_else(|error| panic!("{path}: {error}"));
         self.got = format!("{} {}", answer.status, answer.body)
             .trim_end()
@@ -100,22 +125,19 @@ impl Replay<'_> {
             return;
         }
         if !self.clients.contains_key(client) || frame == "reopened" {
-            let socket = RoomSocket::connect(&self.server.room_url()).await;
+            let socket = RoomSocket::connect(&format!("ws://{}/room", self.address)).await;
             self.clients.insert(
                 client.to_owned(),
                 Client {
                     socket,
-                    candidates: Vec::new(),
+                    aside: Vec::new(),
                 },
             );
         }
         if frame == "reopened" {
             return;
         }
-        let mut text = frame.to_owned();
-        for (placeholder, session) in &self.sessions {
-            text = text.replace(&format!("<{placeholder}>"), session);
-        }
+        let text = self.fill_sessions(frame);
         let sent = self.client(client, place).socket.send_text(&text).await;
         assert!(sent, "{place}: the server has closed the socket");
     }
@@ -124,7 +146,7 @@ impl Replay<'_> {
         let arrival = loop {
             let client = self.client(client, place);
             match client.socket.next().await {
-                Arrival::Text(text) if is_candidate(&text) => client.candidates.push(text),
+                Arrival::Text(text) if is_of_media(&text) => client.aside.push(text),
                 arrival => break arrival,
             }
         };
@@ -142,27 +164,30 @@ impl Replay<'_> {
         }
     }
 
-    async fn receive_candidate(&mut self, client: &str, expected: &str, place: &str) {
+    async fn receive_aside(&mut self, client: &str, expected: &str, place: &str) {
         loop {
-            let known = std::mem::take(&mut self.client(client, place).candidates);
-            if known
+            let mut known = std::mem::take(&mut self.client(client, place).aside);
+            let found = known
                 .iter()
-                .any(|text| matches(expected, text, &mut self.sessions))
-            {
-                self.client(client, place).candidates = known;
+                .position(|text| matches(expected, text, &mut self.sessions));
+            if let Some(found) = found {
+                known.remove(found);
+            }
+            self.client(client, place).aside = known;
+            if found.is_some() {
                 return;
             }
-            self.client(client, place).candidates = known;
             match self.client(client, place).socket.next().await {
-                Arrival::Text(text) if is_candidate(&text) => {
-                    self.client(client, place).candidates.push(text);
+                Arrival::Text(text) if is_of_media(&text) => {
+                    self.client(client, place).aside.push(text);
                 }
                 arrival => panic!("{place}:\nexpected {expected}\nreceived {arrival:?}"),
             }
         }
     }
 
-    /// Nothing may be left over: a ping that everybody sends is answered next.
+    /// Nothing may be left over: a ping that everybody sends is answered next. There may be more
+    /// candidates than a transcript is interested in, as many as the machine has addresses.
     async fn finish(mut self, name: &str) {
         let clients: Vec<String> = self.clients.keys().cloned().collect();
         for client in clients {
@@ -179,6 +204,9 @@ impl Replay<'_> {
                 &place,
             )
             .await;
+            let aside = &self.client(&client, &place).aside;
+            let unexpected = aside.iter().find(|text| !is_candidate(text));
+            assert_eq!(unexpected, None, "{place}");
         }
     }
 
@@ -187,6 +215,19 @@ impl Replay<'_> {
             .get_mut(client)
             .unwrap_or_else(|| panic!("{place}: {client} is not open"))
     }
+
+    fn fill_sessions(&self, frame: &str) -> String {
+        let mut text = frame.to_owned();
+        for (placeholder, session) in &self.sessions {
+            text = text.replace(&format!("<{placeholder}>"), session);
+        }
+        text
+    }
+}
+
+/// True for what the media server tells, when it likes.
+fn is_of_media(text: &str) -> bool {
+    is_candidate(text) || text.starts_with(r#"{"method":"mediaError","#)
 }
 
 fn is_candidate(text: &str) -> bool {
@@ -194,9 +235,15 @@ fn is_candidate(text: &str) -> bool {
 }
 
 /// Puts the offers in, escaped as members of a JSON string.
-fn fill_offers(frame: &str, read: &impl Fn(&str) -> String) -> String {
+fn fill_offers(frame: &str) -> String {
     let mut text = frame.to_owned();
-    for offer in ["publish", "publish-data", "loopback", "receive"] {
+    for offer in [
+        "publish",
+        "publish-data",
+        "loopback",
+        "receive",
+        "receive-h264",
+    ] {
         let placeholder = format!("<{offer}>");
         if text.contains(&placeholder) {
             let sdp = read(&format!("{offer}.sdp"))
