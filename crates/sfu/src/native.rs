@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::config::{Config, interface_addresses};
 use crate::engine::certificate::{Certificate, CertificateError};
 use crate::engine::clock::Clock;
-use crate::engine::{Engine, EngineConfig};
+use crate::engine::{Engine, EngineConfig, Subject};
 use crate::metrics::Metrics;
 use crate::worker::{
     BindError, CommandQueue, RtpAddress, RtpPool, RtpSockets, Sockets, Worker, gone,
@@ -168,6 +168,16 @@ impl NativeMediaServer {
         metrics
     }
 
+    /// Makes a call on an element that panics.
+    #[cfg(test)]
+    pub(crate) async fn panic_in(&self, element: &ElementId) -> Result<(), Error> {
+        let subject = Subject::Element(element.clone());
+        ask(self.queue_of_element(element), subject, |_, _| {
+            panic!("on purpose")
+        })
+        .await
+    }
+
     #[cfg(test)]
     pub(crate) fn queues(&self) -> &[Arc<CommandQueue>] {
         &self.workers.queues
@@ -242,21 +252,23 @@ fn port_of(config: &Config, index: usize) -> Result<u16, StartError> {
 }
 
 /// Makes `call` on the worker behind `queue`. The call is queued at once, not when the future is first
-/// polled, so that calls take effect in the order in which they were made.
+/// polled, so that calls take effect in the order in which they were made. A panic in it costs `subject` only.
 fn ask<T, F>(
     queue: Result<&Arc<CommandQueue>, Error>,
+    subject: Subject,
     call: F,
 ) -> impl Future<Output = Result<T, Error>> + Send + use<T, F>
 where
     T: Send + 'static,
     F: FnOnce(&mut Engine, Instant) -> Result<T, Error> + Send + 'static,
 {
-    ask_with_sockets(queue, |engine, _, now| call(engine, now))
+    ask_with_sockets(queue, subject, |engine, _, now| call(engine, now))
 }
 
 /// As [`ask`], for a call that may need sockets for what it makes.
 fn ask_with_sockets<T, F>(
     queue: Result<&Arc<CommandQueue>, Error>,
+    subject: Subject,
     call: F,
 ) -> impl Future<Output = Result<T, Error>> + Send + use<T, F>
 where
@@ -266,8 +278,9 @@ where
     let (reply, answer) = oneshot::channel();
     let queued = queue.and_then(|queue| {
         queue.call(Box::new(move |engine, rtp, now| {
+            let result = engine.contain(&subject, |engine| call(engine, rtp, now));
             // The caller may have given up waiting; the call counts all the same.
-            let _ = reply.send(call(engine, rtp, now));
+            let _ = reply.send(result);
         }))
     });
     async move {
@@ -289,7 +302,7 @@ where
 {
     let answer = queue.map(|queue| {
         let owner = Arc::clone(queue);
-        ask_with_sockets(Ok(queue), move |engine, rtp, now| {
+        ask_with_sockets(Ok(queue), Subject::None, move |engine, rtp, now| {
             let id = make(engine, rtp, now)?;
             note(&owner, &id);
             Ok(Created::new(owner, id, release))
@@ -342,9 +355,12 @@ impl MediaServer for NativeMediaServer {
         offer: &str,
     ) -> impl Future<Output = Result<String, Error>> + Send {
         let (id, offer) = (element.clone(), offer.to_owned());
-        ask(self.queue_of_element(element), move |engine, now| {
-            engine.process_offer(now, &id, &offer)
-        })
+        let subject = Subject::Element(element.clone());
+        ask(
+            self.queue_of_element(element),
+            subject,
+            move |engine, now| engine.process_offer(now, &id, &offer),
+        )
     }
 
     fn generate_offer(
@@ -352,10 +368,12 @@ impl MediaServer for NativeMediaServer {
         element: &ElementId,
         options: OfferOptions,
     ) -> impl Future<Output = Result<String, Error>> + Send {
-        let id = element.clone();
-        ask(self.queue_of_element(element), move |engine, now| {
-            engine.generate_offer(now, &id, options)
-        })
+        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
+        ask(
+            self.queue_of_element(element),
+            subject,
+            move |engine, now| engine.generate_offer(now, &id, options),
+        )
     }
 
     fn process_answer(
@@ -364,19 +382,24 @@ impl MediaServer for NativeMediaServer {
         answer: &str,
     ) -> impl Future<Output = Result<String, Error>> + Send {
         let (id, answer) = (element.clone(), answer.to_owned());
-        ask(self.queue_of_element(element), move |engine, now| {
-            engine.process_answer(now, &id, &answer)
-        })
+        let subject = Subject::Element(element.clone());
+        ask(
+            self.queue_of_element(element),
+            subject,
+            move |engine, now| engine.process_answer(now, &id, &answer),
+        )
     }
 
     fn gather_candidates(
         &self,
         element: &ElementId,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        let id = element.clone();
-        ask(self.queue_of_element(element), move |engine, now| {
-            engine.gather_candidates(now, &id)
-        })
+        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
+        ask(
+            self.queue_of_element(element),
+            subject,
+            move |engine, now| engine.gather_candidates(now, &id),
+        )
     }
 
     fn add_ice_candidate(
@@ -384,10 +407,12 @@ impl MediaServer for NativeMediaServer {
         element: &ElementId,
         candidate: IceCandidate,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        let id = element.clone();
-        ask(self.queue_of_element(element), move |engine, now| {
-            engine.add_ice_candidate(now, &id, &candidate)
-        })
+        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
+        ask(
+            self.queue_of_element(element),
+            subject,
+            move |engine, now| engine.add_ice_candidate(now, &id, &candidate),
+        )
     }
 
     fn connect(
@@ -397,9 +422,12 @@ impl MediaServer for NativeMediaServer {
         kind: Option<MediaKind>,
     ) -> impl Future<Output = Result<(), Error>> + Send {
         let (from, to) = (source.clone(), sink.clone());
-        ask(self.queue_of_both(source, sink), move |engine, now| {
-            engine.connect(now, &from, &to, kind)
-        })
+        let subject = Subject::Element(sink.clone());
+        ask(
+            self.queue_of_both(source, sink),
+            subject,
+            move |engine, now| engine.connect(now, &from, &to, kind),
+        )
     }
 
     fn disconnect(
@@ -409,9 +437,12 @@ impl MediaServer for NativeMediaServer {
         kind: Option<MediaKind>,
     ) -> impl Future<Output = Result<(), Error>> + Send {
         let (from, to) = (source.clone(), sink.clone());
-        ask(self.queue_of_both(source, sink), move |engine, now| {
-            engine.disconnect(now, &from, &to, kind)
-        })
+        let subject = Subject::Element(sink.clone());
+        ask(
+            self.queue_of_both(source, sink),
+            subject,
+            move |engine, now| engine.disconnect(now, &from, &to, kind),
+        )
     }
 
     fn set_bandwidth(
@@ -419,20 +450,24 @@ impl MediaServer for NativeMediaServer {
         element: &ElementId,
         limits: BandwidthLimits,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        let id = element.clone();
-        ask(self.queue_of_element(element), move |engine, now| {
-            engine.set_bandwidth(now, &id, limits)
-        })
+        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
+        ask(
+            self.queue_of_element(element),
+            subject,
+            move |engine, now| engine.set_bandwidth(now, &id, limits),
+        )
     }
 
     fn stats(
         &self,
         element: &ElementId,
     ) -> impl Future<Output = Result<Vec<StreamStats>, Error>> + Send {
-        let id = element.clone();
-        ask(self.queue_of_element(element), move |engine, now| {
-            engine.stats(now, &id)
-        })
+        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
+        ask(
+            self.queue_of_element(element),
+            subject,
+            move |engine, now| engine.stats(now, &id),
+        )
     }
 
     fn release_element(&self, element: &ElementId) {

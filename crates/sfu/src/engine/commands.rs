@@ -82,6 +82,7 @@ impl Engine {
         let key = self
             .graph
             .add_element(id.clone(), pipeline, role, events.clone())?;
+        self.step();
         match kind {
             ElementKind::WebRtcEndpoint { data_channels } => {
                 let endpoint = Endpoint {
@@ -235,6 +236,7 @@ impl Engine {
         let (source, sink) = (self.graph.key(source)?, self.graph.key(sink)?);
         for kind in kinds(kind) {
             self.graph.connect(source, sink, kind)?;
+            self.step();
             self.rewire(now, sink, kind);
         }
         Ok(())
@@ -251,6 +253,7 @@ impl Engine {
         let (source, sink) = (self.graph.key(source)?, self.graph.key(sink)?);
         for kind in kinds(kind) {
             self.graph.disconnect(source, sink, kind);
+            self.step();
             self.rewire(now, sink, kind);
         }
         Ok(())
@@ -303,7 +306,7 @@ impl Engine {
 
     /// Releases a pipeline with its elements. Unknown ids are ignored.
     pub fn release_pipeline(&mut self, now: Instant, id: &PipelineId) {
-        for key in self.graph.elements_of(id) {
+        for key in self.graph.take_elements(id) {
             self.release(now, key);
         }
         self.graph.remove_pipeline(id);
@@ -311,12 +314,15 @@ impl Engine {
 
     fn release(&mut self, now: Instant, key: ElementKey) {
         let behind = MediaKind::ALL.map(|kind| self.graph.receivers(key, kind));
-        if let Some(endpoint) = self.endpoints.remove(&key) {
-            for transport in &endpoint.transports {
+        if let Some(endpoint) = self.endpoints.get(&key) {
+            let transports = endpoint.transports.clone();
+            let tracks = [endpoint.audio, endpoint.video];
+            for transport in &transports {
                 self.say_goodbye(now, *transport);
+                self.step();
                 self.forget_transport(*transport);
             }
-            for tracks in [endpoint.audio, endpoint.video] {
+            for tracks in tracks {
                 if let Some(source) = tracks.source {
                     self.remove_source(source);
                 }
@@ -324,11 +330,15 @@ impl Engine {
                     self.remove_subscriber(subscriber);
                 }
             }
-            for transport in &endpoint.transports {
+            for transport in &transports {
                 self.media.transports.remove(transport.0);
+                self.step();
             }
-            self.released_ports.extend(endpoint.ports);
+            if let Some(endpoint) = self.endpoints.remove(&key) {
+                self.released_ports.extend(endpoint.ports);
+            }
         }
+        self.step();
         self.graph.remove_element(key);
         for (kind, sinks) in MediaKind::ALL.into_iter().zip(behind) {
             for sink in sinks.into_iter().filter(|sink| *sink != key) {
@@ -380,20 +390,24 @@ impl Engine {
                 }
                 PreparedTransport::Fresh(transport) => self.add_transport(*transport, description),
             });
+            self.step();
         }
         let dropped = || former.iter().filter(|key| !transports.contains(key));
         for transport in dropped() {
             self.say_goodbye(now, *transport);
             self.forget_transport(*transport);
+            self.step();
         }
         if let Some(endpoint) = self.endpoints.get_mut(&key) {
             endpoint.transports.clone_from(&transports);
         }
         for kind in [MediaKind::Audio, MediaKind::Video] {
             self.apply_section(key, kind, negotiated.accepted(kind));
+            self.step();
         }
         for transport in dropped() {
             self.media.transports.remove(transport.0);
+            self.step();
         }
         let data = negotiated.accepted(MediaKind::Data);
         for (index, transport) in transports.iter().enumerate() {
@@ -536,6 +550,7 @@ impl Engine {
             None if section.receive => {
                 let source = Source::new(transport, section.clone(), &limits);
                 let source = SourceKey(self.media.sources.insert(source));
+                self.step();
                 self.media.transports[transport.0].sources.push(source);
                 tracks.source = Some(source);
             }
@@ -579,6 +594,7 @@ impl Engine {
         let mut subscriber = Subscriber::new(transport, section.clone(), events, &first)?;
         subscriber.limits = *limits;
         let subscriber = SubscriberKey(self.media.subscribers.insert(subscriber));
+        self.step();
         let transport = &mut self.media.transports[transport.0];
         transport.subscribers.push(subscriber);
         Some(subscriber)
@@ -586,6 +602,7 @@ impl Engine {
 
     fn remove_source(&mut self, key: SourceKey) {
         let source = self.media.sources.remove(key.0);
+        self.step();
         for subscriber in source.subscribers {
             self.media.subscribers[subscriber.0].attach(None);
         }
@@ -597,6 +614,7 @@ impl Engine {
 
     fn remove_subscriber(&mut self, key: SubscriberKey) {
         let subscriber = self.media.subscribers.remove(key.0);
+        self.step();
         if let Some(source) = subscriber.source {
             self.media.sources[source.0].remove_subscriber(key);
         }
@@ -620,19 +638,15 @@ impl Engine {
         else {
             return;
         };
-        let subscriber = &mut self.media.subscribers[subscriber_key.0];
-        let source_key = self
-            .graph
-            .origin(sink, kind)
-            .filter(|_| subscriber.section.send)
-            .and_then(|origin| self.endpoints.get(&origin)?.tracks(kind).source);
-        if let Some(former) = subscriber
-            .source
-            .filter(|former| Some(*former) != source_key)
-        {
+        let source_key = self.source_for(sink, kind);
+        let former = self.media.subscribers[subscriber_key.0].source;
+        if let Some(former) = former.filter(|former| Some(*former) != source_key) {
             self.media.sources[former.0].remove_subscriber(subscriber_key);
         }
+        self.step();
+        let subscriber = &mut self.media.subscribers[subscriber_key.0];
         subscriber.attach(source_key.map(|key| (key, &self.media.sources[key.0])));
+        self.step();
         let Some(source_key) = source_key else {
             return;
         };
@@ -641,7 +655,18 @@ impl Engine {
             source.subscribers.push(subscriber_key);
         }
         self.media.request_key_frame(now, subscriber_key);
+        self.step();
         self.arm_source_of(subscriber_key);
+    }
+
+    /// What the graph feeds a sink with, if the sink may send it on.
+    pub(super) fn source_for(&self, sink: ElementKey, kind: MediaKind) -> Option<SourceKey> {
+        let subscriber = self.endpoints.get(&sink)?.tracks(kind).subscriber?;
+        if !self.media.subscribers[subscriber.0].section.send {
+            return None;
+        }
+        let origin = self.graph.origin(sink, kind)?;
+        self.endpoints.get(&origin)?.tracks(kind).source
     }
 
     /// A request of a subscriber may have set a deadline for its publisher's transport.
@@ -669,13 +694,24 @@ impl Engine {
 
     /// Forgets the addresses and deadlines of a transport.
     pub(super) fn forget_transport(&mut self, key: TransportKey) {
-        if let Some(transport) = self.media.transports.get_mut(key.0) {
-            self.timers.arm(key, &mut transport.armed, None);
-        }
-        self.ufrags.retain(|_, owner| *owner != key);
-        self.flows.retain(|_, owner| *owner != key);
-        self.plain_ports.retain(|_, owner| *owner != key);
         self.last_flow = None;
+        let Some(transport) = self.media.transports.get_mut(key.0) else {
+            return;
+        };
+        self.timers.arm(key, &mut transport.armed, None);
+        match &transport.session {
+            Session::Secure { ice, .. } => {
+                for ufrag in ice.ufrags() {
+                    self.ufrags.remove(ufrag);
+                }
+                for flow in ice.flows() {
+                    self.flows.remove(&flow);
+                }
+            }
+            Session::Plain(peer) => {
+                self.plain_ports.remove(&peer.local_port());
+            }
+        }
     }
 
     fn signal_candidates(&self, key: ElementKey) {

@@ -100,7 +100,7 @@ pub struct Counters {
     pub transports_expired: u64,
     /// Transports closed because their DTLS handshake failed.
     pub handshakes_failed: u64,
-    /// Transports closed because handling one of their packets panicked.
+    /// Transports closed because handling one of their packets panicked, and commands that panicked.
     pub panics: u64,
     /// Data-channel messages passed on.
     pub messages_forwarded: u64,

@@ -104,9 +104,10 @@ impl Graph {
         self.elements.len()
     }
 
-    /// The elements of a pipeline, or none if it does not exist.
-    pub(super) fn elements_of(&self, pipeline: &PipelineId) -> Vec<ElementKey> {
-        self.pipelines.get(pipeline).cloned().unwrap_or_default()
+    /// Takes the elements of a pipeline off its list, to remove them one by one; none if it does not exist.
+    pub(super) fn take_elements(&mut self, pipeline: &PipelineId) -> Vec<ElementKey> {
+        let elements = self.pipelines.get_mut(pipeline);
+        elements.map(std::mem::take).unwrap_or_default()
     }
 
     /// Feeds `sink` from `source`, replacing what fed it before.
@@ -150,6 +151,59 @@ impl Graph {
     /// Removes a pipeline, whose elements are gone already.
     pub(super) fn remove_pipeline(&mut self, id: &PipelineId) {
         self.pipelines.remove(id);
+    }
+
+    pub(super) fn contains(&self, key: ElementKey) -> bool {
+        self.elements.contains(key.0)
+    }
+
+    /// All elements.
+    pub(super) fn keys(&self) -> impl Iterator<Item = ElementKey> {
+        self.elements.iter().map(|(key, _)| ElementKey(key))
+    }
+
+    /// The elements of a pipeline by what the elements say themselves.
+    pub(super) fn all_of(&self, pipeline: &PipelineId) -> Vec<ElementKey> {
+        let keys = self.keys();
+        keys.filter(|key| self.element(*key).pipeline == *pipeline)
+            .collect()
+    }
+
+    /// Removes elements of which nothing else is believed, and derives what the graph knows of the others from
+    /// the pipeline and the feeders that each of them has.
+    pub(super) fn expel(&mut self, doomed: &[ElementKey]) {
+        for key in doomed {
+            self.elements.try_remove(key.0);
+        }
+        let pipelines = &mut self.pipelines;
+        self.elements
+            .retain(|_, element| pipelines.contains_key(&element.pipeline));
+        pipelines.values_mut().for_each(Vec::clear);
+        self.by_id.clear();
+        let mut edges = Vec::new();
+        for (key, element) in &self.elements {
+            let key = ElementKey(key);
+            self.by_id.insert(element.id.clone(), key);
+            if let Some(siblings) = pipelines.get_mut(&element.pipeline) {
+                siblings.push(key);
+            }
+            for kind in MediaKind::ALL {
+                let feeder = element.feeders[slot(kind)].filter(|feeder| {
+                    let feeder = self.elements.get(feeder.0);
+                    feeder.is_some_and(|feeder| feeder.pipeline == element.pipeline)
+                });
+                edges.push((key, slot(kind), feeder));
+            }
+        }
+        for (_, element) in &mut self.elements {
+            element.sinks.iter_mut().for_each(Vec::clear);
+        }
+        for (sink, kind, feeder) in edges {
+            self.elements[sink.0].feeders[kind] = feeder;
+            if let Some(feeder) = feeder {
+                self.elements[feeder.0].sinks[kind].push(sink);
+            }
+        }
     }
 
     /// The endpoints that get what `origin` takes in, through any number of pass-through elements.

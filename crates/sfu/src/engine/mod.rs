@@ -7,13 +7,15 @@
 //! **Invariant.** Nobody is believed before authentication: STUN must prove our password, DTLS and media
 //! count only from a 5-tuple that ICE has validated, and a stream is bound after SRTP has opened a
 //! packet of it. Plain RTP, which has none of this, comes through a door of its own
-//! ([`Engine::handle_plain_datagram`]). A panic while a transport's packet is handled closes that transport only.
+//! ([`Engine::handle_plain_datagram`]). A panic while a transport's packet is handled closes that transport only; one
+//! in a command releases the element that the command is about ([`Engine::contain`]).
 //!
 //! Deliberately absent: sockets, threads, clocks, and congestion control towards subscribers.
 
 pub mod certificate;
 pub mod clock;
 mod commands;
+mod containment;
 pub mod counters;
 mod data;
 pub mod dtls;
@@ -49,6 +51,7 @@ use slab::Slab;
 
 use certificate::Certificate;
 use clock::Clock;
+pub use containment::Subject;
 use counters::{Counters, Discard};
 use endpoint::Endpoint;
 use flow::Flow;
@@ -104,6 +107,9 @@ pub struct Engine {
     /// Kept for their memory.
     stun_reply: Vec<u8>,
     notices: Vec<Notice>,
+    /// Until a command panics on purpose.
+    #[cfg(test)]
+    steps_left: std::cell::Cell<Option<usize>>,
 }
 
 impl Engine {
@@ -141,6 +147,8 @@ impl Engine {
             is_taken: false,
             stun_reply: Vec::new(),
             notices: Vec::new(),
+            #[cfg(test)]
+            steps_left: std::cell::Cell::default(),
             config,
         }
     }
@@ -277,6 +285,7 @@ impl Engine {
         let Session::Secure { ice, .. } = &mut transport.session else {
             return Err(Discard::Stun);
         };
+        let expiring = ice.expiring_ufrag().map(str::to_owned);
         let outcome = ice
             .handle_stun(now, flow, datagram, &mut self.stun_reply)
             .map_err(|_| Discard::Stun)?;
@@ -294,13 +303,8 @@ impl Engine {
         if selected_changed {
             transport.flow = ice.selected();
         }
-        if restarted {
-            self.flows
-                .retain(|flow, owner| *owner != key || ice.is_valid(*flow));
-            let current = ice.local().ufrag().to_owned();
-            self.ufrags
-                .retain(|ufrag, owner| *owner != key || *ufrag == current);
-            self.last_flow = None;
+        if let Some(expired) = expiring.filter(|_| restarted) {
+            self.ufrags.remove(&expired);
         }
         for flow in dropped {
             self.forget_flow(flow);

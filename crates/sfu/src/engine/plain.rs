@@ -85,6 +85,11 @@ impl PlainPeer {
         }
     }
 
+    /// Our port for RTP.
+    pub(super) fn local_port(&self) -> u16 {
+        self.local.port()
+    }
+
     /// Where RTP is sent, once that is known.
     pub(super) fn rtp_flow(&self) -> Option<Flow> {
         self.flow(self.local.port(), self.rtp)

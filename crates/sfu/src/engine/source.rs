@@ -215,6 +215,11 @@ impl Source {
     /// Takes a subscriber off. Without any, the publisher is not asked for key frames any more.
     pub(super) fn remove_subscriber(&mut self, key: SubscriberKey) {
         self.subscribers.retain(|other| *other != key);
+        self.rest_if_unwatched();
+    }
+
+    /// Asks for no key frames if nobody would see them.
+    pub(super) fn rest_if_unwatched(&mut self) {
         if self.subscribers.is_empty() {
             for layer in &mut self.layers {
                 layer.key_frames.cancel();

@@ -2,6 +2,8 @@
 //!
 //! A [`Peer`] is past ICE and DTLS from the start: its keys are put into its transport.
 
+mod panics;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -110,19 +112,7 @@ impl Bed {
     }
 
     fn negotiate(&mut self, id: &ElementId, direction: &str, attributes: &str) {
-        let formats: String = [RTX, VP9]
-            .into_iter()
-            .filter(|format| attributes.contains(&format!("a=rtpmap:{format} ")))
-            .map(|format| format!(" {format}"))
-            .collect();
-        let offer = format!(
-            "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nt=0 0\na=group:BUNDLE 0\n\
-             m=video 9 UDP/TLS/RTP/SAVPF 96{formats}\nc=IN IP4 0.0.0.0\na=mid:0\na=ice-ufrag:peer\n\
-             a=ice-pwd:apasswordof24characters+\na=setup:actpass\na=rtcp-mux\na={direction}\n\
-             a=fingerprint:sha-256 0B:30:55:7A:9F:C4:E9:0E:33:58:7D:A2:C7:EC:11:36:5B:80:A5:CA:EF:14:39:5E:83:A8:CD:F2:17:3C:61:86\n\
-             {attributes}"
-        )
-        .replace('\n', "\r\n");
+        let offer = offer(direction, attributes);
         self.engine.process_offer(self.now, id, &offer).unwrap();
     }
 
@@ -196,6 +186,22 @@ impl Bed {
         self.now = end;
         assert_eq!(self.engine.counters().panics, 0);
     }
+}
+
+fn offer(direction: &str, attributes: &str) -> String {
+    let formats: String = [RTX, VP9]
+        .into_iter()
+        .filter(|format| attributes.contains(&format!("a=rtpmap:{format} ")))
+        .map(|format| format!(" {format}"))
+        .collect();
+    format!(
+        "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nt=0 0\na=group:BUNDLE 0\n\
+         m=video 9 UDP/TLS/RTP/SAVPF 96{formats}\nc=IN IP4 0.0.0.0\na=mid:0\na=ice-ufrag:peer\n\
+         a=ice-pwd:apasswordof24characters+\na=setup:actpass\na=rtcp-mux\na={direction}\n\
+         a=fingerprint:sha-256 0B:30:55:7A:9F:C4:E9:0E:33:58:7D:A2:C7:EC:11:36:5B:80:A5:CA:EF:14:39:5E:83:A8:CD:F2:17:3C:61:86\n\
+         {attributes}"
+    )
+    .replace('\n', "\r\n")
 }
 
 #[test]

@@ -24,7 +24,7 @@ use self::rtp::FIRST_RTP;
 use self::tcp::TcpFlows;
 use self::transmit::Transmitter;
 use self::udp::{ReceiveBatch, UdpPort};
-use crate::engine::Engine;
+use crate::engine::{Engine, Subject};
 use crate::metrics::{Metrics, SocketCounters};
 
 pub use self::bind::BindError;
@@ -325,8 +325,10 @@ impl Worker {
             let now = Instant::now();
             match command {
                 Command::Call(call) => call(&mut self.engine, &mut self.ports.rtp, now),
-                Command::ReleaseElement(element) => self.engine.release_element(now, &element),
-                Command::ReleasePipeline(pipeline) => self.engine.release_pipeline(now, &pipeline),
+                Command::ReleaseElement(element) => self.release(Subject::Element(element), now),
+                Command::ReleasePipeline(pipeline) => {
+                    self.release(Subject::Pipeline(pipeline), now);
+                }
                 Command::Metrics(reply) => {
                     // Nobody waits for the answer if this fails.
                     let _ = reply.send(Metrics {
@@ -343,6 +345,18 @@ impl Worker {
             }
         }
         false
+    }
+
+    fn release(&mut self, subject: Subject, now: Instant) {
+        // After a panic it is released as well.
+        let _ = self.engine.contain(&subject, |engine| {
+            match &subject {
+                Subject::Element(element) => engine.release_element(now, element),
+                Subject::Pipeline(pipeline) => engine.release_pipeline(now, pipeline),
+                Subject::None => {}
+            }
+            Ok(())
+        });
     }
 
     fn fire_timers(&mut self) {
@@ -384,7 +398,7 @@ impl Worker {
     }
 }
 
-/// A worker that panicked would leave its calls without media and signaling without answers; a
+/// What the engine contains does not come here; see [`Engine::contain`]. A worker that panicked would leave its calls without media and signaling without answers; a
 /// supervisor can restart a process that is gone, but not see one that hangs.
 struct AbortOnPanic;
 

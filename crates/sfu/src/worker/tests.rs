@@ -267,6 +267,28 @@ async fn calls_fail_after_shutdown_and_ports_are_free() {
     UdpSocket::bind((Ipv4Addr::UNSPECIFIED, server.ports()[0])).unwrap();
 }
 
+#[tokio::test]
+async fn panic_in_a_call_costs_its_element_only() {
+    let server = start(1);
+    let (pipeline, endpoint) = endpoint(&server).await;
+    let other = element(&server, &pipeline).await.unwrap();
+    server.process_offer(&endpoint, OFFER).await.unwrap();
+
+    let failed = server.panic_in(&endpoint).await;
+
+    assert_eq!(failed, Err(Error::Unavailable("internal error".to_owned())));
+    let late = server.process_offer(&endpoint, OFFER).await;
+    assert_eq!(late, Err(Error::ElementNotFound(endpoint.clone())));
+    server.process_offer(&other, OFFER).await.unwrap();
+    // The application releases what it knows of, as ever.
+    server.release_element(&endpoint);
+    let engine = server.metrics().await[0].engine;
+    assert_eq!(
+        (engine.panics, engine.elements, engine.transports),
+        (1, 1, 1)
+    );
+}
+
 #[test]
 fn panic_of_a_worker_aborts_the_process() {
     const CHILD: &str = "TERTULIA_TEST_PANIC";

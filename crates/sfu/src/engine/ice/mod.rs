@@ -272,6 +272,21 @@ impl IceLite {
         &self.next.as_ref().unwrap_or(&self.current).local
     }
 
+    /// Our user name fragments that checks may name: one, or two during a restart.
+    pub fn ufrags(&self) -> impl Iterator<Item = &str> {
+        let generations = [Some(&self.current), self.next.as_ref()];
+        generations
+            .into_iter()
+            .flatten()
+            .map(|generation| generation.local.ufrag())
+    }
+
+    /// The user name fragment that is void once the peer follows a restart, if one is under way.
+    #[must_use]
+    pub fn expiring_ufrag(&self) -> Option<&str> {
+        self.next.as_ref().map(|_| self.current.local.ufrag())
+    }
+
     /// Answers a check into `reply`, which is cleared first and empty on `Err`.
     ///
     /// The check is authenticated before anything else, so that only the peer can change the
@@ -409,6 +424,11 @@ impl IceLite {
     #[must_use]
     pub fn is_valid(&self, flow: Flow) -> bool {
         self.flows.iter().any(|valid| valid.flow == flow)
+    }
+
+    /// Where checks came from, at most [`FLOWS_MAX`].
+    pub fn flows(&self) -> impl Iterator<Item = Flow> {
+        self.flows.iter().map(|valid| valid.flow)
     }
 
     /// Where to send: the flow nominated last (RFC 8445 section 8.1.1; browsers nominate again when
