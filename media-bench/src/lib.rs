@@ -2,6 +2,7 @@
 //!
 //! Read [`peer::Peer`] first: a light WebRTC client without sockets or clocks. [`simulation`] puts peers
 //! and an [`Engine`](sfu::engine::Engine) on a simulated network, where a minute takes milliseconds.
+//! The program in `src/program` measures a real server with them.
 
 pub mod payload;
 pub mod peer;

@@ -72,6 +72,9 @@ pub struct PeerConfig {
     pub reports: bool,
     /// Keep every packet received, for tests; else only totals.
     pub keeps_packets: bool,
+    /// Authenticate and read one packet of media in so many, and of the others believe the header: for
+    /// hundreds of peers in one thread. Numbers are kept, NACKs and reports sent all the same. 1: all.
+    pub opens_every: u32,
     /// For everything random.
     pub seed: u64,
 }
@@ -92,6 +95,7 @@ impl PeerConfig {
             answers_nacks: true,
             reports: true,
             keeps_packets: true,
+            opens_every: 1,
             seed,
         }
     }

@@ -154,6 +154,15 @@ impl IncomingStream {
         true
     }
 
+    /// Takes a packet that stays sealed; false if it was there before.
+    pub(super) fn handle_header(&mut self, now: Instant, header: &Header<'_>) -> bool {
+        let size_bytes = header.payload().len();
+        let arrival = self
+            .receive
+            .handle_packet(now, header.seq(), header.timestamp(), size_bytes);
+        matches!(arrival, Arrival::New(_))
+    }
+
     pub(super) fn handle_sender_report(&mut self, now: Instant, info: &SenderInfo) {
         self.receive.handle_sender_report(now, info);
         if self.reports.len() < KEPT_MAX {

@@ -38,6 +38,8 @@ use description::{Answer, OfferParts};
 use incoming::Opened;
 use outgoing::{Outgoing, OutgoingConfig, Sending};
 
+use crate::payload::Stamp;
+
 pub use config::{Direction, Numbering, PeerConfig};
 pub use description::AnswerError;
 pub use incoming::{IncomingStream, ReceivedPacket};
@@ -84,6 +86,8 @@ pub enum PeerEvent {
 pub struct PeerCounters {
     /// RTP packets that were authentic.
     pub rtp: u64,
+    /// RTP packets of which only the header was read; see [`PeerConfig::opens_every`].
+    pub unopened: u64,
     /// RTCP packets that were authentic.
     pub rtcp: u64,
     /// SRTP or SRTCP that was not.
@@ -126,6 +130,9 @@ pub struct Peer {
     indices: HashMap<u32, ReceiveIndex>,
     incoming: BTreeMap<u32, IncomingStream>,
     arrivals: TransportFeedback,
+    /// Packets until the next one is opened.
+    unopened_left: u32,
+    last_stamp: Option<Stamp>,
     reports_at: Option<Instant>,
     remb: Option<u64>,
     fir_count: u8,
@@ -169,6 +176,8 @@ impl Peer {
             indices: HashMap::new(),
             incoming: BTreeMap::new(),
             arrivals: TransportFeedback::default(),
+            unopened_left: 0,
+            last_stamp: None,
             reports_at: None,
             remb: None,
             fir_count: 0,
@@ -340,6 +349,17 @@ impl Peer {
     /// Every stream received.
     pub fn streams(&self) -> impl Iterator<Item = &IncomingStream> {
         self.incoming.values()
+    }
+
+    /// Takes the stamp of the latest packet that was opened.
+    pub fn take_stamp(&mut self) -> Option<Stamp> {
+        self.last_stamp.take()
+    }
+
+    /// True if the next frame of a published stream will be a key frame.
+    pub fn wants_key_frame(&self, kind: MediaKind) -> bool {
+        self.stream(kind)
+            .is_some_and(|stream| stream.wants_key_frame)
     }
 
     fn stream(&self, kind: MediaKind) -> Option<&Outgoing> {
@@ -525,6 +545,11 @@ impl Peer {
             return;
         };
         let (ssrc, header_len) = (header.ssrc().0, header.header_len());
+        if self.unopened_left > 0 && self.believe(now, &header) {
+            self.unopened_left -= 1;
+            return;
+        }
+        self.unopened_left = self.config.opens_every.saturating_sub(1);
         let Some(srtp) = &self.srtp else {
             return;
         };
@@ -553,13 +578,7 @@ impl Peer {
             return;
         };
         let extensions = self.config.extensions(kind);
-        if let Some(seq) = extensions
-            .transport_seq
-            .and_then(|id| header.extension(id)?.first_chunk::<2>().copied())
-        {
-            self.arrivals
-                .handle_packet(now, Seq(u16::from_be_bytes(seq)));
-        }
+        self.note_arrival(now, kind, &header);
         let (ssrc, seq, payload) = match repaired {
             false => (ssrc, header.seq(), header.payload()),
             true => {
@@ -593,6 +612,31 @@ impl Peer {
         let keep = self.config.keeps_packets;
         if !stream.handle_packet(now, &opened, &extensions, keep) {
             self.counters.duplicates += 1;
+        }
+        self.last_stamp = stream.last_stamp;
+    }
+
+    /// Counts a packet of a known stream by its header alone; false if it must be opened.
+    fn believe(&mut self, now: Instant, header: &Header<'_>) -> bool {
+        let Some((kind, _, false)) = self.formats[usize::from(header.payload_type().0)] else {
+            return false;
+        };
+        let Some(stream) = self.incoming.get_mut(&header.ssrc().0) else {
+            return false;
+        };
+        self.counters.unopened += 1;
+        if !stream.handle_header(now, header) {
+            self.counters.duplicates += 1;
+        }
+        self.note_arrival(now, kind, header);
+        true
+    }
+
+    fn note_arrival(&mut self, now: Instant, kind: MediaKind, header: &Header<'_>) {
+        let id = self.config.extensions(kind).transport_seq;
+        if let Some(seq) = id.and_then(|id| header.extension(id)?.first_chunk::<2>().copied()) {
+            let seq = Seq(u16::from_be_bytes(seq));
+            self.arrivals.handle_packet(now, seq);
         }
     }
 
