@@ -27,6 +27,7 @@ use super::source::SourceKey;
 use super::subscriber::SubscriberKey;
 use super::timers::Timers;
 use super::transport::{Session, TransportKey};
+use super::waiting::Waiting;
 
 /// Whom a command is about: who is released if it panics.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +98,7 @@ impl Engine {
     /// Drops what nobody owns, and derives all references between the rest anew.
     fn mend(&mut self) {
         self.media.outbox.clear();
+        self.media.waiting = Waiting::default();
         self.media.missing.clear();
         self.notices.clear();
         self.mend_endpoints();
