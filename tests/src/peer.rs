@@ -10,12 +10,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rtc::media_stream::MediaStreamTrack;
-use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MIME_TYPE_VP8};
+use rtc::peer_connection::configuration::media_engine::{
+    MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_VP8,
+};
 pub use rtc::rtcp::Packet as Feedback;
 use rtc::rtp::header::Header;
 use rtc::rtp::packet::Packet;
 use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
+    RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
+    RtpCodecKind,
 };
 use serde_json::json;
 use tokio::sync::watch;
@@ -40,6 +43,8 @@ const PACKETS_PER_SECOND: u32 = 20;
 /// Payload types of the default codecs of the `webrtc` crate.
 const VP8_PAYLOAD_TYPE: u8 = 96;
 const OPUS_PAYLOAD_TYPE: u8 = 111;
+/// One that is not VP8's, which a server could mistake it for.
+const H264_PAYLOAD_TYPE: u8 = 102;
 
 /// Packets received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,18 +117,7 @@ impl Participant {
     /// Receives what `publisher` publishes, from a connection of its own.
     pub async fn subscribe(&mut self, publisher: &str) {
         let connection = Connection::new().await;
-        for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
-            let init = RTCRtpTransceiverInit {
-                direction: RTCRtpTransceiverDirection::Recvonly,
-                ..Default::default()
-            };
-            let added = connection
-                .peer
-                .add_transceiver_from_kind(kind, Some(init))
-                .await;
-            added.expect("a fresh connection takes transceivers");
-        }
-        let offer = connection.offer().await;
+        let offer = connection.offer_to_receive().await;
         let params = json!({ "sender": format!("{publisher}_webcam"), "sdpOffer": offer });
         let answer = self.socket.request("receiveVideoFrom", params).await;
         self.apply(&connection, publisher, answer).await;
@@ -235,10 +229,7 @@ impl Participant {
             .expect("the answer has a description")
             .to_owned();
         let has_candidates = sdp.contains("a=candidate:");
-        let description = RTCSessionDescription::answer(sdp.clone());
-        let description = description.unwrap_or_else(|error| panic!("{error}:\n{sdp}"));
-        let applied = connection.peer.set_remote_description(description).await;
-        applied.unwrap_or_else(|error| panic!("{error}:\n{sdp}"));
+        connection.take_answer(sdp).await;
         if has_candidates {
             return;
         }
@@ -258,6 +249,59 @@ impl Participant {
             let added = connection.peer.add_ice_candidate(candidate).await;
             return added.unwrap_or_else(|error| panic!("{error}: {params}"));
         }
+    }
+}
+
+/// The media of somebody who receives, for a test that does the signaling itself.
+#[derive(Debug)]
+pub struct Viewer(Connection);
+
+impl Viewer {
+    /// Somebody who knows Opus and H.264 and nothing else; the second part is the offer.
+    pub async fn without_vp8() -> (Self, String) {
+        let mut codecs = MediaEngine::default();
+        let h264 = RTCRtpCodec {
+            mime_type: MIME_TYPE_H264.to_owned(),
+            clock_rate: 90_000,
+            sdp_fmtp_line: "packetization-mode=1;profile-level-id=42e01f".to_owned(),
+            ..Default::default()
+        };
+        for (rtp_codec, payload_type, kind) in [
+            (opus(), OPUS_PAYLOAD_TYPE, RtpCodecKind::Audio),
+            (h264, H264_PAYLOAD_TYPE, RtpCodecKind::Video),
+        ] {
+            let codec = RTCRtpCodecParameters {
+                rtp_codec,
+                payload_type,
+            };
+            let registered = codecs.register_codec(codec, kind);
+            registered.expect("an empty engine takes a codec");
+        }
+        let connection = Connection::with_codecs(codecs).await;
+        let offer = connection.offer_to_receive().await;
+        (Self(connection), offer)
+    }
+
+    /// The server's answer.
+    pub async fn take_answer(&self, sdp: String) {
+        self.0.take_answer(sdp).await;
+    }
+
+    /// A candidate of the server for the first section.
+    pub async fn take_candidate(&self, candidate: String) {
+        let candidate = RTCIceCandidateInit {
+            candidate,
+            sdp_mid: Some("0".to_owned()),
+            sdp_mline_index: Some(0),
+            ..Default::default()
+        };
+        let added = self.0.peer.add_ice_candidate(candidate).await;
+        added.expect("the server's candidates are sound");
+    }
+
+    /// Closes the connection.
+    pub async fn close(self) {
+        self.0.close().await;
     }
 }
 
@@ -294,6 +338,10 @@ impl Connection {
         codecs
             .register_default_codecs()
             .expect("an empty engine takes the default codecs");
+        Self::with_codecs(codecs).await
+    }
+
+    async fn with_codecs(mut codecs: MediaEngine) -> Self {
         let interceptors = register_default_interceptors(Registry::new(), &mut codecs);
         let (state_sender, state) = watch::channel(RTCPeerConnectionState::New);
         let counts = watch::Sender::new(Counts::default());
@@ -326,6 +374,25 @@ impl Connection {
             .await
             .expect("the own offer is sound");
         offer.sdp
+    }
+
+    async fn offer_to_receive(&self) -> String {
+        for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
+            let init = RTCRtpTransceiverInit {
+                direction: RTCRtpTransceiverDirection::Recvonly,
+                ..Default::default()
+            };
+            let added = self.peer.add_transceiver_from_kind(kind, Some(init)).await;
+            added.expect("a fresh connection takes transceivers");
+        }
+        self.offer().await
+    }
+
+    async fn take_answer(&self, sdp: String) {
+        let description = RTCSessionDescription::answer(sdp.clone());
+        let description = description.unwrap_or_else(|error| panic!("{error}:\n{sdp}"));
+        let applied = self.peer.set_remote_description(description).await;
+        applied.unwrap_or_else(|error| panic!("{error}:\n{sdp}"));
     }
 
     async fn connected(&self, what: &str) {

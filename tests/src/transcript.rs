@@ -16,8 +16,9 @@
 //! ```
 //!
 //! Placeholders: `<S1>` a session id, the same wherever it is repeated · `<sdp>` any
-//! text of a session description · `<candidate>` · `<number>` · `<publish>`, `<publish-data>`,
-//! `<loopback>`, `<receive>`, `<receive-h264>` the offers in `transcripts/*.sdp`, sent.
+//! text of a session description · `<answer>` one, and `<candidate>`, which may be repeated to
+//! somebody · `<number>` · `<publish>`, `<publish-data>`, `<loopback>`, `<receive>` the offers in
+//! `transcripts/*.sdp`, sent · `<given>` what somebody else gave last.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -44,12 +45,16 @@ pub fn all() -> Vec<(String, String)> {
 }
 
 /// Replays the transcript `name` of `tests/transcripts/` against the server at `address`.
-/// `stagehand` is told who else does what.
-pub async fn replay(address: SocketAddr, name: &str, mut stagehand: impl AsyncFnMut(&str, &str)) {
+/// `stagehand` is told who else does what, and may give a text in return.
+pub async fn replay(
+    address: SocketAddr,
+    name: &str,
+    mut stagehand: impl AsyncFnMut(&str, &str) -> Option<String>,
+) {
     let mut replay = Replay {
         address,
         clients: HashMap::new(),
-        sessions: HashMap::new(),
+        known: HashMap::new(),
         got: String::new(),
     };
     let text = read(&format!("{name}.txt"));
@@ -71,7 +76,11 @@ pub async fn replay(address: SocketAddr, name: &str, mut stagehand: impl AsyncFn
         match (direction, actor) {
             ('→', "GET" | "POST") => replay.call(actor, frame).await,
             ('←', "GET" | "POST") => assert_eq!(replay.got, frame, "{place}"),
-            ('→', _) if !is_client(actor) => stagehand(actor, &replay.fill_sessions(frame)).await,
+            ('→', _) if !is_client(actor) => {
+                let given = stagehand(actor, &replay.fill_known(frame)).await;
+                let given = given.map(|text| ("given".to_owned(), escaped(text)));
+                replay.known.extend(given);
+            }
             ('→', _) => replay.send(actor, &fill_offers(frame), &place).await,
             ('←', _) => replay.receive(actor, frame, &place).await,
             _ => replay.receive_aside(actor, frame, &place).await,
@@ -98,7 +107,8 @@ struct Replay {
     address: SocketAddr,
     got: String,
     clients: HashMap<String, Client>,
-    sessions: HashMap<String, String>,
+    /// What placeholders stand for, as text within a JSON string.
+    known: HashMap<String, String>,
 }
 
 struct Client {
@@ -137,7 +147,7 @@ impl Replay {
         if frame == "reopened" {
             return;
         }
-        let text = self.fill_sessions(frame);
+        let text = self.fill_known(frame);
         let sent = self.client(client, place).socket.send_text(&text).await;
         assert!(sent, "{place}: the server has closed the socket");
     }
@@ -152,7 +162,7 @@ impl Replay {
         };
         match arrival {
             Arrival::Text(text) => {
-                let matched = matches(expected, &text, &mut self.sessions);
+                let matched = matches(expected, &text, &mut self.known);
                 assert!(matched, "{place}:\nexpected {expected}\nreceived {text}");
             }
             Arrival::Closed(code) => {
@@ -169,7 +179,7 @@ impl Replay {
             let mut known = std::mem::take(&mut self.client(client, place).aside);
             let found = known
                 .iter()
-                .position(|text| matches(expected, text, &mut self.sessions));
+                .position(|text| matches(expected, text, &mut self.known));
             if let Some(found) = found {
                 known.remove(found);
             }
@@ -216,10 +226,10 @@ impl Replay {
             .unwrap_or_else(|| panic!("{place}: {client} is not open"))
     }
 
-    fn fill_sessions(&self, frame: &str) -> String {
+    fn fill_known(&self, frame: &str) -> String {
         let mut text = frame.to_owned();
-        for (placeholder, session) in &self.sessions {
-            text = text.replace(&format!("<{placeholder}>"), session);
+        for (placeholder, value) in &self.known {
+            text = text.replace(&format!("<{placeholder}>"), value);
         }
         text
     }
@@ -237,27 +247,26 @@ fn is_candidate(text: &str) -> bool {
 /// Puts the offers in, escaped as members of a JSON string.
 fn fill_offers(frame: &str) -> String {
     let mut text = frame.to_owned();
-    for offer in [
-        "publish",
-        "publish-data",
-        "loopback",
-        "receive",
-        "receive-h264",
-    ] {
+    for offer in ["publish", "publish-data", "loopback", "receive"] {
         let placeholder = format!("<{offer}>");
         if text.contains(&placeholder) {
             let sdp = read(&format!("{offer}.sdp"))
                 .replace("\r\n", "\n")
                 .replace('\n', "\r\n");
-            let escaped = Value::String(sdp).to_string();
-            text = text.replace(&placeholder, escaped.trim_matches('"'));
+            text = text.replace(&placeholder, &escaped(sdp));
         }
     }
     text
 }
 
-/// True if `text` is `pattern` with its placeholders filled; session ids seen first are noted.
-fn matches(pattern: &str, text: &str, sessions: &mut HashMap<String, String>) -> bool {
+/// A text as it stands between the quotes of a JSON string.
+fn escaped(text: String) -> String {
+    let quoted = Value::String(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+/// True if `text` is `pattern` with its placeholders filled; what can be repeated later is noted.
+fn matches(pattern: &str, text: &str, known: &mut HashMap<String, String>) -> bool {
     let (mut pattern, mut text) = (pattern, text);
     loop {
         let (literal, placeholder, rest) = split_at_placeholder(pattern);
@@ -273,21 +282,19 @@ fn matches(pattern: &str, text: &str, sessions: &mut HashMap<String, String>) ->
                 .find(|c: char| !c.is_ascii_digit())
                 .unwrap_or(text.len()),
             "candidate" if !text.starts_with("candidate:") => 0,
-            "sdp" if !text.starts_with(r"v=0\r\n") => 0,
-            "sdp" | "candidate" => end_of_json_string(text),
+            "sdp" | "answer" if !text.starts_with(r"v=0\r\n") => 0,
+            "sdp" | "answer" | "candidate" => end_of_json_string(text),
             _ => text
                 .find(|c: char| !matches!(c, '0'..='9' | 'a'..='v'))
                 .unwrap_or(text.len()),
         };
         let (value, remaining) = text.split_at(length);
-        let is_known = !placeholder.starts_with('S')
-            || sessions
-                .entry(placeholder.to_owned())
-                .or_insert_with(|| value.to_owned())
-                == value;
-        if value.is_empty() || !is_known {
+        let before = known.get(placeholder);
+        let is_other_session = placeholder.starts_with('S') && before.is_some_and(|id| id != value);
+        if value.is_empty() || is_other_session {
             return false;
         }
+        known.insert(placeholder.to_owned(), value.to_owned());
         (pattern, text) = (rest, remaining);
     }
 }
@@ -295,7 +302,7 @@ fn matches(pattern: &str, text: &str, sessions: &mut HashMap<String, String>) ->
 /// What comes before the first placeholder, the placeholder, and what follows it.
 fn split_at_placeholder(pattern: &str) -> (&str, Option<&str>, &str) {
     let known = |name: &str| {
-        matches!(name, "sdp" | "candidate" | "number")
+        matches!(name, "sdp" | "answer" | "candidate" | "number")
             || name
                 .strip_prefix('S')
                 .is_some_and(|number| number.parse::<u8>().is_ok())
@@ -334,7 +341,7 @@ mod tests {
 
     #[test]
     fn placeholders_match_what_they_stand_for() {
-        let mut sessions = HashMap::from([("S1".to_owned(), "abc".to_owned())]);
+        let mut known = HashMap::from([("S1".to_owned(), "abc".to_owned())]);
         let rows = [
             (r#"{"a":1}"#, r#"{"a":1}"#, true),
             (r#"{"a":1}"#, r#"{"a":1} "#, false),
@@ -349,7 +356,7 @@ mod tests {
         ];
         for (pattern, text, expected) in rows {
             assert_eq!(
-                matches(pattern, text, &mut sessions),
+                matches(pattern, text, &mut known),
                 expected,
                 "{pattern} {text}"
             );

@@ -6,7 +6,7 @@ use media::{Call, ElementKind, Error, ErrorKind, Event, Fake, Hold, Script};
 use room::{Join, ParticipantId};
 use tertulia::config::Config;
 use tests::deadline::within;
-use tests::peer::Participant;
+use tests::peer::{Participant, Viewer};
 use tests::server::Server;
 use tests::transcript::{self, replay};
 
@@ -19,7 +19,7 @@ async fn check_with(name: &str, arguments: &[&str]) {
     replay(server.address, name, nobody_else).await;
 }
 
-async fn nobody_else(actor: &str, act: &str) {
+async fn nobody_else(actor: &str, act: &str) -> Option<String> {
     panic!("nobody is {actor}, to do this: {act}");
 }
 
@@ -91,15 +91,33 @@ async fn oddities_of_the_original_can_be_had() {
 #[tokio::test(flavor = "multi_thread")]
 async fn viewers_without_the_codec_are_told() {
     let server = Server::start().await;
-    let mut ana = None;
-    let stagehand = async |actor: &str, act: &str| match (actor, act, ana.take()) {
-        ("ANA", "publishes in lab", None) => {
-            let (mut entered, _) = Participant::enter(&server.room_url(), "lab", "ana").await;
-            entered.publish().await;
-            ana = Some(entered);
+    let (mut ana, mut bob) = (None, None);
+    let stagehand = async |actor: &str, act: &str| {
+        match (actor, act.split_once(" the ").unwrap_or((act, ""))) {
+            ("ANA", ("publishes in lab", _)) => {
+                let (mut entered, _) = Participant::enter(&server.room_url(), "lab", "ana").await;
+                entered.publish().await;
+                ana = Some(entered);
+            }
+            ("ANA", ("leaves", _)) => ana.take().expect("she publishes").leave().await,
+            ("BOB", ("offers to receive Opus and H264", _)) => {
+                let (viewer, offer) = Viewer::without_vp8().await;
+                bob = Some(viewer);
+                return Some(offer);
+            }
+            ("BOB", ("takes", given)) => {
+                let viewer = bob.as_ref().expect("he has offered");
+                let (what, text) = given.split_once(' ').expect("something is given");
+                let text = serde_json::from_str(&format!("\"{text}\"")).expect("a JSON string");
+                match what {
+                    "answer" => viewer.take_answer(text).await,
+                    _ => viewer.take_candidate(text).await,
+                }
+            }
+            ("BOB", ("hangs up", _)) => bob.take().expect("he has offered").close().await,
+            _ => return nobody_else(actor, act).await,
         }
-        ("ANA", "leaves", Some(entered)) => entered.leave().await,
-        _ => nobody_else(actor, act).await,
+        None
     };
     replay(server.address, "codecs", stagehand).await;
 }
@@ -131,10 +149,13 @@ async fn check_scripted(name: &str) {
     let server = tertulia::Server::start(&config, media.clone(), || Box::pin(async {}));
     let server = server.expect("the system chooses a free port");
     let hold = Hold::default();
-    let stagehand = async |actor: &str, act: &str| match actor {
-        "MEDIA" => direct(&media, &hold, act).await,
-        "APPLICATION" => apply(&server, act).await,
-        _ => nobody_else(actor, act).await,
+    let stagehand = async |actor: &str, act: &str| {
+        match actor {
+            "MEDIA" => direct(&media, &hold, act).await,
+            "APPLICATION" => apply(&server, act).await,
+            _ => return nobody_else(actor, act).await,
+        }
+        None
     };
     replay(server.listen(), name, stagehand).await;
     server.shut_down().await;
@@ -182,7 +203,7 @@ async fn direct(media: &Fake, hold: &Hold, act: &str) {
             let event = failure("TEST_PP_ERR", "Fake pipeline error", 505);
             assert!(media.fire_pipeline(&media.pipelines()[0], event));
         }
-        _ => nobody_else("MEDIA", act).await,
+        _ => drop(nobody_else("MEDIA", act).await),
     }
 }
 
@@ -199,7 +220,7 @@ async fn apply(server: &tertulia::Server<Fake>, act: &str) {
         .strip_prefix("joins ")
         .and_then(|rest| rest.split_once(" as "));
     let Some((session, user)) = joins else {
-        return nobody_else("APPLICATION", act).await;
+        return drop(nobody_else("APPLICATION", act).await);
     };
     let join = Join {
         room: "lab".to_owned(),
