@@ -213,6 +213,7 @@ async fn metrics_page<M: MediaServer>(State(shared): State<Arc<Shared<M>>>) -> R
     metrics::gauge!("tertulia_sessions").set(population.sessions as f64);
     metrics::gauge!("tertulia_rooms").set(shared.context.rooms.rooms().len() as f64);
     (shared.count_media)().await;
+    telemetry::measure_process();
     let page = telemetry::counters()
         .map(PrometheusHandle::render)
         .unwrap_or_default();

@@ -44,8 +44,46 @@ fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
 pub(crate) fn counters() -> Option<&'static PrometheusHandle> {
     static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     HANDLE
-        .get_or_init(|| PrometheusBuilder::new().install_recorder().ok())
+        .get_or_init(|| {
+            let handle = PrometheusBuilder::new().install_recorder().ok()?;
+            describe();
+            Some(handle)
+        })
         .as_ref()
+}
+
+/// Measures what this process takes of the machine, as far as the system tells.
+pub(crate) fn measure_process() {
+    metrics_process::Collector::default().collect();
+}
+
+fn describe() {
+    metrics_process::Collector::default().describe();
+    for (name, help) in [
+        ("tertulia_sessions_opened_total", "Sessions opened"),
+        ("tertulia_sessions_ended_total", "Sessions ended, by reason"),
+        (
+            "tertulia_requests_total",
+            "Requests answered, by method and error code; 0 is success",
+        ),
+        (
+            "tertulia_panics_total",
+            "Sessions ended because a request of theirs met a bug",
+        ),
+        (
+            "tertulia_admin_refused_total",
+            "Administrative requests refused",
+        ),
+    ] {
+        metrics::describe_counter!(name, help);
+    }
+    for (name, help) in [
+        ("tertulia_sockets", "WebSockets open"),
+        ("tertulia_sessions", "Sessions, with or without a socket"),
+        ("tertulia_rooms", "Rooms open"),
+    ] {
+        metrics::describe_gauge!(name, help);
+    }
 }
 
 #[cfg(test)]

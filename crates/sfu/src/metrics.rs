@@ -60,6 +60,8 @@ pub struct Metrics {
 pub struct Sample {
     /// What is counted, in snake case. Names are shared by samples that differ in their label only.
     pub name: &'static str,
+    /// What it counts, for people.
+    pub help: &'static str,
     /// Key and value of the label, if the name has several numbers.
     pub label: Option<(&'static str, &'static str)>,
     /// Whether it only grows.
@@ -82,62 +84,199 @@ impl Metrics {
     pub fn samples(&self) -> Vec<Sample> {
         let (sockets, engine) = (&self.sockets, &self.engine);
         let counters = [
-            ("turns", self.turns),
-            ("udp_received", sockets.udp_received),
-            ("udp_received_bytes", sockets.udp_received_bytes),
-            ("udp_sent", sockets.udp_sent),
-            ("udp_sent_bytes", sockets.udp_sent_bytes),
-            ("udp_send_calls", sockets.udp_send_calls),
-            ("udp_sent_in_runs", sockets.udp_sent_in_runs),
-            ("udp_backlog_dropped", sockets.udp_backlog_dropped),
-            ("udp_refused", sockets.udp_refused),
-            ("udp_receive_errors", sockets.udp_receive_errors),
-            ("udp_unanswerable", sockets.udp_unanswerable),
-            ("tcp_accepted", sockets.tcp_accepted),
-            ("tcp_rejected", sockets.tcp_rejected),
-            ("tcp_expelled", sockets.tcp_expelled),
-            ("tcp_received", sockets.tcp_received),
-            ("tcp_sent", sockets.tcp_sent),
-            ("tcp_dropped", sockets.tcp_dropped),
-            ("rtp_received", engine.rtp_received),
-            ("rtp_forwarded", engine.rtp_forwarded),
-            ("rtp_retransmitted", engine.rtp_retransmitted),
-            ("rtp_withheld", engine.rtp_withheld),
-            ("rtcp_received", engine.rtcp_received),
-            ("rtcp_sent", engine.rtcp_sent),
-            ("key_frames_requested", engine.key_frames_requested),
-            ("stun_answered", engine.stun_answered),
-            ("nacks_sent", engine.nacks_sent),
-            ("transports_connected", engine.transports_connected),
-            ("transports_expired", engine.transports_expired),
-            ("handshakes_failed", engine.handshakes_failed),
-            ("panics", engine.panics),
-            ("messages_forwarded", engine.messages_forwarded),
+            ("turns", self.turns, "Times a worker woke up"),
+            (
+                "udp_received",
+                sockets.udp_received,
+                "UDP datagrams received",
+            ),
+            (
+                "udp_received_bytes",
+                sockets.udp_received_bytes,
+                "Bytes of the UDP datagrams received",
+            ),
+            (
+                "udp_sent",
+                sockets.udp_sent,
+                "UDP datagrams handed to the kernel",
+            ),
+            (
+                "udp_sent_bytes",
+                sockets.udp_sent_bytes,
+                "Bytes of the UDP datagrams handed to the kernel",
+            ),
+            (
+                "udp_send_calls",
+                sockets.udp_send_calls,
+                "System calls that sent UDP datagrams",
+            ),
+            (
+                "udp_sent_in_runs",
+                sockets.udp_sent_in_runs,
+                "UDP datagrams handed to the kernel several at once for one peer",
+            ),
+            (
+                "udp_backlog_dropped",
+                sockets.udp_backlog_dropped,
+                "UDP datagrams dropped because the socket did not take them and the backlog was full",
+            ),
+            (
+                "udp_refused",
+                sockets.udp_refused,
+                "UDP datagrams that the system refused to send",
+            ),
+            (
+                "udp_receive_errors",
+                sockets.udp_receive_errors,
+                "Failures to receive from a UDP socket",
+            ),
+            (
+                "udp_unanswerable",
+                sockets.udp_unanswerable,
+                "Datagrams from addresses that cannot be answered",
+            ),
+            (
+                "tcp_accepted",
+                sockets.tcp_accepted,
+                "TCP connections accepted",
+            ),
+            (
+                "tcp_rejected",
+                sockets.tcp_rejected,
+                "TCP connections closed at once because of a limit on their number",
+            ),
+            (
+                "tcp_expelled",
+                sockets.tcp_expelled,
+                "TCP connections closed because the peer broke the framing, began without STUN, or was too slow",
+            ),
+            (
+                "tcp_received",
+                sockets.tcp_received,
+                "Frames received over TCP",
+            ),
+            (
+                "tcp_sent",
+                sockets.tcp_sent,
+                "Frames queued for sending over TCP",
+            ),
+            (
+                "tcp_dropped",
+                sockets.tcp_dropped,
+                "Frames dropped because the peer reads too slowly or its connection is gone",
+            ),
+            (
+                "rtp_received",
+                engine.rtp_received,
+                "RTP packets that were authenticated and belonged to a stream",
+            ),
+            (
+                "rtp_forwarded",
+                engine.rtp_forwarded,
+                "RTP packets sent to subscribers, retransmissions not included",
+            ),
+            (
+                "rtp_retransmitted",
+                engine.rtp_retransmitted,
+                "RTP packets sent again because a subscriber missed them",
+            ),
+            (
+                "rtp_withheld",
+                engine.rtp_withheld,
+                "RTP packets that a subscriber did not get, because it is not connected or for a reason of dropped_packets",
+            ),
+            (
+                "rtcp_received",
+                engine.rtcp_received,
+                "RTCP packets that were authenticated",
+            ),
+            ("rtcp_sent", engine.rtcp_sent, "RTCP packets sent"),
+            (
+                "key_frames_requested",
+                engine.key_frames_requested,
+                "Key frames asked of publishers",
+            ),
+            (
+                "stun_answered",
+                engine.stun_answered,
+                "STUN requests answered",
+            ),
+            (
+                "nacks_sent",
+                engine.nacks_sent,
+                "Packets asked of publishers by NACK",
+            ),
+            (
+                "transports_connected",
+                engine.transports_connected,
+                "Transports whose DTLS handshake succeeded",
+            ),
+            (
+                "transports_expired",
+                engine.transports_expired,
+                "Transports closed because the peer fell silent",
+            ),
+            (
+                "handshakes_failed",
+                engine.handshakes_failed,
+                "Transports closed because their DTLS handshake failed",
+            ),
+            (
+                "panics",
+                engine.panics,
+                "Bugs met: transports closed because of a packet, and commands that were broken off",
+            ),
+            (
+                "messages_forwarded",
+                engine.messages_forwarded,
+                "Data-channel messages passed on",
+            ),
         ];
         let gauges = [
-            ("tcp_connections", sockets.tcp_connections),
-            ("transports", engine.transports),
-            ("elements", engine.elements),
+            (
+                "tcp_connections",
+                sockets.tcp_connections,
+                "TCP connections open",
+            ),
+            ("transports", engine.transports, "Sessions with peers"),
+            ("elements", engine.elements, "Media elements"),
         ];
-        let discarded = Discard::ALL.into_iter().zip(engine.discarded);
         let plain = |kind| {
-            move |(name, value)| Sample {
+            move |(name, value, help)| Sample {
                 name,
+                help,
                 label: None,
                 kind,
                 value,
             }
         };
+        let by_reason = |name, help| {
+            move |(reason, value)| Sample {
+                name,
+                help,
+                label: Some(("reason", reason)),
+                kind: SampleKind::Counter,
+                value,
+            }
+        };
+        let discarded = Discard::ALL.map(Discard::label).into_iter();
+        let dropped = engine.dropped.iter();
         counters
             .into_iter()
             .map(plain(SampleKind::Counter))
             .chain(gauges.into_iter().map(plain(SampleKind::Gauge)))
-            .chain(discarded.map(|(reason, value)| Sample {
-                name: "discarded",
-                label: Some(("reason", reason.label())),
-                kind: SampleKind::Counter,
-                value,
-            }))
+            .chain(discarded.zip(engine.discarded).map(by_reason(
+                "discarded",
+                "Datagrams thrown away before they could touch any state",
+            )))
+            .chain(
+                dropped
+                    .map(|(reason, value)| (reason.name(), value))
+                    .map(by_reason(
+                        "dropped_packets",
+                        "RTP packets that were left out for a connected subscriber",
+                    )),
+            )
             .collect()
     }
 }
@@ -145,6 +284,8 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+
+    use forwarding::selector::DropReason;
 
     use super::*;
 
@@ -158,6 +299,19 @@ mod tests {
             .collect();
 
         assert_eq!(distinct.len(), samples.len());
+    }
+
+    #[test]
+    fn dropped_packets_are_told_apart_by_reason() {
+        let mut metrics = Metrics::default();
+        metrics.engine.dropped.count(DropReason::TooLate);
+
+        let samples = metrics.samples();
+
+        let counted: Vec<_> = samples.iter().filter(|sample| sample.value > 0).collect();
+        assert_eq!(counted.len(), 1);
+        assert_eq!(counted[0].name, "dropped_packets");
+        assert_eq!(counted[0].label, Some(("reason", "too_late")));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The REST calls, pages and metrics of a running server.
 
+use std::collections::HashSet;
+
 use crate::support::{Client, body, config, exchange, get, get_with, start};
 use serde_json::{Value, json};
 use tertulia::config::Config;
@@ -89,6 +91,35 @@ async fn metrics_count_what_happens() {
         "tertulia_requests_total{method=\"joinRoom\"",
     ] {
         assert!(page.contains(name), "{name} in {page}");
+    }
+}
+
+#[tokio::test]
+async fn every_metric_says_what_it_is() {
+    let server = start(&config());
+    let _alice = Client::join(&server, "alice", "r").await;
+    let page = get(&server, "/metrics").await;
+    let mut told = HashSet::new();
+    for line in body(&page).lines().filter(|line| !line.is_empty()) {
+        match line.split_once(' ').unwrap() {
+            ("#", comment) => {
+                let words: Vec<_> = comment.splitn(3, ' ').collect();
+                assert!(words[2].len() > 3, "{line}");
+                told.insert((words[0].to_owned(), words[1].to_owned()));
+            }
+            (sample, _) => {
+                let name = sample.split('{').next().unwrap().to_owned();
+                for kind in ["HELP", "TYPE"] {
+                    assert!(
+                        told.contains(&(kind.to_owned(), name.clone())),
+                        "{kind} of {name}"
+                    );
+                }
+            }
+        }
+    }
+    for name in ["process_resident_memory_bytes", "process_cpu_seconds_total"] {
+        assert!(page.contains(&format!("\n{name} ")), "{name} in {page}");
     }
 }
 

@@ -614,6 +614,8 @@ impl Engine {
 
     fn remove_subscriber(&mut self, key: SubscriberKey) {
         let subscriber = self.media.subscribers.remove(key.0);
+        let dropped = &mut self.media.counters.dropped;
+        dropped.add(&subscriber.subscription.drops);
         self.step();
         if let Some(source) = subscriber.source {
             self.media.sources[source.0].remove_subscriber(key);

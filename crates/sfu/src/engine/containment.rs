@@ -152,7 +152,14 @@ impl Engine {
         }
         let (sources, subscribers) = (&mut media.sources, &mut media.subscribers);
         sources.retain(|key, _| owned_sources.contains(&SourceKey(key)));
-        subscribers.retain(|key, _| owned_subscribers.contains(&SubscriberKey(key)));
+        let dropped = &mut media.counters.dropped;
+        subscribers.retain(|key, subscriber| {
+            let is_owned = owned_subscribers.contains(&SubscriberKey(key));
+            if !is_owned {
+                dropped.add(&subscriber.subscription.drops);
+            }
+            is_owned
+        });
         for (key, transport) in &mut media.transports {
             let here = TransportKey(key);
             let source_here =

@@ -1,5 +1,7 @@
 //! What a worker counts. Plain numbers on the worker's own thread, copied out for metrics.
 
+use forwarding::selector::DropCounters;
+
 use super::srtp::OpenError;
 
 /// Why an incoming datagram was thrown away before it could touch any state.
@@ -108,6 +110,8 @@ pub struct Counters {
     pub transports: u64,
     /// Elements that exist now.
     pub elements: u64,
+    /// RTP packets left out for connected subscribers, by reason.
+    pub dropped: DropCounters,
     /// Datagrams thrown away, by [`Discard`].
     pub discarded: [u64; Discard::ALL.len()],
 }

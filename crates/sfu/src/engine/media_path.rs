@@ -15,6 +15,7 @@ use forwarding::rtp::{
     AbsSendTime, ExtendedSeq, ExtensionId, HEADER_LEN_MAX, Header, HeaderFields, HeaderTemplate,
     PayloadType, Seq, Ssrc,
 };
+use forwarding::selector::DropReason;
 use media::{ErrorKind, Event, MediaKind};
 use slab::Slab;
 
@@ -265,6 +266,8 @@ impl MediaPath {
             let packet = &waiting.packet;
             let Some(mapping) = subscriber.mapping(waiting.codec) else {
                 self.counters.rtp_withheld += 1;
+                let drops = &mut subscriber.subscription.drops;
+                drops.count(DropReason::NotNegotiated);
                 tell_mismatch(subscriber, source, waiting.codec);
                 continue;
             };

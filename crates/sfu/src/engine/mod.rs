@@ -250,7 +250,12 @@ impl Engine {
 
     /// Totals since the beginning.
     pub fn counters(&self) -> Counters {
+        let mut dropped = self.media.counters.dropped;
+        for (_, subscriber) in &self.media.subscribers {
+            dropped.add(&subscriber.subscription.drops);
+        }
         Counters {
+            dropped,
             transports: self.media.transports.len() as u64,
             elements: self.graph.element_count() as u64,
             ..self.media.counters
