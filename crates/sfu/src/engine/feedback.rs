@@ -269,6 +269,7 @@ impl MediaPath {
     /// Sender reports for what we send, receiver reports and REMB for what we get.
     fn send_reports(&mut self, now: Instant, key: TransportKey) {
         self.tell_flow(key);
+        self.compare_layers(now, key);
         let ntp = self.clock.ntp(now);
         let blocks = self.report_blocks(now, key);
         let mut sent_blocks = false;
@@ -314,6 +315,25 @@ impl MediaPath {
                 let event = Event::MediaFlowInChanged { kind, flowing };
                 transport.events.send(event);
             }
+        }
+    }
+
+    /// Sends subscribers of simulcast to the layer that is the best at present, which they see from its next key
+    /// frame on.
+    fn compare_layers(&mut self, now: Instant, key: TransportKey) {
+        for source_key in self.transports[key.0].sources.clone() {
+            let source = &mut self.sources[source_key.0];
+            if source.layers.len() < 2 || !source.compare_layers(now) {
+                continue;
+            }
+            let Some(preferred) = source.forwarded() else {
+                continue;
+            };
+            for subscriber in &source.subscribers {
+                let subscription = &mut self.subscribers[subscriber.0].subscription;
+                subscription.selector.choose(Some(preferred));
+            }
+            self.request_key_frame_of(now, source_key, preferred);
         }
     }
 

@@ -14,6 +14,7 @@ use forwarding::rate::Bitrate;
 use forwarding::receive::{ReceiveConfig, ReceiveStream};
 use forwarding::rtp::{ClockRate, ExtensionId, Header, PayloadType, Ssrc};
 use media::{BandwidthLimits, Direction, MediaKind, StreamStats};
+use smallvec::SmallVec;
 
 use super::sdp::{CodecDescription, Section};
 use super::subscriber::SubscriberKey;
@@ -22,6 +23,11 @@ use super::transport::TransportKey;
 /// Simulcast streams of one track. Browsers send three. Too low: the best layer is missing. Too high:
 /// a hostile publisher makes histories at will.
 pub(super) const LAYERS_MAX: usize = 4;
+
+/// Rate at which a layer is better than the one forwarded, in percent of that one's. Layers of a camera differ by three
+/// times and more. Too low: layers of a still picture take turns, and each costs a key frame. Too high: the best
+/// layer stays unseen.
+const BETTER_PERCENT: u64 = 150;
 
 /// Handle of a source; valid until its endpoint is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +54,8 @@ pub(super) struct Layer {
     pub(super) receive: ReceiveStream,
     pub(super) history: History,
     pub(super) key_frames: KeyFrameRequests,
+    /// Packets received when layers were compared last.
+    packets_compared: u64,
 }
 
 /// One published track.
@@ -56,6 +64,8 @@ pub(super) struct Source {
     pub(super) kind: MediaKind,
     pub(super) section: Section,
     pub(super) layers: Vec<Layer>,
+    /// Index into `layers` of the one that subscribers get.
+    preferred: usize,
     pub(super) subscribers: Vec<SubscriberKey>,
     pub(super) estimate: ReceiverEstimate,
     payloads: [Option<Payload>; 128],
@@ -74,6 +84,7 @@ impl Source {
             kind: section.kind,
             section,
             layers: Vec::new(),
+            preferred: 0,
             subscribers: Vec::new(),
             estimate: ReceiverEstimate::new(bitrate_limits(limits)),
             payloads: [None; 128],
@@ -181,6 +192,7 @@ impl Source {
                 MediaKind::Audio | MediaKind::Data => HistoryLimits::AUDIO,
             }),
             key_frames: KeyFrameRequests::default(),
+            packets_compared: 0,
         };
         let announced = |ssrc: Ssrc| {
             let mut streams = self.section.remote.iter();
@@ -204,7 +216,31 @@ impl Source {
 
     /// The [id](Layer::id) of the stream that subscribers get: the seam where each will choose its own.
     pub(super) fn forwarded(&self) -> Option<Ssrc> {
-        self.layers.first().map(|layer| layer.id)
+        self.layers.get(self.preferred).map(|layer| layer.id)
+    }
+
+    /// Prefers the layer that is sent at the highest rate. The order in which layers are announced says less: peers
+    /// list them either way, and stop those that their path cannot carry. True if it is another than before.
+    pub(super) fn compare_layers(&mut self, now: Instant) -> bool {
+        let mut rates: SmallVec<[u64; LAYERS_MAX]> = SmallVec::new();
+        for layer in &mut self.layers {
+            let packets = layer.receive.stats().packets;
+            let is_sent = std::mem::replace(&mut layer.packets_compared, packets) != packets;
+            rates.push(if is_sent {
+                layer.receive.bitrate(now).0
+            } else {
+                0
+            });
+        }
+        let Some((best, rate)) = (0..).zip(&rates).max_by_key(|(_, rate)| **rate) else {
+            return false;
+        };
+        let current = rates.get(self.preferred).copied().unwrap_or(0);
+        let is_better = *rate > current.saturating_mul(BETTER_PERCENT) / 100;
+        if is_better {
+            self.preferred = best;
+        }
+        is_better
     }
 
     /// Bounds what the peer is told that it may send.

@@ -295,6 +295,43 @@ fn simulcast_by_ssrc_keeps_every_layer() {
 }
 
 #[test]
+fn best_layer_that_is_sent_is_forwarded() {
+    let mut bed = Bed::new();
+    let simulcast = format!(
+        "{VP8_ONLY}a=ssrc-group:SIM 11 12 13\na=ssrc:11 cname:c\na=ssrc:12 cname:c\na=ssrc:13 cname:c\n"
+    );
+    let publisher = bed.join("sendonly", &simulcast);
+    let viewer = bed.join("recvonly", VP8_ONLY);
+    bed.connect(&publisher, &viewer);
+    let mut seq = 0;
+    let mut send_for_3_seconds = |bed: &mut Bed, ssrcs: &[u32]| {
+        let mut forwarded = 0;
+        for _ in 0..75 {
+            seq += 1;
+            for ssrc in ssrcs {
+                let mut payload = KEY_FRAME.to_vec();
+                payload.resize(50 * (*ssrc as usize - 10).pow(3), 0);
+                bed.send(&publisher, *ssrc, seq, VP8, &payload);
+            }
+            bed.run_for(SECOND / 25);
+            forwarded += bed.take_sent(&viewer).len();
+        }
+        let transport = &bed.engine.media.transports[publisher.transport.0];
+        let source = &bed.engine.media.sources[transport.sources[0].0];
+        let layer = source.layer_of(source.forwarded().unwrap()).unwrap();
+        (source.layers[layer].ssrc.0, forwarded)
+    };
+
+    // Besides the frames of one layer, a switch may send a frame of both.
+    let (ssrc, forwarded) = send_for_3_seconds(&mut bed, &[11, 12, 13]);
+    assert!(ssrc == 13 && (75..=77).contains(&forwarded), "{forwarded}");
+    let (ssrc, forwarded) = send_for_3_seconds(&mut bed, &[11, 12]);
+    assert!(ssrc == 12 && (20..75).contains(&forwarded), "{forwarded}");
+    assert_eq!(send_for_3_seconds(&mut bed, &[11, 12]), (12, 75));
+    assert_eq!(send_for_3_seconds(&mut bed, &[13, 12, 11]).0, 13);
+}
+
+#[test]
 fn publisher_may_change_its_ssrcs_any_number_of_times() {
     let mut bed = Bed::new();
     let with_rtx = format!("{VP8_ONLY}{RTX_ALSO}");
