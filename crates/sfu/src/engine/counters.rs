@@ -29,6 +29,8 @@ pub enum Discard {
     UselessRetransmission,
     /// RTP so late, or so long, that the history has no place for it.
     TooLate,
+    /// DTLS while too many handshakes go on.
+    TooManyHandshakes,
 }
 
 impl From<OpenError> for Discard {
@@ -43,7 +45,7 @@ impl From<OpenError> for Discard {
 
 impl Discard {
     /// Every reason, in the order of [`Counters::discarded`].
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Unknown,
         Self::Stun,
         Self::NotValidated,
@@ -55,6 +57,7 @@ impl Discard {
         Self::UnknownPayload,
         Self::UselessRetransmission,
         Self::TooLate,
+        Self::TooManyHandshakes,
     ];
 
     /// Its name as a metrics label.
@@ -71,6 +74,7 @@ impl Discard {
             Self::UnknownPayload => "unknown_payload",
             Self::UselessRetransmission => "useless_retransmission",
             Self::TooLate => "too_late",
+            Self::TooManyHandshakes => "too_many_handshakes",
         }
     }
 }

@@ -255,20 +255,19 @@ impl MediaPath {
         let source = &self.sources[source.0];
         let subscriber = &mut self.subscribers[subscriber.0];
         let transport = &mut self.transports[subscriber.transport.0];
-        let run = self.waiting.run();
-        let (Some(flow), Some(protection)) = (transport.flow, &transport.protection) else {
-            self.counters.rtp_withheld += run.len() as u64;
-            return;
-        };
         let abs_send_time = self.clock.abs_send_time(now);
         let may_pad = subscriber.may_pad();
-        for waiting in run {
+        for waiting in self.waiting.run() {
             let packet = &waiting.packet;
             let Some(mapping) = subscriber.mapping(waiting.codec) else {
                 self.counters.rtp_withheld += 1;
                 let drops = &mut subscriber.subscription.drops;
                 drops.count(DropReason::NotNegotiated);
                 tell_mismatch(subscriber, source, waiting.codec);
+                continue;
+            };
+            let (Some(flow), Some(protection)) = (transport.flow, &transport.protection) else {
+                self.counters.rtp_withheld += 1;
                 continue;
             };
             let Some(payload) = source.plaintext(packet) else {

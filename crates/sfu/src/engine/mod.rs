@@ -23,6 +23,7 @@ mod endpoint;
 mod feedback;
 pub mod flow;
 mod graph;
+mod handshakes;
 pub mod ice;
 mod media_path;
 pub mod outbox;
@@ -56,6 +57,7 @@ use counters::{Counters, Discard};
 use endpoint::Endpoint;
 use flow::Flow;
 use graph::{ElementKey, Graph};
+use handshakes::HandshakeQueue;
 use ice::{StunOutcome, local_ufrag};
 use media_path::{MediaPath, OUTBOX_BYTES};
 use outbox::Outbox;
@@ -68,6 +70,10 @@ use waiting::Waiting;
 /// Transports whose deadlines are served in one turn. Too low: retransmissions lag on a busy worker.
 /// Too high: media waits behind them.
 const TIMEOUTS_PER_TURN_MAX: usize = 256;
+
+/// Datagrams of DTLS handshakes that are served in one turn, up to 300 µs each. Too low: a join storm is worked off
+/// slowly. Too high: media waits for it.
+const HANDSHAKE_DATAGRAMS_PER_TURN: usize = 2;
 
 /// What an [`Engine`] needs to know.
 #[derive(Clone, Debug)]
@@ -102,6 +108,8 @@ pub struct Engine {
     plain_ports: FxHashMap<u16, TransportKey>,
     released_ports: Vec<RtpPorts>,
     timers: Timers,
+    /// Datagrams of handshakes that go on, whose cryptography costs as much as thousands of packets.
+    handshakes: HandshakeQueue,
     /// The outbox was handed out.
     is_taken: bool,
     /// Kept for their memory.
@@ -144,6 +152,7 @@ impl Engine {
             plain_ports: FxHashMap::default(),
             released_ports: Vec::new(),
             timers: Timers::default(),
+            handshakes: HandshakeQueue::default(),
             is_taken: false,
             stun_reply: Vec::new(),
             notices: Vec::new(),
@@ -172,13 +181,11 @@ impl Engine {
         };
         let handled = catch_unwind(AssertUnwindSafe(|| match kind {
             PacketKind::Stun => self.handle_stun(now, key, flow, datagram),
-            PacketKind::Dtls => {
-                if let Some(dtls) = self.media.transports[key.0].dtls_mut() {
-                    dtls.handle_datagram(now, datagram);
-                }
-                self.drive(now, key);
+            PacketKind::Dtls if self.media.transports[key.0].connected => {
+                self.handle_dtls(now, key, datagram);
                 Ok(())
             }
+            PacketKind::Dtls => self.handshakes.push(now, flow, datagram),
             _ if is_rtcp(datagram) => self.media.handle_rtcp(now, key, datagram),
             _ => self.media.handle_rtp(now, key, datagram),
         }));
@@ -206,6 +213,19 @@ impl Engine {
 
     /// Serves what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        for _ in 0..HANDSHAKE_DATAGRAMS_PER_TURN {
+            let Some((flow, datagram)) = self.handshakes.pop() else {
+                break;
+            };
+            // It waited: the flow may have been forgotten, or belong to another transport by now.
+            if let Some(key) = self.transport_of(flow) {
+                let handled = catch_unwind(AssertUnwindSafe(|| {
+                    self.handle_dtls(now, key, &datagram);
+                    Ok(())
+                }));
+                self.settle(key, handled);
+            }
+        }
         for _ in 0..TIMEOUTS_PER_TURN_MAX {
             let Some(key) = self.timers.pop(now) else {
                 return;
@@ -219,7 +239,8 @@ impl Engine {
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        let deadlines = [self.timers.next(), self.handshakes.waits_since()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// What must be sent next; call it again until there is nothing, and at least whenever
@@ -276,6 +297,13 @@ impl Engine {
             sctp.handle_timeout(now);
         }
         self.media.handle_due(now, key);
+        self.drive(now, key);
+    }
+
+    fn handle_dtls(&mut self, now: Instant, key: TransportKey, datagram: &[u8]) {
+        if let Some(dtls) = self.media.transports[key.0].dtls_mut() {
+            dtls.handle_datagram(now, datagram);
+        }
         self.drive(now, key);
     }
 
