@@ -1,5 +1,9 @@
 //! One line of a result file: [`Record`].
 
+use std::fs;
+use std::io;
+use std::path::Path;
+
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +29,8 @@ pub(crate) struct Record {
     pub(crate) forwarded_pps: f64,
     /// CPU time of the whole server divided by the packets that viewers received.
     pub(crate) cpu_ns_per_forwarded_packet: Option<f64>,
+    /// What the bare loop needs per packet on this machine, in runs of four.
+    pub(crate) floor_ns: f64,
     /// CPU time of the server; 100 is one core.
     pub(crate) server_cpu_percent: Option<f64>,
     /// Share of what viewers should have received, 1 for all.
@@ -99,6 +105,22 @@ pub(crate) fn steps(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
     let steps: Vec<_> = steps.skip_while(|(_, count)| *count == 0).collect();
     let last = steps.iter().rposition(|(_, count)| *count > 0);
     steps[..last.map_or(0, |last| last + 1)].to_vec()
+}
+
+/// Reads a file of one record per line.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<Record>> {
+    let wrong = |error: serde_json::Error| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{}: {error}", path.display()),
+        )
+    };
+    let text = fs::read_to_string(path)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    text.lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| serde_json::from_str(line).map_err(wrong))
+        .collect()
 }
 
 #[cfg(test)]

@@ -3,22 +3,23 @@
 use crate::record::{Quantiles, Record};
 
 /// Heading and width of each column.
-const COLUMNS: [(&str, usize); 15] = [
+const COLUMNS: [(&str, usize); 16] = [
     ("scenario", 13),
-    ("subs", 6),
+    ("subs", 7),
     ("pps", 8),
-    ("ns/pkt", 7),
-    ("srv %", 6),
-    ("delivered", 10),
-    ("p50 ms", 7),
-    ("p95", 7),
-    ("p99", 7),
-    ("max", 7),
-    ("join p50/95 ms", 15),
-    ("KB/sub", 7),
-    ("PLI", 5),
-    ("gen %", 6),
-    ("other %", 8),
+    ("ns/pkt", 8),
+    ("x floor", 9),
+    ("srv %", 7),
+    ("delivered", 11),
+    ("p50 ms", 9),
+    ("p95", 9),
+    ("p99", 9),
+    ("max", 9),
+    ("join50/95", 11),
+    ("KB/sub", 8),
+    ("PLI", 6),
+    ("gen %", 7),
+    ("other %", 9),
 ];
 
 /// Prints the headings.
@@ -79,6 +80,7 @@ fn cells(record: &Record) -> [String; COLUMNS.len()] {
         record.subscribers.to_string(),
         number(Some(record.forwarded_pps), 0),
         number(record.cpu_ns_per_forwarded_packet, 0),
+        number(times_floor(record), 2),
         number(record.server_cpu_percent, 1),
         number(Some(record.delivered_ratio), 5),
         latency(|latency| latency.p50),
@@ -94,6 +96,12 @@ fn cells(record: &Record) -> [String; COLUMNS.len()] {
         number(Some(record.generator_cpu_percent), 1),
         number(record.other_cpu_percent, 1),
     ]
+}
+
+/// CPU time per packet by that of the bare loop.
+pub(crate) fn times_floor(record: &Record) -> Option<f64> {
+    let cpu = record.cpu_ns_per_forwarded_packet?;
+    (record.floor_ns > 0.0).then(|| cpu / record.floor_ns)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod signaling;
 mod source;
 mod traffic;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,13 +19,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::machine::{self, Machine, Process};
 use crate::record::Record;
-use crate::table;
+use crate::{floor, report, table};
 use run::Setting;
 use scenario::{ALL, Scenario};
 use server::Target;
 
 /// File descriptors that a participant needs at most, beside those for transports.
 const FILES_PER_PARTICIPANT: u64 = 2;
+
+/// The floor that the server is compared with: packets of a frame leave together.
+const FLOOR_RUN: usize = 4;
+const FLOOR_SUBSCRIBERS: usize = 100;
+/// Too short: one disturbance is the result. Too long: the user waits.
+const FLOOR_TIME: Duration = Duration::from_millis(700);
 
 /// Options of `load`.
 #[derive(Clone, Debug, Args)]
@@ -66,15 +72,18 @@ pub(crate) struct Options {
     /// Write one JSON object per run into this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write a page with tables and plots into this file.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Runs the command; one line of the table per run.
-pub(crate) fn command(options: &Options) -> io::Result<Vec<Record>> {
+pub(crate) fn command(options: &Options) -> io::Result<()> {
     let scenarios = scenarios(&options.scenarios)?;
     let setting = setting(options)?;
     let files = machine::raise_open_files();
     let mut json = options.json.as_ref().map(File::create).transpose()?;
-    let mut records = Vec::new();
+    let mut records: Vec<Record> = Vec::new();
     table::print_head();
     for scenario in &scenarios {
         let needed = scenario.subscriptions() as u64
@@ -95,9 +104,13 @@ pub(crate) fn command(options: &Options) -> io::Result<Vec<Record>> {
                 writeln!(json)?;
             }
             records.push(record);
+            // After each run: the last scenarios of `all` take long, and may fail.
+            if let Some(html) = &options.html {
+                fs::write(html, report::page(&records))?;
+            }
         }
     }
-    Ok(records)
+    Ok(())
 }
 
 fn scenarios(names: &[String]) -> io::Result<Vec<Scenario>> {
@@ -127,16 +140,26 @@ fn setting(options: &Options) -> io::Result<Setting> {
         None => Target::Binary {
             path: binary(options)?,
             workers: options.workers.unwrap_or(server_cores.len().max(1)),
-            cores: server_cores,
+            cores: server_cores.clone(),
         },
     };
     // Before pinning, which leaves fewer cores to see.
     let machine = Machine::here();
+    let floor = floor::Config {
+        machine: machine.clone(),
+        run: FLOOR_RUN,
+        subscribers: FLOOR_SUBSCRIBERS,
+        whole: !options.cut_runs,
+        duration: FLOOR_TIME,
+    };
+    machine::pin(&server_cores);
+    let floor = floor::measure(&floor);
     machine::pin(&own_cores);
     Ok(Setting {
         target,
         own_cores,
         machine,
+        floor_ns: floor?.total_ns.median,
         duration: Duration::try_from_secs_f64(options.seconds).map_err(io::Error::other)?,
         video_bits_per_second: options.bitrate,
         whole: !options.cut_runs,

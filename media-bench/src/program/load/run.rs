@@ -49,6 +49,8 @@ pub(crate) struct Setting {
     /// Processors of this program; empty if it is not pinned.
     pub(crate) own_cores: Vec<usize>,
     pub(crate) machine: Machine,
+    /// See [`Record::floor_ns`].
+    pub(crate) floor_ns: f64,
     pub(crate) duration: Duration,
     pub(crate) video_bits_per_second: u32,
     /// Take runs of packets as the kernel got them.
@@ -159,6 +161,7 @@ fn measure(
         cpu_ns_per_forwarded_packet: server_cpu
             .filter(|_| forwarded > 0)
             .map(|cpu| cpu.as_nanos() as f64 / forwarded as f64),
+        floor_ns: setting.floor_ns,
         server_cpu_percent: server_cpu.map(percent),
         delivered_ratio: match totals.expected {
             0 => 1.0,

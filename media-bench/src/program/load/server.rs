@@ -20,6 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks at whether it has.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
+/// Limits of the server that large scenarios would meet. Not as flags: another version may lack them.
+const LIMITS: [(&str, &str); 2] = [
+    ("TERTULIA_MAX_PARTICIPANTS", "100000"),
+    ("TERTULIA_MAX_ENDPOINTS", "100000"),
+];
+
 /// Lines of its log that a failure shows.
 const LOG_LINES_SHOWN: usize = 20;
 
@@ -119,9 +125,10 @@ impl Started {
             .args(["--http", "--udp-port", "0", "--announce", "127.0.0.1"])
             .args(["--listen", &address.to_string()])
             .args(["--workers", &workers.to_string()])
-            .args(["--log", "warn"])
+            .args(["--log", "error"])
             .arg("--data-dir")
             .arg(&folder)
+            .envs(LIMITS)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(folder.join("log"))?)
