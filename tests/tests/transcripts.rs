@@ -146,7 +146,8 @@ async fn check_scripted(name: &str) {
         ..Config::default()
     };
     let media = Fake::new();
-    let server = tertulia::Server::start(&config, media.clone(), || Box::pin(async {}));
+    let server =
+        tertulia::Server::start(&config, media.clone(), || Box::pin(async { String::new() }));
     let server = server.expect("the system chooses a free port");
     let hold = Hold::default();
     let stagehand = async |actor: &str, act: &str| {

@@ -44,7 +44,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws
 pub(crate) struct Shared<M> {
     pub(crate) config: Config,
     pub(crate) context: Arc<Context<M>>,
-    pub(crate) count_media: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
+    pub(crate) count_media: Box<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>,
 }
 
 pub(crate) fn router<M: MediaServer>(shared: Arc<Shared<M>>) -> Router {
@@ -212,11 +212,12 @@ async fn metrics_page<M: MediaServer>(State(shared): State<Arc<Shared<M>>>) -> R
     metrics::gauge!("tertulia_sockets").set(population.sockets as f64);
     metrics::gauge!("tertulia_sessions").set(population.sessions as f64);
     metrics::gauge!("tertulia_rooms").set(shared.context.rooms.rooms().len() as f64);
-    (shared.count_media)().await;
+    let media = (shared.count_media)().await;
     telemetry::measure_process();
-    let page = telemetry::counters()
+    let counters = telemetry::counters()
         .map(PrometheusHandle::render)
         .unwrap_or_default();
+    let page = counters + &media;
     let content_type = [(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",

@@ -86,11 +86,11 @@ pub struct Server<M> {
 
 impl<M: MediaServer> Server<M> {
     /// Listens and serves from here on. `count_media` is called for each view of the metrics page,
-    /// to bring the counters of the media server up to date.
+    /// to bring the counters of the media server up to date; what it returns is shown below them.
     pub fn start(
         config: &Config,
         media: M,
-        count_media: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
+        count_media: impl Fn() -> BoxFuture<'static, String> + Send + Sync + 'static,
     ) -> Result<Self, StartError> {
         // Before the first counter counts.
         let _ = telemetry::counters();

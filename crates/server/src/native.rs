@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use metrics::Label;
 use sfu::NativeMediaServer;
 use sfu::engine::sdp::Codec;
-use sfu::metrics::SampleKind;
+use sfu::metrics::{Metrics, SampleKind};
 
 use crate::config::{Config, VideoCodec};
 
@@ -48,9 +48,11 @@ pub fn needs_announce(media: &NativeMediaServer) -> bool {
     })
 }
 
-/// Copies what the workers counted into the process's counters.
-pub async fn publish_metrics(media: NativeMediaServer) {
-    for (worker, metrics) in media.metrics().await.into_iter().enumerate() {
+/// Copies what the workers counted into the process's counters, and writes their histograms out in the exposition
+/// format of Prometheus: the registry of counters takes numbers one by one, and these are counted already.
+pub async fn publish_metrics(media: NativeMediaServer) -> String {
+    let workers = media.metrics().await;
+    for (worker, metrics) in workers.iter().enumerate() {
         for sample in metrics.samples() {
             let label = sample.label.map(|(key, value)| Label::new(key, value));
             let labels: Vec<Label> = [Label::new("worker", worker.to_string())]
@@ -70,5 +72,62 @@ pub async fn publish_metrics(media: NativeMediaServer) {
                 }
             }
         }
+    }
+    histograms(&workers)
+}
+
+fn histograms(workers: &[Metrics]) -> String {
+    let workers: Vec<_> = workers.iter().map(Metrics::histograms).collect();
+    let mut page = String::new();
+    for index in 0..workers.first().map_or(0, |first| first.len()) {
+        for (worker, histograms) in workers.iter().enumerate() {
+            let histogram = &histograms[index];
+            let name = format!("tertulia_media_{}", histogram.name);
+            if worker == 0 {
+                page += &format!(
+                    "# HELP {name} {}\n# TYPE {name} histogram\n",
+                    histogram.help
+                );
+            }
+            for (bound, total) in histogram.bounds.iter().zip(&histogram.cumulative) {
+                page += &format!("{name}_bucket{{worker=\"{worker}\",le=\"{bound}\"}} {total}\n");
+            }
+            let (count, sum) = (histogram.count, histogram.sum);
+            page += &format!(
+                "{name}_bucket{{worker=\"{worker}\",le=\"+Inf\"}} {count}\n\
+                 {name}_sum{{worker=\"{worker}\"}} {sum}\n\
+                 {name}_count{{worker=\"{worker}\"}} {count}\n"
+            );
+        }
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histograms_are_written_as_prometheus_reads_them() {
+        let mut metrics = Metrics::default();
+        metrics.hop.counts[1] = 3;
+        metrics.hop.sum = 120;
+        let page = histograms(&[Metrics::default(), metrics]);
+
+        let lines: Vec<_> = page.lines().collect();
+        assert_eq!(lines[1], "# TYPE tertulia_media_hop_seconds histogram");
+        for line in [
+            "tertulia_media_hop_seconds_bucket{worker=\"0\",le=\"0.000025\"} 0",
+            "tertulia_media_hop_seconds_bucket{worker=\"1\",le=\"0.000025\"} 0",
+            "tertulia_media_hop_seconds_bucket{worker=\"1\",le=\"0.00005\"} 3",
+            "tertulia_media_hop_seconds_bucket{worker=\"1\",le=\"+Inf\"} 3",
+            "tertulia_media_hop_seconds_sum{worker=\"1\"} 0.00012",
+            "tertulia_media_hop_seconds_count{worker=\"1\"} 3",
+            "tertulia_media_udp_run_datagrams_bucket{worker=\"0\",le=\"64\"} 0",
+        ] {
+            assert!(lines.contains(&line), "{line} in\n{page}");
+        }
+        let types = lines.iter().filter(|line| line.starts_with("# TYPE"));
+        assert_eq!(types.count(), 2);
     }
 }

@@ -3,6 +3,7 @@
 //! A worker adds to plain numbers of its own; [`Metrics`] is the copy it hands out when asked.
 
 use crate::engine::counters::{Counters, Discard};
+use crate::engine::srtp::Profile;
 
 /// Totals of the sockets of one worker since it began, and its open TCP connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,8 +19,8 @@ pub struct SocketCounters {
     /// System calls that sent the UDP datagrams; the fewer per datagram, the better segmentation
     /// offload works.
     pub udp_send_calls: u64,
-    /// UDP datagrams that were handed to the kernel several at once for one peer.
-    pub udp_sent_in_runs: u64,
+    /// Datagrams of each message handed to the kernel: more than one where it cuts a run.
+    pub udp_runs: Histogram<7>,
     /// UDP datagrams dropped because the socket did not take them and the backlog was full.
     pub udp_backlog_dropped: u64,
     /// UDP datagrams that the system refused to send, as to an unreachable network.
@@ -44,11 +45,57 @@ pub struct SocketCounters {
     pub tcp_dropped: u64,
 }
 
+/// How often a measured number fell into each of a row of ranges. The bounds belong to what is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Histogram<const N: usize> {
+    /// By range: up to its bound and above the one before.
+    pub counts: [u64; N],
+    /// Above the last bound.
+    pub above: u64,
+    /// Of all numbers.
+    pub sum: u64,
+}
+
+impl<const N: usize> Default for Histogram<N> {
+    fn default() -> Self {
+        Self {
+            counts: [0; N],
+            above: 0,
+            sum: 0,
+        }
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    /// Counts `value` `times` times.
+    pub(crate) fn record(&mut self, bounds: &[u64; N], value: u64, times: u64) {
+        let range = bounds.iter().position(|bound| value <= *bound);
+        let count = range.map_or(&mut self.above, |range| &mut self.counts[range]);
+        *count += times;
+        self.sum += value * times;
+    }
+}
+
+/// Bounds of [`Metrics::hop`], µs.
+pub const HOP_BOUNDS_US: [u64; 11] = [
+    25, 50, 100, 200, 300, 500, 1_000, 2_000, 5_000, 10_000, 50_000,
+];
+
+/// Bounds of [`SocketCounters::udp_runs`], datagrams.
+pub const RUN_BOUNDS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
+
 /// A snapshot of one worker.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Metrics {
     /// Times the worker woke up. An idle worker sleeps.
     pub turns: u64,
+    /// For each forwarded packet the time in µs from before the call that received its batch until the last packet
+    /// of that batch was sent: what this server adds to the way of a packet, at most.
+    pub hop: Histogram<11>,
+    /// Calls of signaling that wait for the worker.
+    pub commands_waiting: u64,
+    /// Bytes that wait for a full socket.
+    pub backlog_bytes: u64,
     /// Sockets.
     pub sockets: SocketCounters,
     /// Media.
@@ -70,6 +117,47 @@ pub struct Sample {
     pub value: u64,
 }
 
+/// One histogram as a metrics endpoint shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistogramSample {
+    /// What is measured, in snake case, with its unit.
+    pub name: &'static str,
+    /// What it tells, for people.
+    pub help: &'static str,
+    /// Upper bounds, rising.
+    pub bounds: Vec<f64>,
+    /// Numbers up to each bound, all lower ones included.
+    pub cumulative: Vec<u64>,
+    /// How many numbers there are.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+}
+
+impl HistogramSample {
+    fn new<const N: usize>(
+        name: &'static str,
+        help: &'static str,
+        bounds: &[u64; N],
+        units: f64,
+        histogram: &Histogram<N>,
+    ) -> Self {
+        let mut total = 0;
+        let cumulative = histogram.counts.iter().map(|count| {
+            total += count;
+            total
+        });
+        Self {
+            name,
+            help,
+            bounds: bounds.iter().map(|bound| *bound as f64 / units).collect(),
+            cumulative: cumulative.collect(),
+            count: total + histogram.above,
+            sum: histogram.sum as f64 / units,
+        }
+    }
+}
+
 /// How a number moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SampleKind {
@@ -80,6 +168,26 @@ pub enum SampleKind {
 }
 
 impl Metrics {
+    /// Every histogram, in a fixed order.
+    pub fn histograms(&self) -> [HistogramSample; 2] {
+        [
+            HistogramSample::new(
+                "hop_seconds",
+                "Time from receiving a packet to having sent it to the last subscriber, by forwarded packet",
+                &HOP_BOUNDS_US,
+                1e6,
+                &self.hop,
+            ),
+            HistogramSample::new(
+                "udp_run_datagrams",
+                "Datagrams handed to the kernel at once for one peer",
+                &RUN_BOUNDS,
+                1.0,
+                &self.sockets.udp_runs,
+            ),
+        ]
+    }
+
     /// Every number, in a fixed order.
     pub fn samples(&self) -> Vec<Sample> {
         let (sockets, engine) = (&self.sockets, &self.engine);
@@ -109,11 +217,6 @@ impl Metrics {
                 "udp_send_calls",
                 sockets.udp_send_calls,
                 "System calls that sent UDP datagrams",
-            ),
-            (
-                "udp_sent_in_runs",
-                sockets.udp_sent_in_runs,
-                "UDP datagrams handed to the kernel several at once for one peer",
             ),
             (
                 "udp_backlog_dropped",
@@ -238,6 +341,16 @@ impl Metrics {
                 sockets.tcp_connections,
                 "TCP connections open",
             ),
+            (
+                "commands_waiting",
+                self.commands_waiting,
+                "Calls of signaling that wait for the worker",
+            ),
+            (
+                "backlog_bytes",
+                self.backlog_bytes,
+                "Bytes that wait for a full UDP socket",
+            ),
             ("transports", engine.transports, "Sessions with peers"),
             ("elements", engine.elements, "Media elements"),
         ];
@@ -259,12 +372,21 @@ impl Metrics {
                 value,
             }
         };
+        let profiles = Profile::PREFERENCE.map(Profile::name).into_iter();
+        let by_profile = |(profile, value)| Sample {
+            name: "srtp_transports",
+            help: "Transports whose handshake agreed on an SRTP profile; the last named costs five times as much",
+            label: Some(("profile", profile)),
+            kind: SampleKind::Counter,
+            value,
+        };
         let discarded = Discard::ALL.map(Discard::label).into_iter();
         let dropped = engine.dropped.iter();
         counters
             .into_iter()
             .map(plain(SampleKind::Counter))
             .chain(gauges.into_iter().map(plain(SampleKind::Gauge)))
+            .chain(profiles.zip(engine.srtp_profiles).map(by_profile))
             .chain(discarded.zip(engine.discarded).map(by_reason(
                 "discarded",
                 "Datagrams thrown away before they could touch any state",
@@ -299,6 +421,22 @@ mod tests {
             .collect();
 
         assert_eq!(distinct.len(), samples.len());
+    }
+
+    #[test]
+    fn histograms_are_cumulative() {
+        let mut metrics = Metrics::default();
+        for (us, packets) in [(25, 2), (26, 3), (60_000, 1)] {
+            metrics.hop.record(&HOP_BOUNDS_US, us, packets);
+        }
+
+        let [hop, runs] = metrics.histograms();
+
+        assert_eq!(hop.bounds[..2], [0.000_025, 0.000_05]);
+        assert_eq!(hop.cumulative, [2, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5]);
+        assert_eq!(hop.count, 6);
+        assert!((hop.sum - 0.060_128).abs() < 1e-9, "{}", hop.sum);
+        assert_eq!((runs.count, runs.cumulative.len()), (0, RUN_BOUNDS.len()));
     }
 
     #[test]

@@ -26,7 +26,10 @@ pub(crate) fn config() -> Config {
 }
 
 pub(crate) fn start(config: &Config) -> Server<Fake> {
-    Server::start(config, Fake::default(), || Box::pin(async {})).unwrap()
+    Server::start(config, Fake::default(), || {
+        Box::pin(async { String::new() })
+    })
+    .unwrap()
 }
 
 /// The answer to a raw HTTP request.

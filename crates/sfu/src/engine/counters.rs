@@ -2,7 +2,7 @@
 
 use forwarding::selector::DropCounters;
 
-use super::srtp::OpenError;
+use super::srtp::{OpenError, Profile};
 
 /// Why an incoming datagram was thrown away before it could touch any state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +102,8 @@ pub struct Counters {
     pub nacks_sent: u64,
     /// Transports whose DTLS handshake succeeded.
     pub transports_connected: u64,
+    /// Transports by SRTP profile, in the order of [`Profile::PREFERENCE`].
+    pub srtp_profiles: [u64; Profile::PREFERENCE.len()],
     /// Transports closed because the peer fell silent.
     pub transports_expired: u64,
     /// Transports closed because their DTLS handshake failed.

@@ -64,7 +64,7 @@ use outbox::Outbox;
 pub use rtp_endpoint::RtpPorts;
 use sdp::{Candidate, Codec};
 use timers::Timers;
-use transport::{Notice, Session, TransportKey};
+use transport::{Notice, Protection, Session, TransportKey};
 use waiting::Waiting;
 
 /// Transports whose deadlines are served in one turn. Too low: retransmissions lag on a busy worker.
@@ -269,6 +269,11 @@ impl Engine {
         self.media.waiting.is_full() || self.media.outbox.len_bytes() >= OUTBOX_BYTES
     }
 
+    /// Packets sent to subscribers since the beginning, without looking at the rest of [`Self::counters`].
+    pub fn packets_forwarded(&self) -> u64 {
+        self.media.counters.rtp_forwarded
+    }
+
     /// Totals since the beginning.
     pub fn counters(&self) -> Counters {
         let mut dropped = self.media.counters.dropped;
@@ -403,7 +408,11 @@ impl Engine {
         let Some(transport) = self.media.transports.get_mut(key.0) else {
             return;
         };
-        self.media.counters.transports_connected += 1;
+        let counters = &mut self.media.counters;
+        counters.transports_connected += 1;
+        if let Some(profile) = transport.protection.as_ref().and_then(Protection::profile) {
+            counters.srtp_profiles[profile.rank()] += 1;
+        }
         transport.reports_at = Some(now);
         transport
             .events

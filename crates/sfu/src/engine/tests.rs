@@ -98,6 +98,7 @@ impl Bed {
         let state = &mut self.engine.media.transports[transport.0];
         state.flow = Some(flow);
         state.protection = Some(Protection::Keys {
+            profile: Profile::AeadAes128Gcm,
             sealer: Sealer::new(&key(1)),
             opener: Opener::new(&key(2)),
         });

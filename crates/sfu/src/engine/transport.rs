@@ -23,7 +23,7 @@ use super::plain::PlainPeer;
 use super::sctp::{Sctp, SctpEvent};
 use super::sdp::DataDescription;
 use super::source::SourceKey;
-use super::srtp::{KeyingMaterial, OpenError, Opener, ReceiveIndex, Sealer};
+use super::srtp::{KeyingMaterial, OpenError, Opener, Profile, ReceiveIndex, Sealer};
 use super::subscriber::SubscriberKey;
 
 /// Incoming SSRCs of one transport: three simulcast layers with retransmissions, audio, and as many
@@ -62,7 +62,11 @@ pub(super) enum Session {
 /// What is done to RTP and RTCP, in both directions.
 pub(super) enum Protection {
     /// SRTP.
-    Keys { sealer: Sealer, opener: Opener },
+    Keys {
+        profile: Profile,
+        sealer: Sealer,
+        opener: Opener,
+    },
     /// Nothing.
     Plain,
 }
@@ -305,8 +309,17 @@ impl Protection {
         let keys =
             KeyingMaterial::from_exporter(material.profile, &material.bytes, material.is_client);
         Self::Keys {
+            profile: material.profile,
             sealer: Sealer::new(&keys.local),
             opener: Opener::new(&keys.remote),
+        }
+    }
+
+    /// The cipher, if there is one.
+    pub(super) fn profile(&self) -> Option<Profile> {
+        match self {
+            Self::Keys { profile, .. } => Some(*profile),
+            Self::Plain => None,
         }
     }
 

@@ -25,7 +25,7 @@ use self::tcp::TcpFlows;
 use self::transmit::Transmitter;
 use self::udp::{ReceiveBatch, UdpPort};
 use crate::engine::{Engine, Subject};
-use crate::metrics::{Metrics, SocketCounters};
+use crate::metrics::{HOP_BOUNDS_US, Histogram, Metrics, SocketCounters};
 
 pub use self::bind::BindError;
 pub(crate) use self::bind::Sockets;
@@ -60,6 +60,8 @@ pub(crate) struct Worker {
     tcp: TcpFlows,
     transmitter: Transmitter,
     counters: SocketCounters,
+    /// See [`Metrics::hop`].
+    hop: Histogram<11>,
     turns: u64,
 }
 
@@ -94,6 +96,11 @@ impl UdpPorts {
             Some(port) => Some(port),
             None => self.rtp.sender(local.port()),
         }
+    }
+
+    /// Bytes that wait for room in a shared socket.
+    fn backlog_bytes(&self) -> usize {
+        self.shared.iter().map(UdpPort::backlog_bytes).sum()
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
@@ -140,6 +147,7 @@ impl Worker {
             tcp,
             transmitter: Transmitter::new(),
             counters: SocketCounters::default(),
+            hop: Histogram::default(),
             turns: 0,
         })
     }
@@ -250,10 +258,15 @@ impl Worker {
                 if !port.is_readable() {
                     break;
                 }
+                let forwarded = self.engine.packets_forwarded();
                 port.receive(batch, &mut self.counters);
                 self.handle_batch(Inlet::Shared(index), batch, now);
                 self.flush(now);
-                now = Instant::now();
+                let hop = now.elapsed();
+                now += hop;
+                let packets = self.engine.packets_forwarded() - forwarded;
+                let hop_us = u64::try_from(hop.as_micros()).unwrap_or(u64::MAX);
+                self.hop.record(&HOP_BOUNDS_US, hop_us, packets);
                 if now.saturating_duration_since(started) > RECEIVE_TIME_PER_TURN {
                     break;
                 }
@@ -333,6 +346,9 @@ impl Worker {
                     // Nobody waits for the answer if this fails.
                     let _ = reply.send(Metrics {
                         turns: self.turns,
+                        hop: self.hop,
+                        commands_waiting: self.queue.len() as u64,
+                        backlog_bytes: self.ports.backlog_bytes() as u64,
                         sockets: self.counters,
                         engine: self.engine.counters(),
                     });

@@ -143,6 +143,11 @@ impl CommandQueue {
         Some(command)
     }
 
+    /// Commands that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().commands.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.state.lock().commands.is_empty()
     }

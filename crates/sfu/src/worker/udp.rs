@@ -17,7 +17,7 @@ use udp_batch::Batch;
 use super::transmit::Message;
 use crate::engine::flow::{Flow, FlowProtocol};
 use crate::engine::outbox::Outbox;
-use crate::metrics::SocketCounters;
+use crate::metrics::{RUN_BOUNDS, SocketCounters};
 
 /// The longest thing one receive buffer may get: a UDP datagram, or a run that the kernel coalesced.
 const RECEIVE_BYTES_MAX: usize = 65_535;
@@ -236,7 +236,7 @@ impl UdpPort {
             let datagrams = segments(message.range.len(), message.segment_bytes);
             counters.udp_sent += datagrams;
             counters.udp_sent_bytes += message.range.len() as u64;
-            counters.udp_sent_in_runs += if datagrams > 1 { datagrams } else { 0 };
+            counters.udp_runs.record(&RUN_BOUNDS, datagrams, 1);
         }
         Ok(sent)
     }
@@ -261,6 +261,11 @@ impl UdpPort {
         {
             counters.udp_backlog_dropped += segments(bytes.len(), message.segment_bytes);
         }
+    }
+
+    /// Bytes that wait for room.
+    pub(super) fn backlog_bytes(&self) -> usize {
+        self.backlog.arena.len() - self.backlog.sent
     }
 
     /// When the backlog should be tried again although nothing told that there is room.
@@ -353,7 +358,9 @@ impl UdpPort {
         };
         let socket = &self.socket;
         socket.try_io(|| self.offload.try_send(socket.into(), &transmit))?;
-        counters.udp_sent += segments(bytes.len(), segment_bytes);
+        let datagrams = segments(bytes.len(), segment_bytes);
+        counters.udp_runs.record(&RUN_BOUNDS, datagrams, 1);
+        counters.udp_sent += datagrams;
         counters.udp_sent_bytes += bytes.len() as u64;
         Ok(())
     }

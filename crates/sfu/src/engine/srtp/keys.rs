@@ -37,6 +37,26 @@ impl Profile {
         Self::Aes128CmHmacSha1_80,
     ];
 
+    /// Its place in [`Self::PREFERENCE`].
+    #[must_use]
+    pub(in crate::engine) const fn rank(self) -> usize {
+        match self {
+            Self::AeadAes128Gcm => 0,
+            Self::AeadAes256Gcm => 1,
+            Self::Aes128CmHmacSha1_80 => 2,
+        }
+    }
+
+    /// Its registered name, in the spelling of metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AeadAes128Gcm => "aead_aes_128_gcm",
+            Self::AeadAes256Gcm => "aead_aes_256_gcm",
+            Self::Aes128CmHmacSha1_80 => "aes128_cm_hmac_sha1_80",
+        }
+    }
+
     /// Length of a master key, in bytes.
     #[must_use]
     pub const fn key_len(self) -> usize {
