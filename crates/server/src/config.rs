@@ -22,7 +22,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Plain HTTP instead of HTTPS.
     pub http: bool,
-    /// First UDP port for media; each worker takes one, and the same number for ICE over TCP.
+    /// See `sfu::Config::udp_port`.
     pub udp_port: u16,
     /// UDP ports for gateways that speak plain RTP.
     pub rtp_ports: PortRange,
@@ -252,8 +252,8 @@ Examples:
 
 Ports to open in the firewall:
   TCP 8443 (--listen)                     web pages and signaling
-  UDP 7100 and following (--udp-port)     media, one port per worker
-  TCP 7100 and following                  media for clients whose network blocks UDP
+  UDP 7100 (--udp-port)                   media
+  TCP 7100                                media for clients whose network blocks UDP
   UDP 20000 to 20999 (--rtp-ports)        only for gateways that speak plain RTP, and only to them
 
 Environment: every option can be set as TERTULIA_ and its name in capitals, dashes as underscores, such as
@@ -272,8 +272,8 @@ struct Network {
     #[arg(long, value_name = "BOOL", env = "TERTULIA_HTTP", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     http: Option<bool>,
-    /// First UDP port for media. Each worker takes one port, and the same number for ICE over TCP
-    /// [default: 7100].
+    /// One UDP and TCP port for all media but plain RTP. Only Linux lets all workers share it: elsewhere,
+    /// each takes one port, from this one on [default: 7100].
     #[arg(long, value_name = "N", env = "TERTULIA_UDP_PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     udp_port: Option<u16>,

@@ -16,8 +16,8 @@ const ANNOUNCED_MAX: usize = 16;
 /// Set-up of a [`NativeMediaServer`](crate::NativeMediaServer).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The first UDP port. Each worker has one port of its own, so ports
-    /// `udp_port..udp_port + workers` must be reachable; with one worker exactly `udp_port`.
+    /// The one port, UDP and TCP, for all media but plain RTP. Where the system cannot share a port among
+    /// workers (all but Linux), each worker has its own: `udp_port..udp_port + workers`.
     /// 0 lets the system choose, which [`NativeMediaServer::ports`](crate::NativeMediaServer::ports)
     /// then tells.
     ///
@@ -40,7 +40,7 @@ pub struct Config {
     /// Tell the loopback address too, for peers on this machine that refuse all others. It is told anyway
     /// when there is nothing else.
     pub announce_loopback: bool,
-    /// Accept ICE over TCP on the same port numbers, for peers whose network blocks UDP.
+    /// Accept ICE over TCP on the same port number, for peers whose network blocks UDP.
     pub ice_tcp: bool,
     /// Put first in descriptions, whatever the peer prefers, so that all endpoints of a pipeline agree.
     /// `None`: keep the order of the peer.

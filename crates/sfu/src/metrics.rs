@@ -27,6 +27,11 @@ pub struct SocketCounters {
     pub udp_refused: u64,
     /// Failures to receive from a UDP socket.
     pub udp_receive_errors: u64,
+    /// Datagrams that arrived at this worker and were handed over to the one that owns their flow, and TCP
+    /// connections that moved.
+    pub handed_over: u64,
+    /// The same, dropped because the other worker did not keep up.
+    pub handover_dropped: u64,
     /// Datagrams from addresses that cannot be answered, such as port 0 or multicast.
     pub udp_unanswerable: u64,
     /// TCP connections open at the moment.
@@ -232,6 +237,16 @@ impl Metrics {
                 "udp_receive_errors",
                 sockets.udp_receive_errors,
                 "Failures to receive from a UDP socket",
+            ),
+            (
+                "handed_over",
+                sockets.handed_over,
+                "UDP datagrams and TCP connections handed over to the worker they belong to",
+            ),
+            (
+                "handover_dropped",
+                sockets.handover_dropped,
+                "UDP datagrams and TCP connections dropped as the worker they belong to did not keep up",
             ),
             (
                 "udp_unanswerable",

@@ -44,14 +44,6 @@ pub enum StartError {
     /// No address is left to listen on.
     #[error("no address to listen on")]
     NoAddress,
-    /// The ports of the workers would exceed 65535.
-    #[error("{workers} workers need as many ports, from {udp_port} on")]
-    Ports {
-        /// The first port.
-        udp_port: u16,
-        /// The number of workers.
-        workers: usize,
-    },
     /// The DTLS certificate could not be made.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -91,9 +83,13 @@ impl NativeMediaServer {
             threads: Mutex::default(),
         };
         let mut prepared = Vec::new();
-        for index in 0..config.workers.get() {
-            let port = port_of(config, index)?;
-            let sockets = Sockets::open(&config.listen, port, config.ice_tcp)?;
+        let all = Sockets::open_all(
+            &config.listen,
+            config.udp_port,
+            config.ice_tcp,
+            config.workers.get(),
+        )?;
+        for (index, sockets) in all.into_iter().enumerate() {
             if sockets.udp.is_empty() {
                 return Err(StartError::NoAddress);
             }
@@ -102,8 +98,10 @@ impl NativeMediaServer {
                 .into_iter()
                 .map(|ip: IpAddr| SocketAddr::new(ip, sockets.port))
                 .collect();
-            workers.ports.push(sockets.port);
-            workers.candidates.extend(&candidates);
+            if !workers.ports.contains(&sockets.port) {
+                workers.ports.push(sockets.port);
+                workers.candidates.extend(&candidates);
+            }
             let rtp_address = RtpAddress::choose(&sockets.addresses(), &candidates);
             let engine_config = EngineConfig {
                 certificate: certificate.clone(),
@@ -118,6 +116,9 @@ impl NativeMediaServer {
             workers.queues.push(worker.queue());
             prepared.push(worker);
         }
+        if workers.ports.len() < prepared.len() {
+            Worker::share_port(&mut prepared);
+        }
         // Threads come last: what fails before leaves nothing running.
         let workers = Arc::new(workers);
         for (index, worker) in prepared.into_iter().enumerate() {
@@ -129,12 +130,13 @@ impl NativeMediaServer {
         Ok(Self { workers })
     }
 
-    /// The port of each worker, for UDP and for TCP.
+    /// The port for UDP and for TCP, which all workers share; one for each worker where the system cannot
+    /// share ports.
     pub fn ports(&self) -> &[u16] {
         &self.workers.ports
     }
 
-    /// The addresses that peers are told, of all workers.
+    /// The addresses that peers are told.
     pub fn candidates(&self) -> &[SocketAddr] {
         &self.workers.candidates
     }
@@ -236,19 +238,6 @@ fn read_clocks() -> Clock {
         at: Instant::now(),
         ntp: NtpTime(NTP_UNIX_EPOCH_SECONDS << 32).wrapping_add(since_1970),
     }
-}
-
-fn port_of(config: &Config, index: usize) -> Result<u16, StartError> {
-    if config.udp_port == 0 {
-        return Ok(0);
-    }
-    u16::try_from(index)
-        .ok()
-        .and_then(|index| config.udp_port.checked_add(index))
-        .ok_or(StartError::Ports {
-            udp_port: config.udp_port,
-            workers: config.workers.get(),
-        })
 }
 
 /// Makes `call` on the worker behind `queue`. The call is queued at once, not when the future is first

@@ -707,7 +707,8 @@ impl Engine {
                     self.ufrags.remove(ufrag);
                 }
                 for flow in ice.flows() {
-                    self.flows.remove(&flow);
+                    self.forgotten
+                        .extend(self.flows.remove(&flow).map(|_| flow));
                 }
             }
             Session::Plain(peer) => {
@@ -747,7 +748,7 @@ impl Engine {
         let mut random = rand::rng();
         LocalParameters {
             session_id: endpoint.session,
-            ice: std::array::from_fn::<_, TRANSPORTS_MAX, _>(|_| Credentials::random()),
+            ice: std::array::from_fn::<_, TRANSPORTS_MAX, _>(|_| Credentials::random(self.worker)),
             ice_lite: true,
             fingerprint: self.config.certificate.fingerprint().clone(),
             ssrcs: LocalSsrcs {

@@ -213,7 +213,11 @@ impl Engine {
             Some(Session::Secure { ice, .. }) => ice.ufrags().any(|known| known == ufrag),
             _ => false,
         });
-        self.flows.retain(|_, key| session(key).is_some());
+        let orphans = self
+            .flows
+            .extract_if(|_, key| session(key).is_none())
+            .map(|(flow, _)| flow);
+        self.forgotten.extend(orphans);
         self.plain_ports.retain(|port, key| match session(key) {
             Some(Session::Plain(peer)) => peer.local_port() == *port,
             _ => false,

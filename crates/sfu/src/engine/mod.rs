@@ -102,6 +102,8 @@ pub struct Engine {
     ufrags: FxHashMap<String, TransportKey>,
     /// Validated 5-tuples.
     flows: FxHashMap<Flow, TransportKey>,
+    /// Flows that were validated and are not any more, until they are taken.
+    forgotten: Vec<Flow>,
     /// The flow before: datagrams come in bursts.
     last_flow: Option<(Flow, TransportKey)>,
     /// Who has a port for plain RTP, by its number.
@@ -148,6 +150,7 @@ impl Engine {
             },
             ufrags: FxHashMap::default(),
             flows: FxHashMap::default(),
+            forgotten: Vec::new(),
             last_flow: None,
             plain_ports: FxHashMap::default(),
             released_ports: Vec::new(),
@@ -201,7 +204,19 @@ impl Engine {
         }
     }
 
-    /// Takes note that a TCP connection ended.
+    /// True if ICE has validated the flow for a transport here.
+    pub fn has_flow(&self, flow: Flow) -> bool {
+        self.flows.contains_key(&flow)
+    }
+
+    /// The next flow that was validated and is not any more. It may have been validated again since; see
+    /// [`Self::has_flow`].
+    pub fn poll_forgotten_flow(&mut self) -> Option<Flow> {
+        self.forgotten.pop()
+    }
+
+    /// Takes note that a TCP connection ended, or that another engine has validated the flow for a
+    /// newer session.
     pub fn handle_flow_closed(&mut self, now: Instant, flow: Flow) {
         let Some(key) = self.transport_of(flow) else {
             return;
@@ -378,7 +393,8 @@ impl Engine {
     }
 
     fn forget_flow(&mut self, flow: Flow) {
-        self.flows.remove(&flow);
+        self.forgotten
+            .extend(self.flows.remove(&flow).map(|_| flow));
         self.last_flow = None;
     }
 

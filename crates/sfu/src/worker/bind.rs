@@ -1,9 +1,12 @@
-//! Opens the sockets of one worker: UDP and TCP on one port number, for every address listened on.
+//! Opens the sockets of the workers: UDP and TCP on one port number, for every address listened on.
+//!
+//! Read [`Sockets::open_all`] first: where the system distributes what arrives at a port among several sockets,
+//! all workers share one port.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Attempts to find a port that is free for every socket, when the system chooses. Too low: a busy
 /// machine fails to start. Too high: a hopeless one takes long to say so.
@@ -18,6 +21,10 @@ const RTP_BUFFER_BYTES: usize = 512 * 1024;
 
 /// Connections the kernel holds for us to accept.
 const TCP_BACKLOG: i32 = 128;
+
+/// Whether all workers share one port: `SO_REUSEPORT` distributes datagrams and connections by a hash of
+/// the 5-tuple (Linux, socket(7)). Elsewhere, the option gives all to one of the sockets.
+const SHARES_PORT: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// The open sockets of one worker.
 #[derive(Debug)]
@@ -38,8 +45,52 @@ pub struct BindError {
 }
 
 impl Sockets {
-    /// Opens sockets on `port` of every address in `listen`; port 0 lets the system choose one.
-    pub(crate) fn open(listen: &[IpAddr], port: u16, tcp: bool) -> Result<Self, BindError> {
+    /// Opens sockets for each worker, on `port` of every address in `listen`; port 0 lets the system choose
+    /// one. All have the same port if the system can share it, else each one of its own from `port` on.
+    pub(crate) fn open_all(
+        listen: &[IpAddr],
+        port: u16,
+        tcp: bool,
+        workers: usize,
+    ) -> Result<Vec<Self>, BindError> {
+        let mut all = vec![Self::open(listen, port, tcp)?];
+        for index in 1..workers {
+            let next = if SHARES_PORT {
+                all[0].open_beside()?
+            } else {
+                Self::open(listen, port_of(listen, port, index)?, tcp)?
+            };
+            all.push(next);
+        }
+        Ok(all)
+    }
+
+    /// Opens sockets on the same addresses and port, for another worker of this process.
+    ///
+    /// Ours were bound without `SO_REUSEPORT`: that fails if anybody has the port, be it another server of
+    /// the same user who would share it. They take part from here on, which Linux allows although
+    /// socket(7) asks for the option before (`reuseport_add_sock`, net/core/sock_reuseport.c).
+    fn open_beside(&self) -> Result<Self, BindError> {
+        let mut beside = Self {
+            port: self.port,
+            udp: Vec::new(),
+            tcp: Vec::new(),
+        };
+        for socket in &self.udp {
+            beside.udp.push(open_beside(socket.into(), |address| {
+                open_udp(address, Binding::Shared)
+            })?);
+        }
+        for listener in &self.tcp {
+            beside.tcp.push(open_beside(listener.into(), |address| {
+                open_tcp(address, Binding::Shared)
+            })?);
+        }
+        Ok(beside)
+    }
+
+    /// As [`Self::open_all`] for the first worker.
+    fn open(listen: &[IpAddr], port: u16, tcp: bool) -> Result<Self, BindError> {
         let mut attempt = 1;
         loop {
             match Self::try_open(listen, port, tcp) {
@@ -68,7 +119,7 @@ impl Sockets {
                     source,
                 }
             };
-            match open_udp(SocketAddr::new(ip, sockets.port)) {
+            match open_udp(SocketAddr::new(ip, sockets.port), Binding::Exclusive) {
                 Ok(socket) => {
                     sockets.port = socket.local_addr().map_err(error(sockets.port))?.port();
                     sockets.udp.push(socket);
@@ -80,8 +131,9 @@ impl Sockets {
                 Err(source) => return Err(error(sockets.port)(source)),
             }
             if tcp {
+                let address = SocketAddr::new(ip, sockets.port);
                 let listener =
-                    open_tcp(SocketAddr::new(ip, sockets.port)).map_err(error(sockets.port))?;
+                    open_tcp(address, Binding::Exclusive).map_err(error(sockets.port))?;
                 sockets.tcp.push(listener);
             }
         }
@@ -114,7 +166,56 @@ const AFNOSUPPORT: i32 = 97;
 #[cfg(not(target_os = "linux"))]
 const AFNOSUPPORT: i32 = 47;
 
-fn open_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+/// The port of worker `index` where ports cannot be shared.
+fn port_of(listen: &[IpAddr], first: u16, index: usize) -> Result<u16, BindError> {
+    if first == 0 {
+        return Ok(0);
+    }
+    let port = u16::try_from(index)
+        .ok()
+        .and_then(|index| first.checked_add(index));
+    port.ok_or_else(|| BindError {
+        address: SocketAddr::new(listen.first().copied().unwrap_or(UNSPECIFIED), u16::MAX),
+        source: io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "each worker needs a port of its own on this system",
+        ),
+    })
+}
+
+const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// Who else may have the port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Binding {
+    Exclusive,
+    /// Sockets of this user for which it was allowed.
+    Shared,
+}
+
+/// Opens another socket on the address of `first` by `open`.
+fn open_beside<T>(
+    first: SockRef<'_>,
+    open: impl FnOnce(SocketAddr) -> io::Result<T>,
+) -> Result<T, BindError> {
+    let local = first.local_addr().ok().and_then(|local| local.as_socket());
+    let address = local.unwrap_or(SocketAddr::new(UNSPECIFIED, 0));
+    share(&first)
+        .and_then(|()| open(address))
+        .map_err(|source| BindError { address, source })
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn share(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn share(_socket: &Socket) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+fn open_udp(address: SocketAddr, binding: Binding) -> io::Result<UdpSocket> {
     let socket = open(address, Type::DGRAM, Protocol::UDP)?;
     enlarge_buffers(&socket, SOCKET_BUFFER_BYTES);
     let granted_bytes = socket.recv_buffer_size()?;
@@ -124,6 +225,9 @@ fn open_udp(address: SocketAddr) -> io::Result<UdpSocket> {
             wanted_bytes = SOCKET_BUFFER_BYTES,
             "small UDP receive buffer; raise net.core.rmem_max and net.core.wmem_max under load"
         );
+    }
+    if binding == Binding::Shared {
+        share(&socket)?;
     }
     socket.bind(&address.into())?;
     Ok(socket.into())
@@ -160,12 +264,15 @@ fn enlarge_buffers(socket: &Socket, bytes: usize) {
     }
 }
 
-fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn open_tcp(address: SocketAddr, binding: Binding) -> io::Result<TcpListener> {
     let socket = open(address, Type::STREAM, Protocol::TCP)?;
     // A restarted server must not wait for the connections of its predecessor to be forgotten. Windows
     // gives the option another meaning: stealing the port.
     #[cfg(not(windows))]
     socket.set_reuse_address(true)?;
+    if binding == Binding::Shared {
+        share(&socket)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(TCP_BACKLOG)?;
     Ok(socket.into())
@@ -201,6 +308,34 @@ mod tests {
             assert_eq!(listener.local_addr().unwrap().port(), sockets.port);
         }
         assert_eq!(sockets.tcp.len(), sockets.udp.len());
+    }
+
+    #[test]
+    fn workers_share_the_port_and_nobody_else() {
+        let listen = [IpAddr::from(Ipv4Addr::LOCALHOST)];
+
+        let all = Sockets::open_all(&listen, 0, true, 3).unwrap();
+
+        assert!(all.iter().all(|sockets| sockets.port == all[0].port));
+        for sockets in &all {
+            assert_eq!((sockets.udp.len(), sockets.tcp.len()), (1, 1));
+        }
+        for workers in [1, 2] {
+            let error = Sockets::open_all(&listen, all[0].port, false, workers).unwrap_err();
+            assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
+        }
+    }
+
+    #[test]
+    fn ports_of_their_own_follow_each_other() {
+        let listen = [IpAddr::from(Ipv4Addr::LOCALHOST)];
+        let check = |first, index, expected: Option<u16>| {
+            assert_eq!(port_of(&listen, first, index).ok(), expected);
+        };
+        check(0, 5, Some(0));
+        check(7100, 5, Some(7105));
+        check(65_535, 1, None);
+        check(1, 100_000, None);
     }
 
     #[test]

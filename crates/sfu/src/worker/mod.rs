@@ -2,10 +2,12 @@
 //!
 //! Read [`Worker`] first: one turn of [`Worker::run`] receives, sends, takes commands and fires timers,
 //! each within a budget, so that none of them starves the others. Signaling reaches a worker through its
-//! [`CommandQueue`] only. Deliberately absent: anything about media, and locks on the packet path.
+//! [`CommandQueue`] only. Workers share one port, and hand over to each other what the system gives to the
+//! wrong one ([`handover`]). Deliberately absent: anything about media, and locks on the packet path.
 
 mod bind;
 mod framing;
+mod handover;
 mod queue;
 mod rtp;
 mod tcp;
@@ -20,10 +22,12 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 
+use self::handover::Handover;
 use self::rtp::FIRST_RTP;
 use self::tcp::TcpFlows;
 use self::transmit::Transmitter;
 use self::udp::{ReceiveBatch, UdpPort};
+use crate::engine::flow::Flow;
 use crate::engine::{Engine, Subject};
 use crate::metrics::{HOP_BOUNDS_US, Histogram, Metrics, SocketCounters};
 
@@ -52,12 +56,14 @@ const FIRST_UDP: usize = 1;
 /// One thread of the media server.
 pub(crate) struct Worker {
     poll: Poll,
+    waker: Arc<Waker>,
     queue: Arc<CommandQueue>,
     engine: Engine,
     ports: UdpPorts,
     /// Kept for its memory.
     ready: Vec<usize>,
     tcp: TcpFlows,
+    handover: Handover,
     transmitter: Transmitter,
     counters: SocketCounters,
     /// See [`Metrics::hop`].
@@ -129,7 +135,8 @@ impl Worker {
         rtp_address: Option<RtpAddress>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let queue = Arc::new(CommandQueue::new(Waker::new(poll.registry(), WAKER)?));
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let queue = Arc::new(CommandQueue::new(Arc::clone(&waker)));
         let mut shared = Vec::with_capacity(sockets.udp.len());
         for (index, socket) in sockets.udp.into_iter().enumerate() {
             let mut port = UdpPort::new(socket)?;
@@ -140,16 +147,28 @@ impl Worker {
         let rtp = RtpSockets::new(rtp_pool, rtp_address, poll.registry().try_clone()?);
         Ok(Self {
             poll,
+            waker,
             queue,
             engine,
             ports: UdpPorts { shared, rtp },
             ready: Vec::new(),
             tcp,
+            handover: Handover::alone(),
             transmitter: Transmitter::new(),
             counters: SocketCounters::default(),
             hop: Histogram::default(),
             turns: 0,
         })
+    }
+
+    /// Has workers that share a port hand over to each other. Their engines must have the indices that they
+    /// have here.
+    pub(crate) fn share_port(workers: &mut [Self]) {
+        let wakers = workers.iter().map(|worker| Arc::clone(&worker.waker));
+        let all = Handover::among(wakers.collect::<Vec<_>>());
+        for (worker, handover) in workers.iter_mut().zip(all) {
+            worker.handover = handover;
+        }
     }
 
     /// Where commands for this worker go.
@@ -175,11 +194,13 @@ impl Worker {
         loop {
             self.wait(&mut events);
             self.turns += 1;
+            self.receive_handed_over();
             self.receive_udp(&mut batch);
             self.receive_rtp(&mut batch);
             self.receive_tcp();
             let stopped = self.take_commands();
             self.fire_timers();
+            self.release_flows();
             if stopped {
                 return;
             }
@@ -189,8 +210,16 @@ impl Worker {
     /// Blocks until there is something to do, and notes which sockets are ready.
     fn wait(&mut self, events: &mut Events) {
         self.update_interest();
-        let timeout = self.idle_time();
-        match self.poll.poll(events, timeout) {
+        let mut timeout = self.idle_time();
+        if timeout != Some(Duration::ZERO) {
+            self.handover.fall_asleep();
+            if self.handover.is_pending() {
+                timeout = Some(Duration::ZERO);
+            }
+        }
+        let polled = self.poll.poll(events, timeout);
+        self.handover.wake_up();
+        match polled {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
             Err(error) => panic!("the poll loop is unusable: {error}"),
@@ -236,6 +265,7 @@ impl Worker {
         let busy = self.ports.shared.iter().any(UdpPort::is_readable)
             || self.ports.rtp.is_ready()
             || self.tcp.is_ready()
+            || self.handover.is_pending()
             || !self.queue.is_empty();
         if busy {
             return Some(Duration::ZERO);
@@ -264,14 +294,19 @@ impl Worker {
                 self.flush(now);
                 let hop = now.elapsed();
                 now += hop;
-                let packets = self.engine.packets_forwarded() - forwarded;
-                let hop_us = u64::try_from(hop.as_micros()).unwrap_or(u64::MAX);
-                self.hop.record(&HOP_BOUNDS_US, hop_us, packets);
+                self.record_hop(hop, forwarded);
                 if now.saturating_duration_since(started) > RECEIVE_TIME_PER_TURN {
                     break;
                 }
             }
         }
+    }
+
+    /// Counts the time that packets took which were forwarded since there were `forwarded`.
+    fn record_hop(&mut self, hop: Duration, forwarded: u64) {
+        let packets = self.engine.packets_forwarded() - forwarded;
+        let hop_us = u64::try_from(hop.as_micros()).unwrap_or(u64::MAX);
+        self.hop.record(&HOP_BOUNDS_US, hop_us, packets);
     }
 
     /// Once from every RTP socket that is ready: each carries the few packets of one stream.
@@ -292,6 +327,8 @@ impl Worker {
     }
 
     fn handle_batch(&mut self, inlet: Inlet, batch: &mut ReceiveBatch, now: Instant) {
+        // After the receive, so that no claim is missed which was made before a peer sent.
+        self.take_notes(now);
         for buffer in 0..batch.filled() {
             let (remote, local, datagrams) = batch.buffer(buffer);
             let port = self.ports.port(inlet);
@@ -303,12 +340,13 @@ impl Worker {
                 self.counters.udp_received += 1;
                 self.counters.udp_received_bytes += datagram.len() as u64;
                 match inlet {
-                    Inlet::Shared(_) => self.engine.handle_datagram(now, flow, datagram),
+                    Inlet::Shared(_) => self.handle_shared(now, flow, datagram),
                     Inlet::Rtp(_) => self.engine.handle_plain_datagram(now, flow, datagram),
                 }
                 self.flush_if_much(now);
             }
         }
+        self.handover.announce();
     }
 
     fn receive_tcp(&mut self) {
@@ -316,10 +354,20 @@ impl Worker {
         self.tcp
             .accept(now, self.poll.registry(), &mut self.counters);
         for _ in 0..self.tcp.readable() {
-            let engine = &mut self.engine;
+            let (engine, handover) = (&mut self.engine, &self.handover);
+            let mut moving: Option<(usize, Flow, Vec<Vec<u8>>)> = None;
             self.tcp.receive(now, &mut self.counters, |flow, frame| {
-                engine.handle_datagram(now, flow, frame);
+                if let Some((.., frames)) = &mut moving {
+                    frames.push(frame.to_vec());
+                } else if let Some(owner) = handover.addressee(frame) {
+                    moving = Some((owner, flow, vec![frame.to_vec()]));
+                } else {
+                    engine.handle_datagram(now, flow, frame);
+                }
             });
+            if let Some((owner, flow, frames)) = moving {
+                self.move_connection(now, owner, flow, frames);
+            }
             self.flush_if_much(now);
         }
         self.flush(now);
@@ -356,6 +404,7 @@ impl Worker {
                 Command::Stop => return true,
             }
             self.flush(now);
+            self.release_flows();
             while let Some(ports) = self.engine.poll_released_ports() {
                 self.ports.rtp.close(&ports);
             }

@@ -5,6 +5,7 @@
 //! books of what its worker has made. The same books tell how loaded the worker is.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use media::{ElementId, Error, PipelineId};
@@ -34,7 +35,7 @@ pub(crate) enum Command {
 /// The way from signaling to one worker.
 pub(crate) struct CommandQueue {
     state: Mutex<State>,
-    waker: mio::Waker,
+    waker: Arc<mio::Waker>,
 }
 
 #[derive(Default)]
@@ -49,7 +50,7 @@ struct State {
 }
 
 impl CommandQueue {
-    pub(crate) fn new(waker: mio::Waker) -> Self {
+    pub(crate) fn new(waker: Arc<mio::Waker>) -> Self {
         Self {
             state: Mutex::default(),
             waker,
@@ -194,7 +195,8 @@ mod tests {
 
     fn queue() -> CommandQueue {
         let poll = mio::Poll::new().unwrap();
-        CommandQueue::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap())
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+        CommandQueue::new(Arc::new(waker))
     }
 
     fn drain(queue: &CommandQueue) -> Vec<String> {

@@ -5,6 +5,8 @@
 //! anything is scarce: connections are limited in total and per source, must begin with STUN in time,
 //! and must be found worth an answer. Deliberately absent: what the frames mean.
 
+mod transfer;
+
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -15,6 +17,7 @@ use mio::{Interest, Registry, Token};
 use rustc_hash::FxHashMap;
 use socket2::SockRef;
 
+pub(super) use self::transfer::Transfer;
 use super::framing::{FrameReader, FrameWriter};
 use crate::engine::flow::{Flow, FlowProtocol};
 use crate::metrics::SocketCounters;
@@ -104,6 +107,8 @@ struct Connection {
     received_at: Option<Instant>,
     /// Whether the engine ever sent something.
     is_answered: bool,
+    /// Whether another worker accepted it.
+    has_moved: bool,
     /// Since when something waits to be written without progress.
     stalled_since: Option<Instant>,
 }
@@ -229,11 +234,7 @@ impl TcpFlows {
         registry: &Registry,
         counters: &mut SocketCounters,
     ) {
-        let source_is_full = self
-            .per_source
-            .get(&source(remote.ip()))
-            .is_some_and(|count| *count >= self.limits.per_source);
-        if source_is_full || !self.make_room(counters) {
+        if !self.has_room(remote, counters) {
             counters.tcp_rejected += 1;
             return;
         }
@@ -246,19 +247,40 @@ impl TcpFlows {
             return;
         };
         tune(&stream);
-        self.next_token += 1;
         let flow = Flow {
             protocol: FlowProtocol::Tcp,
             local,
             remote,
         };
-        self.by_flow.insert(flow, token);
-        *self.per_source.entry(source(remote.ip())).or_default() += 1;
-        self.connections
-            .insert(token, Connection::new(now, stream, flow));
-        self.sweep_at.get_or_insert(now + SWEEP_INTERVAL);
+        let connection = Connection::new(now, stream, flow);
+        self.insert(now, token, connection, counters);
         counters.tcp_accepted += 1;
+    }
+
+    /// Takes note of a connection which is registered as `token`, the next one.
+    fn insert(
+        &mut self,
+        now: Instant,
+        token: Token,
+        connection: Connection,
+        counters: &mut SocketCounters,
+    ) {
+        let flow = connection.flow;
+        self.next_token += 1;
+        self.by_flow.insert(flow, token);
+        *self.per_source.entry(source(flow.remote.ip())).or_default() += 1;
+        self.connections.insert(token, connection);
+        self.sweep_at.get_or_insert(now + SWEEP_INTERVAL);
         counters.tcp_connections = self.connections.len() as u64;
+    }
+
+    /// True if one more connection from `remote` is within the limits.
+    fn has_room(&mut self, remote: SocketAddr, counters: &mut SocketCounters) -> bool {
+        let source_is_full = self
+            .per_source
+            .get(&source(remote.ip()))
+            .is_some_and(|count| *count >= self.limits.per_source);
+        !source_is_full && self.make_room(counters)
     }
 
     /// Makes room for one more connection at the expense of the oldest that was never answered; false
@@ -364,10 +386,20 @@ impl TcpFlows {
     }
 
     fn close(&mut self, token: Token, end: End, counters: &mut SocketCounters) {
-        let Some(connection) = self.connections.remove(&token) else {
+        // Dropping the stream deregisters it.
+        let Some(Connection { flow, .. }) = self.remove(token, counters) else {
             return;
         };
-        // Dropping the stream deregisters it.
+        self.closed.push(flow);
+        if end == End::Expelled {
+            counters.tcp_expelled += 1;
+        }
+        tracing::debug!(remote = %flow.remote, ?end, "connection closed");
+    }
+
+    /// Forgets a connection.
+    fn remove(&mut self, token: Token, counters: &mut SocketCounters) -> Option<Connection> {
+        let connection = self.connections.remove(&token)?;
         let flow = connection.flow;
         self.by_flow.remove(&flow);
         let source = source(flow.remote.ip());
@@ -377,12 +409,8 @@ impl TcpFlows {
                 self.per_source.remove(&source);
             }
         }
-        self.closed.push(flow);
         counters.tcp_connections = self.connections.len() as u64;
-        if end == End::Expelled {
-            counters.tcp_expelled += 1;
-        }
-        tracing::debug!(remote = %flow.remote, ?end, "connection closed");
+        Some(connection)
     }
 }
 
@@ -398,6 +426,7 @@ impl Connection {
             accepted_at: now,
             received_at: None,
             is_answered: false,
+            has_moved: false,
             stalled_since: None,
         }
     }

@@ -16,6 +16,7 @@ use rtc_stun::message::{BINDING_REQUEST, BINDING_SUCCESS, Message, Setter, Trans
 
 use crate::{Config, NativeMediaServer};
 
+mod port;
 mod rtp;
 
 /// Limit of waiting for an answer; nothing takes that long unless it is broken.
@@ -218,7 +219,7 @@ async fn pipelines_spread_over_the_workers() {
     server.release_pipeline(&second);
     let (third, _) = endpoint(&server).await;
     assert_eq!(third.as_str()[..4], second.as_str()[..4]);
-    assert_eq!(server.ports().len(), 2);
+    assert_eq!(server.ports().len(), 1);
 }
 
 #[tokio::test]

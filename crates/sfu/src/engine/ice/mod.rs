@@ -32,9 +32,12 @@ const FLOWS_MAX: usize = 16;
 /// address. Too high: memory and a longer scan per check. A browser sends one check in 0.5–5 s.
 const TRANSACTIONS_MAX: usize = 128;
 
-/// Characters of our ufrag: 47 random bits, so that it cannot be guessed within a call, and
+/// Characters our ufrag begins with: the number of the worker, in hexadecimal as in the ids of elements.
+/// Any worker can thus tell whose a check is that the system gave to the wrong one.
+const UFRAG_WORKER_LENGTH: usize = 4;
+/// Characters of our ufrag behind those: 47 random bits, so that it cannot be guessed within a call, and
 /// collisions among a million transports are unlikely (RFC 8445 section 5.3 asks for 24 bits).
-const UFRAG_LENGTH: usize = 8;
+const UFRAG_RANDOM_LENGTH: usize = 8;
 /// Characters of our password: 142 random bits (RFC 8445 section 5.3 asks for 128).
 const PWD_LENGTH: usize = 24;
 
@@ -46,11 +49,15 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Makes random ones.
+    /// Makes random ones, but for the beginning of the ufrag, which names the worker: its index, below
+    /// 65536.
     #[must_use]
-    pub fn random() -> Self {
+    pub fn random(worker: usize) -> Self {
         Self {
-            ufrag: random_text(UFRAG_LENGTH),
+            ufrag: format!(
+                "{worker:0UFRAG_WORKER_LENGTH$x}{}",
+                random_text(UFRAG_RANDOM_LENGTH)
+            ),
             pwd: random_text(PWD_LENGTH),
         }
     }
@@ -158,6 +165,12 @@ pub enum StunOutcome {
 pub fn local_ufrag(datagram: &[u8]) -> Result<&str, StunDrop> {
     let (local, _) = Request::parse(datagram)?.user_fragments()?;
     Ok(local)
+}
+
+/// The index of the worker that made a ufrag of ours. A stranger may write anything there.
+#[must_use]
+pub fn worker_of(ufrag: &str) -> Option<usize> {
+    usize::from_str_radix(ufrag.get(..UFRAG_WORKER_LENGTH)?, 16).ok()
 }
 
 /// The agent of one transport.

@@ -32,7 +32,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let now = Instant::now();
-        let mut agent = IceLite::new(Credentials::random(), now);
+        let mut agent = IceLite::new(Credentials::random(0), now);
         agent.set_remote(remote(REMOTE_UFRAG));
         let provider = rtc_crypto::default_provider().unwrap();
         Self {
@@ -160,13 +160,27 @@ fn plain(newly_valid: bool, selected_changed: bool) -> StunOutcome {
 }
 
 #[test]
+fn ufrag_names_its_worker() {
+    for worker in [0, 1, 0xabc, 0xffff] {
+        let [one, two] = [(); 2].map(|()| Credentials::random(worker));
+        assert_eq!(worker_of(one.ufrag()), Some(worker));
+        assert_ne!(one.ufrag(), two.ufrag());
+        assert_eq!(one.ufrag().len(), two.ufrag().len());
+        assert!(one.ufrag().len() >= UFRAG_WORKER_LENGTH + UFRAG_RANDOM_LENGTH);
+    }
+    for stranger in ["", "abc", "peer1234", "éééé"] {
+        assert_eq!(worker_of(stranger), None, "{stranger}");
+    }
+}
+
+#[test]
 fn random_credentials_obey_the_grammar() {
-    let credentials = Credentials::random();
+    let credentials = Credentials::random(0);
     assert_eq!(
         Credentials::new(credentials.ufrag(), credentials.pwd()),
         Some(credentials.clone())
     );
-    assert_ne!(Credentials::random(), credentials);
+    assert_ne!(Credentials::random(0), credentials);
     assert!(!format!("{credentials:?}").contains(credentials.pwd()));
     for (ufrag, pwd) in [
         ("abc", "a".repeat(24)),
@@ -393,7 +407,7 @@ fn a_restart_takes_effect_when_the_peer_uses_it() {
 
     bench
         .agent
-        .restart(Credentials::random(), Some(remote("anew")));
+        .restart(Credentials::random(0), Some(remote("anew")));
     let mut new = bench.check();
     new.remote = "anew".to_owned();
     assert_ne!(new.local, old.local);
