@@ -160,7 +160,7 @@ impl Change {
 /// The comparison as text, scenario by scenario.
 pub(crate) fn compare(old: &[Record], new: &[Record]) -> String {
     let mut text = format!(
-        "{:<14}{:<18}{:>12}{:>12}{:>9}{:>9}  verdict\n",
+        "{:<14}{:<18}{:>12}{:>12}{:>11}{:>9}  verdict\n",
         "scenario", "figure", "old", "new", "change", "spread"
     );
     let mut names: Vec<&str> = Vec::new();
@@ -206,7 +206,7 @@ fn line(scenario: &str, figure: &Figure, change: &Change) -> String {
         }
     };
     format!(
-        "{scenario:<14}{:<18}{:>12.decimals$}{:>12.decimals$}{:>+8.1}%{:>8.1}%  {verdict}\n",
+        "{scenario:<14}{:<18}{:>12.decimals$}{:>12.decimals$}{:>+10.1}%{:>8.1}%  {verdict}\n",
         figure.name,
         change.old.median,
         change.new.median,

@@ -150,7 +150,7 @@ fn measure(
         Target::Binary { cores, workers, .. } => (cores.clone(), Some(*workers)),
         Target::Running { .. } => (Vec::new(), None),
     };
-    Ok(Record {
+    let record = Record {
         scenario: scenario.name.clone(),
         repeat,
         seconds,
@@ -186,7 +186,11 @@ fn measure(
         receives_whole_runs: setting.whole,
         machine: setting.machine.clone(),
         latency_histogram: steps(&traffic.latency_us),
-    })
+    };
+    if let Target::Running { .. } = &setting.target {
+        traffic.leave();
+    }
+    Ok(record)
 }
 
 fn all_join(traffic: &mut Traffic) -> io::Result<()> {
@@ -232,6 +236,8 @@ struct Crowd<'a> {
     opens_every: u32,
     next_participant: usize,
     stormed: u32,
+    /// Tells our rooms from those of others, on a server that runs anyway.
+    nonce: u32,
 }
 
 impl<'a> Crowd<'a> {
@@ -243,6 +249,7 @@ impl<'a> Crowd<'a> {
             opens_every: opens_every as u32,
             next_participant: scenario.rooms * scenario.publishers,
             stormed: 0,
+            nonce: rand::random(),
         }
     }
 
@@ -259,7 +266,7 @@ impl<'a> Crowd<'a> {
             let job = Job {
                 number: 0,
                 participant,
-                room: room_name(room),
+                room: self.room_name(room),
                 publishes: Some(config),
                 watches: Vec::new(),
             };
@@ -297,6 +304,10 @@ impl<'a> Crowd<'a> {
         self.watch(traffic, participant, room);
     }
 
+    fn room_name(&self, room: usize) -> String {
+        format!("bench-{:08x}-{room}", self.nonce)
+    }
+
     fn watch(&self, traffic: &mut Traffic, participant: usize, room: usize) {
         let publishers = self.scenario.publishers;
         let watched = room * publishers..(room + 1) * publishers;
@@ -317,7 +328,7 @@ impl<'a> Crowd<'a> {
         let job = Job {
             number: 0,
             participant,
-            room: room_name(room),
+            room: self.room_name(room),
             publishes: None,
             watches,
         };
@@ -331,8 +342,4 @@ fn light(config: PeerConfig) -> PeerConfig {
         keeps_packets: false,
         ..config
     }
-}
-
-fn room_name(room: usize) -> String {
-    format!("room{room}")
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use media_bench::peer::{Peer, PeerConfig};
 use mio::Waker;
@@ -52,11 +52,22 @@ pub(crate) enum Told {
     Failed(String),
 }
 
-/// The thread and the way to it. Dropping it closes all connections.
+/// The thread and the way to it. Dropping it cuts all connections.
 pub(crate) struct Signaling {
-    jobs: tokio_mpsc::UnboundedSender<Job>,
+    asked: tokio_mpsc::UnboundedSender<Asked>,
     told: mpsc::Receiver<Told>,
+    thread: thread::JoinHandle<()>,
 }
+
+/// What the thread is asked for.
+enum Asked {
+    Work(Job),
+    /// Let all participants leave, and end.
+    Leave,
+}
+
+/// How long the server may take to say goodbye to all.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all jobs share.
 struct Shared {
@@ -80,7 +91,7 @@ impl Signaling {
         waker: Waker,
         at_once: usize,
     ) -> std::io::Result<Self> {
-        let (jobs, mut queue) = tokio_mpsc::unbounded_channel::<Job>();
+        let (asked, mut queue) = tokio_mpsc::unbounded_channel();
         let (told_in, told) = mpsc::channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -94,23 +105,36 @@ impl Signaling {
             permits: Semaphore::new(at_once),
             connections: Mutex::default(),
         });
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("signaling".to_owned())
             .spawn(move || {
-                // Ends, with everything that runs in it, when the sender is dropped.
+                // What still runs ends with it.
                 runtime.block_on(async {
-                    while let Some(job) = queue.recv().await {
-                        tokio::spawn(work(Arc::clone(&shared), job));
+                    while let Some(asked) = queue.recv().await {
+                        match asked {
+                            Asked::Work(job) => drop(tokio::spawn(work(Arc::clone(&shared), job))),
+                            Asked::Leave => return shared.leave().await,
+                        }
                     }
                 });
             })?;
-        Ok(Self { jobs, told })
+        Ok(Self {
+            asked,
+            told,
+            thread,
+        })
     }
 
     /// Gives it something to do.
     pub(crate) fn ask(&self, job: Job) {
         // Without the thread there is nobody to tell either; the caller's deadline passes.
-        let _ = self.jobs.send(job);
+        let _ = self.asked.send(Asked::Work(job));
+    }
+
+    /// Lets all participants leave: a server that goes on running shall not wait for them to come back.
+    pub(crate) fn leave(self) {
+        let _ = self.asked.send(Asked::Leave);
+        let _ = self.thread.join();
     }
 
     /// What it has to tell.
@@ -123,6 +147,16 @@ impl Shared {
     fn tell(&self, told: Told) {
         let _ = self.told.send(told);
         let _ = self.waker.wake();
+    }
+
+    async fn leave(&self) {
+        let mut goodbyes = tokio::task::JoinSet::new();
+        for (_, connection) in self.connections.lock().await.drain() {
+            goodbyes.spawn(async move { connection.close().await });
+        }
+        let all = async { while goodbyes.join_next().await.is_some() {} };
+        // Who does not get away is cut off.
+        let _ = tokio::time::timeout(LEAVE_PATIENCE, all).await;
     }
 }
 

@@ -273,6 +273,11 @@ impl Traffic {
         }
     }
 
+    /// Ends; participants leave their rooms, as far as the server listens.
+    pub(crate) fn leave(self) {
+        self.signaling.leave();
+    }
+
     fn handle_told(&mut self, told: Told) -> io::Result<()> {
         match told {
             Told::Failed(failure) => {
