@@ -2,6 +2,7 @@
 
 import { mock } from 'node:test';
 import { KurentoRoom } from '../tertulia-room.js';
+import { advance, installClock } from './clock.mjs';
 
 export class FakeWebSocket {
   static all = [];
@@ -165,9 +166,8 @@ export const devices = {
 export function installBrowser() {
   FakeWebSocket.all = [];
   FakePeerConnection.all = [];
-  mock.timers.reset();
   mock.restoreAll();
-  mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] });
+  installClock();
   mock.method(Math, 'random', () => 0);
   mock.method(console, 'warn', () => {});
   mock.method(console, 'debug', () => {});
@@ -185,7 +185,7 @@ export async function settle() {
 }
 
 export async function tick(milliseconds) {
-  mock.timers.tick(milliseconds);
+  advance(milliseconds);
   await settle();
 }
 
