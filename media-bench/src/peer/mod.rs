@@ -8,6 +8,7 @@
 mod check;
 mod config;
 mod description;
+mod forge;
 mod incoming;
 mod outgoing;
 
@@ -35,6 +36,7 @@ use sfu::engine::srtp::{KeyingMaterial, OpenError, Opener, Profile, ReceiveIndex
 
 use check::Checks;
 use description::{Answer, OfferParts};
+use forge::SctpTrace;
 use incoming::Opened;
 use outgoing::{Outgoing, OutgoingConfig, Sending};
 
@@ -42,6 +44,7 @@ use crate::payload::Stamp;
 
 pub use config::{Direction, Numbering, PeerConfig};
 pub use description::AnswerError;
+pub use forge::SctpMark;
 pub use incoming::{IncomingStream, ReceivedPacket};
 pub use outgoing::{Feedback, Pace};
 
@@ -125,6 +128,7 @@ pub struct Peer {
     srtp: Option<Srtp>,
     profile: Option<Profile>,
     sctp: Option<Sctp>,
+    sctp_trace: SctpTrace,
     outgoing: Vec<Outgoing>,
     transport_seq: u16,
     indices: HashMap<u32, ReceiveIndex>,
@@ -171,6 +175,7 @@ impl Peer {
             srtp: None,
             profile: None,
             sctp: None,
+            sctp_trace: SctpTrace::default(),
             outgoing: Vec::new(),
             transport_seq: random.random(),
             indices: HashMap::new(),
@@ -512,6 +517,7 @@ impl Peer {
                 }
             }
             while let Some(packet) = sctp.poll_transmit(now) {
+                self.sctp_trace.note(&packet);
                 if dtls.write(now, &packet).is_err() {
                     break;
                 }
@@ -767,24 +773,19 @@ impl Peer {
 
     /// Seals and sends a packet as it is: header of `header_len` bytes, and payload. The roll-over
     /// count is 0.
+    ///
+    /// # Panics
+    /// As [`Self::seal_rtp`].
     pub fn send_rtp(&mut self, header_len: usize, packet: &[u8]) {
-        let (Some(srtp), Ok(header)) = (&self.srtp, Header::parse(packet)) else {
-            return;
-        };
-        let (index, ssrc) = (u64::from(header.seq().0), header.ssrc().0);
-        let mut sealed = packet.to_vec();
-        sealed.resize(packet.len() + srtp.sealer.rtp_overhead(), 0);
-        srtp.sealer.seal_rtp(index, ssrc, header_len, &mut sealed);
-        self.transmits.push_back(sealed);
+        let index = u64::from(u16::from_be_bytes([packet[2], packet[3]]));
+        let sealed = self.seal_rtp(index, header_len, packet);
+        self.transmits.extend(sealed);
     }
 
     /// Seals and sends RTCP.
-    pub fn send_rtcp(&mut self, mut compound: Vec<u8>) {
-        if let Some(srtp) = &mut self.srtp
-            && srtp.sealer.seal_rtcp(&mut compound).is_ok()
-        {
-            self.transmits.push_back(compound);
-        }
+    pub fn send_rtcp(&mut self, compound: Vec<u8>) {
+        let sealed = self.seal_rtcp(compound);
+        self.transmits.extend(sealed);
     }
 
     /// SSRC under which feedback is sent.

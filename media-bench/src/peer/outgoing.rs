@@ -168,6 +168,23 @@ impl Outgoing {
         self.next.seq()
     }
 
+    /// The next number, which no packet of this stream gets then.
+    pub(super) fn take_seq(&mut self) -> ExtendedSeq {
+        let taken = self.next;
+        self.next = taken.next();
+        taken
+    }
+
+    pub(super) fn packets_made(&self) -> u32 {
+        self.number
+    }
+
+    /// Of media and of retransmissions.
+    pub(super) fn payload_types(&self) -> (u8, Option<u8>) {
+        let repair = self.repair.as_ref();
+        (self.payload_type, repair.map(|repair| repair.payload_type))
+    }
+
     pub(super) fn set_pace(&mut self, now: Instant, pace: Option<Pace>) {
         self.pace = pace.map(|pace| (pace, now));
     }
