@@ -20,6 +20,7 @@ use serde_json::json;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::socket::{self, Context, MESSAGE_BYTES_MAX};
 use crate::{access, assets, telemetry};
@@ -44,6 +45,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws
 pub(crate) struct Shared<M> {
     pub(crate) config: Config,
     pub(crate) context: Arc<Context<M>>,
+    pub(crate) admission: Admission,
     pub(crate) count_media: Box<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>,
 }
 
@@ -78,18 +80,25 @@ pub(crate) fn router<M: MediaServer>(shared: Arc<Shared<M>>) -> Router {
         .with_state(shared)
 }
 
-async fn room<M: MediaServer>(State(shared): State<Arc<Shared<M>>>, request: Request) -> Response {
+async fn room<M: MediaServer>(
+    State(shared): State<Arc<Shared<M>>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
     let (mut parts, _) = request.into_parts();
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &shared).await;
     match upgrade {
-        Ok(upgrade) => upgrade
-            .read_buffer_size(READ_BUFFER_BYTES)
-            .max_message_size(MESSAGE_BYTES_MAX)
-            .max_frame_size(MESSAGE_BYTES_MAX)
-            .on_upgrade({
-                let context = shared.context.clone();
-                move |socket| socket::serve(context, socket)
-            }),
+        Ok(upgrade) => {
+            shared.admission.keep(peer);
+            upgrade
+                .read_buffer_size(READ_BUFFER_BYTES)
+                .max_message_size(MESSAGE_BYTES_MAX)
+                .max_frame_size(MESSAGE_BYTES_MAX)
+                .on_upgrade({
+                    let context = shared.context.clone();
+                    move |socket| socket::serve(context, socket)
+                })
+        }
         Err(rejection) => upgrade_required(&rejection),
     }
 }

@@ -26,6 +26,7 @@ use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use futures_util::future::BoxFuture;
 use media::{BandwidthLimits, Kilobits, MediaServer};
+use parking_lot::Mutex;
 use room::Rooms;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -112,10 +113,13 @@ impl<M: MediaServer> Server<M> {
             gateway: gateway.clone(),
             rooms: rooms.clone(),
             tasks: tasks.clone(),
+            complaint: Mutex::default(),
         };
+        let admission = Admission::new(config.max_connections);
         let shared = Arc::new(Shared {
             config: config.clone(),
             context: Arc::new(context),
+            admission: admission.clone(),
             count_media: Box::new(count_media),
         });
         let service = http::router(shared).into_make_service_with_connect_info::<SocketAddr>();
@@ -125,7 +129,7 @@ impl<M: MediaServer> Server<M> {
             .map_err(listen_error)?
             .handle(handle.clone())
             .first_request_timeout(HEADER_DEADLINE)
-            .acceptor(Admission::new(config.max_connections));
+            .acceptor(admission);
         server
             .http_builder()
             .http1()

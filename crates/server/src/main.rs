@@ -1,5 +1,7 @@
 //! The program: settings, log, signals, exit code.
 
+mod files;
+
 use std::error::Error;
 use std::process::ExitCode;
 
@@ -31,6 +33,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     telemetry::start_logging(&config)?;
+    files::raise_limit(config.max_connections);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -11,12 +11,14 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use jsonrpc::{Close, CloseCode, Frame, Outgoing, SocketId};
 use media::MediaServer;
+use parking_lot::Mutex;
 use room::Rooms;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use crate::admission::Complaint;
 use crate::control;
 use crate::gateway::Gateway;
 
@@ -44,6 +46,8 @@ pub(crate) struct Context<M> {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) rooms: Rooms<M>,
     pub(crate) tasks: TaskTracker,
+    /// Of sockets that were one too many.
+    pub(crate) complaint: Mutex<Complaint>,
 }
 
 /// Serves a socket until it is closed.
@@ -53,7 +57,10 @@ pub(crate) async fn serve<M: MediaServer>(context: Arc<Context<M>>, socket: WebS
     let (id, wake) = match context.gateway.open() {
         Ok(opened) => opened,
         Err(error) => {
-            tracing::warn!(%error, "connection refused");
+            let now = std::time::Instant::now();
+            if let Some(count) = context.complaint.lock().note(now) {
+                tracing::warn!(%error, count, "sockets refused");
+            }
             let close = Close::new(CloseCode::TryAgainLater, "the server is full");
             return say_goodbye(sink, stream, close_frame(close)).await;
         }

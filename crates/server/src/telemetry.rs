@@ -74,6 +74,14 @@ fn describe() {
             "tertulia_admin_refused_total",
             "Administrative requests refused",
         ),
+        (
+            "tertulia_connections_displaced_total",
+            "Connections, none of them a WebSocket, closed to make room for others",
+        ),
+        (
+            "tertulia_connections_refused_total",
+            "Connections refused because all others are WebSockets",
+        ),
     ] {
         metrics::describe_counter!(name, help);
     }

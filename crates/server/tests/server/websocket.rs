@@ -113,6 +113,36 @@ async fn text_that_is_not_utf_8_closes_with_1007() {
 }
 
 #[tokio::test]
+async fn idle_connections_give_way_to_those_who_come() {
+    let server = start(&Config {
+        max_connections: 2,
+        ..config()
+    });
+    let mut idle = Vec::new();
+    for _ in 0..2 {
+        idle.push(TcpStream::connect(server.listen()).await.unwrap());
+    }
+    let mut client = Client::connect(&server).await;
+    let [oldest, _] = &mut idle[..] else {
+        unreachable!("two were opened")
+    };
+    // Reset or closed: either way without an answer.
+    let mut nothing = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, oldest.read_to_end(&mut nothing))
+        .await
+        .unwrap();
+    assert!(nothing.is_empty());
+    // The one that is a WebSocket stays.
+    for _ in 0..5 {
+        idle.push(TcpStream::connect(server.listen()).await.unwrap());
+    }
+    assert_eq!(
+        client.ask("ping", json!({})).await["result"]["value"],
+        "pong"
+    );
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_are_dropped() {
     let server = start(&Config {
         max_connections: 1,
