@@ -66,6 +66,10 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often the timeouts are checked.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Least time between two complaints in the log that connections cannot be accepted. Too low: whoever uses up
+/// the descriptors fills the log. Too high: the operator learns of it late.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Unsent bytes the kernel may hold per connection. Too low: wake-ups. Too high: media grows old in the
 /// kernel, where it can no longer be dropped.
 #[cfg(target_os = "linux")]
@@ -93,6 +97,7 @@ struct Listener {
     ready: bool,
     /// Set when the system has no descriptors left; trying again at once would spin.
     retry_at: Option<Instant>,
+    complained_at: Option<Instant>,
 }
 
 struct Connection {
@@ -137,6 +142,7 @@ impl TcpFlows {
                 socket,
                 ready: true,
                 retry_at: None,
+                complained_at: None,
             });
         }
         Ok(Self {
@@ -218,8 +224,12 @@ impl TcpFlows {
                     }
                     Err(error) if is_about_connection(&error) => {}
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept connections");
                         listener.retry_at = Some(now + SWEEP_INTERVAL);
+                        let told = listener.complained_at;
+                        if told.is_none_or(|at| now >= at + COMPLAINT_INTERVAL) {
+                            tracing::warn!(%error, "cannot accept connections");
+                            listener.complained_at = Some(now);
+                        }
                     }
                 }
             }
