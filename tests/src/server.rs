@@ -77,6 +77,11 @@ impl Server {
         format!("ws://{}/room", self.address)
     }
 
+    /// The process id.
+    pub fn process_id(&self) -> i32 {
+        self.process.id()
+    }
+
     /// Bytes of memory that are really in use.
     pub fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
