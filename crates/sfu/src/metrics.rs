@@ -20,7 +20,7 @@ pub struct SocketCounters {
     /// offload works.
     pub udp_send_calls: u64,
     /// Datagrams of each message handed to the kernel: more than one where it cuts a run.
-    pub udp_runs: Histogram<7>,
+    pub udp_runs: Histogram<{ RUN_BOUNDS.len() }>,
     /// UDP datagrams dropped because the socket did not take them and the backlog was full.
     pub udp_backlog_dropped: u64,
     /// UDP datagrams that the system refused to send, as to an unreachable network.
@@ -96,7 +96,7 @@ pub struct Metrics {
     pub turns: u64,
     /// For each forwarded packet the time in µs from before the call that received its batch until the last packet
     /// of that batch was sent: what this server adds to the way of a packet, at most.
-    pub hop: Histogram<11>,
+    pub hop: Histogram<{ HOP_BOUNDS_US.len() }>,
     /// Calls of signaling that wait for the worker.
     pub commands_waiting: u64,
     /// Bytes that wait for a full socket.
@@ -402,10 +402,11 @@ impl Metrics {
             .map(plain(SampleKind::Counter))
             .chain(gauges.into_iter().map(plain(SampleKind::Gauge)))
             .chain(profiles.zip(engine.srtp_profiles).map(by_profile))
-            .chain(discarded.zip(engine.discarded).map(by_reason(
-                "discarded",
-                "Datagrams thrown away before they could touch any state",
-            )))
+            .chain(
+                discarded
+                    .zip(engine.discarded)
+                    .map(by_reason("discarded", "Datagrams thrown away")),
+            )
             .chain(
                 dropped
                     .map(|(reason, value)| (reason.name(), value))

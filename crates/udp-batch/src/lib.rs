@@ -5,7 +5,7 @@
 //! per message. Deliberately absent: receiving, which `quinn-udp` does well, and everything that knows
 //! what the bytes mean.
 //!
-//! On systems other than Linux [`Batch::send`] fails with [`io::ErrorKind::Unsupported`].
+//! On systems other than Linux with glibc [`Batch::send`] fails with [`io::ErrorKind::Unsupported`].
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -24,10 +24,10 @@ pub struct Message<'a> {
     pub segment_bytes: Option<u16>,
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub use linux::Batch;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod linux {
     use super::{IpAddr, Message, io};
 
@@ -199,8 +199,8 @@ mod linux {
                 cmsg_level: level,
                 cmsg_type: kind,
             };
-            // SAFETY: `space` bytes from `at` on are ours by the assertion, and a header needs fewer. `memory` may lie
-            // at any address while it is moved about, hence unaligned.
+            // SAFETY: `space` bytes from `at` on are ours by the assertion, and a header needs fewer. The pointer is
+            // one to bytes; the write relies on no alignment.
             #[expect(unsafe_code, reason = "argued above")]
             unsafe {
                 ptr::write_unaligned(at.cast(), header);
@@ -219,10 +219,10 @@ mod linux {
 }
 
 /// The arguments of one call.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub struct Batch;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 impl Batch {
     /// Memory for batches of up to `messages` messages.
     pub fn with_capacity(_messages: usize) -> Self {
@@ -243,7 +243,7 @@ impl Batch {
 }
 
 #[cfg(test)]
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod tests {
     use std::net::UdpSocket;
     use std::time::Duration;

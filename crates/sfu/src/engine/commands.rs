@@ -371,6 +371,8 @@ impl Engine {
         key: ElementKey,
         negotiated: Negotiated,
     ) -> Result<(), Error> {
+        // Waiting packets are numbered and named by what was agreed before.
+        self.media.forward_all(now);
         let prepared = negotiated
             .transports
             .iter()

@@ -99,6 +99,7 @@ impl Engine {
     fn mend(&mut self) {
         self.media.outbox.clear();
         self.media.waiting = Waiting::default();
+        self.media.broken.clear();
         self.media.missing.clear();
         self.notices.clear();
         self.mend_endpoints();

@@ -4,7 +4,7 @@ use forwarding::selector::DropCounters;
 
 use super::srtp::{OpenError, Profile};
 
-/// Why an incoming datagram was thrown away before it could touch any state.
+/// Why an incoming datagram was thrown away. All but the last few come before it could touch any state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discard {
     /// Its first byte belongs to no protocol we speak (RFC 7983).

@@ -10,9 +10,13 @@ use std::time::Instant;
 use super::counters::Discard;
 use super::flow::Flow;
 
-/// Datagrams that may wait: 50 ms of work. Too low: a join storm is slowed down by retransmissions. Too high: what is
+/// Datagrams that may wait: up to 80 ms of work. Too low: a join storm is slowed down by retransmissions. Too high: what is
 /// served has been sent again already.
 const WAITING_MAX: usize = 256;
+
+/// Datagrams of one peer that may wait: two flights of four. Too low: handshakes with many fragments are repeated. Too
+/// high: few peers keep all others out.
+const WAITING_PER_FLOW_MAX: usize = 8;
 
 /// The longest datagram kept. Flights are cut to the MTU.
 const DATAGRAM_BYTES_MAX: usize = 2048;
@@ -31,7 +35,11 @@ impl HandshakeQueue {
         flow: Flow,
         datagram: &[u8],
     ) -> Result<(), Discard> {
-        if self.waiting.len() >= WAITING_MAX || datagram.len() > DATAGRAM_BYTES_MAX {
+        let of_flow = self.waiting.iter().filter(|(_, other, _)| *other == flow);
+        if self.waiting.len() >= WAITING_MAX
+            || datagram.len() > DATAGRAM_BYTES_MAX
+            || of_flow.count() >= WAITING_PER_FLOW_MAX
+        {
             return Err(Discard::TooManyHandshakes);
         }
         self.waiting.push_back((now, flow, datagram.to_vec()));
@@ -55,32 +63,41 @@ mod tests {
     use super::*;
     use crate::engine::flow::FlowProtocol;
 
+    fn flow(peer: u16) -> Flow {
+        Flow {
+            protocol: FlowProtocol::Udp,
+            local: ([10, 0, 0, 1], 7100).into(),
+            remote: ([10, 0, 0, 2], peer).into(),
+        }
+    }
+
     #[test]
     fn queue_keeps_order_and_is_bounded() {
         let start = Instant::now();
-        let flow = Flow {
-            protocol: FlowProtocol::Udp,
-            local: ([10, 0, 0, 1], 7100).into(),
-            remote: ([10, 0, 0, 2], 9).into(),
-        };
         let mut queue = HandshakeQueue::default();
+        let refused = Err(Discard::TooManyHandshakes);
         assert_eq!(queue.waits_since(), None);
         let long = vec![22; DATAGRAM_BYTES_MAX + 1];
-        assert_eq!(
-            queue.push(start, flow, &long),
-            Err(Discard::TooManyHandshakes)
-        );
-        for number in 0..WAITING_MAX {
-            assert_eq!(queue.push(start, flow, &[number as u8]), Ok(()));
+        assert_eq!(queue.push(start, flow(1), &long), refused);
+        for peer in 0..WAITING_MAX as u16 {
+            assert_eq!(queue.push(start, flow(peer), &[1]), Ok(()));
         }
-        assert_eq!(
-            queue.push(start, flow, &[1]),
-            Err(Discard::TooManyHandshakes)
-        );
+        assert_eq!(queue.push(start, flow(9999), &[1]), refused);
         assert_eq!(queue.waits_since(), Some(start));
-        for number in 0..WAITING_MAX {
-            assert_eq!(queue.pop(), Some((flow, vec![number as u8])));
+        for peer in 0..WAITING_MAX as u16 {
+            assert_eq!(queue.pop(), Some((flow(peer), vec![1])));
         }
         assert_eq!(queue.pop(), None);
+    }
+
+    #[test]
+    fn one_peer_leaves_room_for_others() {
+        let now = Instant::now();
+        let mut queue = HandshakeQueue::default();
+        for _ in 0..WAITING_PER_FLOW_MAX {
+            assert_eq!(queue.push(now, flow(1), &[1]), Ok(()));
+        }
+        assert!(queue.push(now, flow(1), &[1]).is_err());
+        assert!(queue.push(now, flow(2), &[1]).is_ok());
     }
 }

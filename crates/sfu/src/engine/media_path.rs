@@ -5,6 +5,7 @@
 //! kept. Nothing on either allocates in steady state, locks, or waits.
 //! Deliberately absent: signaling, which changes this state between packets only.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use forwarding::codec::{Vp8Patch, inspect};
@@ -21,7 +22,7 @@ use slab::Slab;
 
 use super::clock::Clock;
 use super::counters::{Counters, Discard};
-use super::flow::Flow;
+use super::flow::{Flow, FlowProtocol};
 use super::outbox::Outbox;
 use super::source::{Payload, Source, SourceKey};
 use super::srtp::ReceiveIndex;
@@ -53,6 +54,8 @@ pub(super) struct MediaPath {
     /// Numbers to ask a publisher for again, kept for its memory.
     pub(super) missing: Vec<Seq>,
     pub(super) waiting: Waiting,
+    /// Subscribers' transports for which forwarding panicked, to be closed.
+    pub(super) broken: Vec<TransportKey>,
 }
 
 /// An authenticated packet whose stream is known.
@@ -204,6 +207,10 @@ impl MediaPath {
         }
         let source = &self.sources[bound.source.0];
         if !source.subscribers.is_empty() {
+            if self.waiting.is_full() {
+                self.forward_all(now);
+            }
+            let source = &self.sources[bound.source.0];
             self.waiting
                 .push(source.kind, bound.source, codec, &arrived, size_bytes);
         }
@@ -227,16 +234,20 @@ impl MediaPath {
     /// is full. Packets that came together for one subscriber leave together.
     pub(super) fn forward(&mut self, now: Instant) {
         while let Some(source_key) = self.waiting.source() {
-            let subscriber = self.sources.get(source_key.0).and_then(|source| {
-                let subscribers = &source.subscribers;
-                subscribers.get(self.waiting.subscribers_done).copied()
-            });
-            let Some(subscriber) = subscriber else {
+            let position = self.waiting.next_subscriber();
+            let source = self.sources.get(source_key.0);
+            let Some(&subscriber) = source.and_then(|source| source.subscribers.get(position))
+            else {
                 self.waiting.finish_source();
                 continue;
             };
-            self.waiting.subscribers_done += 1;
-            self.forward_run(now, source_key, subscriber);
+            let forwarded = catch_unwind(AssertUnwindSafe(|| {
+                self.forward_run(now, source_key, subscriber);
+            }));
+            if forwarded.is_err() {
+                let transport = self.subscribers.get(subscriber.0).map(|it| it.transport);
+                self.broken.extend(transport);
+            }
             if self.outbox.len_bytes() >= OUTBOX_BYTES {
                 return;
             }
@@ -244,7 +255,7 @@ impl MediaPath {
     }
 
     /// As [`Self::forward`], however much there is: before something changes that waiting packets rely on.
-    fn forward_all(&mut self, now: Instant) {
+    pub(super) fn forward_all(&mut self, now: Instant) {
         while self.waiting.source().is_some() {
             self.forward(now);
         }
@@ -256,6 +267,10 @@ impl MediaPath {
         let subscriber = &mut self.subscribers[subscriber.0];
         let transport = &mut self.transports[subscriber.transport.0];
         let abs_send_time = self.clock.abs_send_time(now);
+        // Runs are for UDP, and old gateways need not know padding.
+        let is_cut = |flow: Flow, protection: &Protection| {
+            flow.protocol == FlowProtocol::Udp && matches!(protection, Protection::Keys { .. })
+        };
         let may_pad = subscriber.may_pad();
         for waiting in self.waiting.run() {
             let packet = &waiting.packet;
@@ -289,7 +304,10 @@ impl MediaPath {
                 packet,
                 rewritten,
                 payload,
-                padding: if may_pad { waiting.padding } else { 0 },
+                padding: match may_pad && is_cut(flow, protection) {
+                    true => waiting.padding,
+                    false => 0,
+                },
             };
             if outgoing.seal(protection, flow, &mut self.outbox) {
                 transport.transport_seq = transport.transport_seq.wrapping_add(1);

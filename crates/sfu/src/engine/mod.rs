@@ -2,7 +2,7 @@
 //!
 //! Read [`Engine`] first. It is fed with datagrams, commands and time, and leaves datagrams in an
 //! [`Outbox`](outbox::Outbox). Method families: `handle_*` for what comes in, verbs for commands
-//! ([`Engine::create_pipeline`] and so on), `poll_timeout` and `transmits` for what must go out.
+//! ([`Engine::create_pipeline`] and so on), `poll_timeout` and `poll_transmits` for what must go out.
 //!
 //! **Invariant.** Nobody is believed before authentication: STUN must prove our password, DTLS and media
 //! count only from a 5-tuple that ICE has validated, and a stream is bound after SRTP has opened a
@@ -147,6 +147,7 @@ impl Engine {
                 counters: Counters::default(),
                 missing: Vec::new(),
                 waiting: Waiting::default(),
+                broken: Vec::new(),
             },
             ufrags: FxHashMap::default(),
             flows: FxHashMap::default(),
@@ -199,8 +200,19 @@ impl Engine {
     fn settle(&mut self, key: TransportKey, handled: thread::Result<Result<(), Discard>>) {
         match handled {
             Ok(Ok(())) => self.arm(key),
-            Ok(Err(reason)) => self.media.counters.discard(reason),
+            Ok(Err(reason)) => {
+                self.media.counters.discard(reason);
+                self.arm(key);
+            }
             Err(_) => self.abandon(key),
+        }
+        self.abandon_broken();
+    }
+
+    /// Closes the transports for which forwarding met a bug.
+    fn abandon_broken(&mut self) {
+        while let Some(key) = self.media.broken.pop() {
+            self.abandon(key);
         }
     }
 
@@ -265,16 +277,8 @@ impl Engine {
             self.is_taken = false;
             self.media.outbox.clear();
         }
-        while let Some(source) = self.media.waiting.source() {
-            let forwarded = catch_unwind(AssertUnwindSafe(|| self.media.forward(now)));
-            if forwarded.is_ok() {
-                break;
-            }
-            self.media.waiting.finish_source();
-            if let Some(source) = self.media.sources.get(source.0) {
-                self.abandon(source.transport);
-            }
-        }
+        self.media.forward(now);
+        self.abandon_broken();
         self.is_taken = !self.media.outbox.is_empty();
         self.is_taken.then_some(&self.media.outbox)
     }

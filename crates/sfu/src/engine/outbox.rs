@@ -12,6 +12,10 @@ use super::flow::Flow;
 /// Too high: idle memory.
 const ARENA_BYTES_START: usize = 64 * 1024;
 
+/// Bytes of the arena that are kept when it is emptied. Too low: a busy worker allocates again and again. Too
+/// high: one burst costs memory for good.
+const ARENA_BYTES_KEPT: usize = 1024 * 1024;
+
 /// Datagrams of one run: what Linux segments by one call (`UDP_MAX_SEGMENTS`).
 const RUN_DATAGRAMS_MAX: usize = 64;
 
@@ -36,8 +40,10 @@ impl Run {
         self.range.len().div_ceil(self.segment_bytes).max(1)
     }
 
-    fn takes(&self, flow: Flow, len: usize) -> bool {
-        (1..=self.segment_bytes).contains(&len)
+    /// True if `len` bytes at `start` may go on with this run.
+    fn takes(&self, flow: Flow, start: usize, len: usize) -> bool {
+        self.range.end == start
+            && (1..=self.segment_bytes).contains(&len)
             && self.flow == flow
             && self.range.len().is_multiple_of(self.segment_bytes)
             && self.range.len() + len <= RUN_BYTES_MAX
@@ -116,19 +122,21 @@ impl Outbox {
         written.is_some()
     }
 
-    /// Forgets everything, keeping the memory.
+    /// Forgets everything, keeping memory for as much again within reason.
     pub fn clear(&mut self) {
         self.arena.clear();
+        self.arena.shrink_to(ARENA_BYTES_KEPT);
         self.runs.clear();
     }
 
     /// Adds the last `len` bytes of the arena to the runs.
     fn note(&mut self, flow: Flow, len: usize) {
+        let start = self.arena.len() - len;
         match self.runs.last_mut() {
-            Some(run) if run.takes(flow, len) => run.range.end += len,
+            Some(run) if run.takes(flow, start, len) => run.range.end += len,
             _ => self.runs.push(Run {
                 flow,
-                range: self.arena.len() - len..self.arena.len(),
+                range: start..self.arena.len(),
                 segment_bytes: len.max(1),
             }),
         }
@@ -182,6 +190,23 @@ mod tests {
             &[(1, 100), (2, 100), (1, 100)],
             &[(1, 100, 1), (2, 100, 1), (1, 100, 1)],
         );
+    }
+
+    #[test]
+    fn what_a_panic_left_unfinished_does_not_leave() {
+        let mut outbox = Outbox::default();
+        outbox.push(flow(1), b"sealed");
+        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            outbox.push_with(flow(1), 6, |out| {
+                out.copy_from_slice(b"secret");
+                panic!("on purpose")
+            })
+        }));
+        assert!(broken.is_err());
+        outbox.push(flow(1), b"sealed");
+
+        let sent: Vec<_> = outbox.datagrams().map(|(_, bytes)| bytes).collect();
+        assert_eq!(sent, [b"sealed", b"sealed"]);
     }
 
     #[test]

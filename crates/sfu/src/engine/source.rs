@@ -56,6 +56,8 @@ pub(super) struct Layer {
     pub(super) key_frames: KeyFrameRequests,
     /// Packets received when layers were compared last.
     packets_compared: u64,
+    /// Comparisons in a row in which no packet of it had come.
+    silent_comparisons: u8,
 }
 
 /// One published track.
@@ -193,6 +195,7 @@ impl Source {
             }),
             key_frames: KeyFrameRequests::default(),
             packets_compared: 0,
+            silent_comparisons: 0,
         };
         let announced = |ssrc: Ssrc| {
             let mut streams = self.section.remote.iter();
@@ -226,11 +229,19 @@ impl Source {
         for layer in &mut self.layers {
             let packets = layer.receive.stats().packets;
             let is_sent = std::mem::replace(&mut layer.packets_compared, packets) != packets;
+            layer.silent_comparisons = match is_sent {
+                true => 0,
+                false => layer.silent_comparisons.saturating_add(1),
+            };
             rates.push(if is_sent {
                 layer.receive.bitrate(now).0
             } else {
                 0
             });
+        }
+        // A still screen may send nothing for a second; a layer that has stopped sends nothing for longer.
+        if (self.layers.get(self.preferred)).is_some_and(|layer| layer.silent_comparisons == 1) {
+            return false;
         }
         let Some((best, rate)) = (0..).zip(&rates).max_by_key(|(_, rate)| **rate) else {
             return false;

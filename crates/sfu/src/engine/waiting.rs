@@ -2,8 +2,8 @@
 //!
 //! Packets that came in one batch are forwarded together, subscriber by subscriber, so that each gets its
 //! packets of a frame in one run, and its state is touched once. Only what is known about a packet waits
-//! here; its payload is in the history. Deliberately absent: time. The queue is emptied before the worker
-//! receives again.
+//! here; its payload is in the history. Deliberately absent: time. The queue is emptied whenever it is full, and
+//! before the worker waits for more.
 
 use forwarding::packet::SourcePacket;
 use media::MediaKind;
@@ -46,7 +46,7 @@ pub(super) struct Waiting {
     start: usize,
     end: usize,
     /// Subscribers of the source that have the run already.
-    pub(super) subscribers_done: usize,
+    subscribers_done: usize,
 }
 
 impl Waiting {
@@ -89,6 +89,12 @@ impl Waiting {
     /// All that waits of [`Self::source`].
     pub(super) fn run(&self) -> &[WaitingPacket] {
         &self.packets[self.start..self.end]
+    }
+
+    /// The position of the subscriber that gets the run next, which then has it.
+    pub(super) fn next_subscriber(&mut self) -> usize {
+        self.subscribers_done += 1;
+        self.subscribers_done - 1
     }
 
     /// Goes on to the next source.

@@ -169,7 +169,7 @@ impl Handover {
             .collect();
         for from in 0..count {
             for to in (0..count).filter(|to| *to != from) {
-                let (sender, receiver) = ring();
+                let (sender, receiver) = ring(count - 1);
                 all[from].outlets[to] = Some(Outlet {
                     sender,
                     is_fresh: false,

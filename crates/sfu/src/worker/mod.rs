@@ -47,6 +47,10 @@ const RECEIVE_TIME_PER_TURN: Duration = Duration::from_millis(1);
 /// 100 µs. Too low: a join storm is worked off slowly. Too high: media waits for it.
 const COMMANDS_PER_TURN: usize = 8;
 
+/// Frames that go along when a connection moves to another worker. Peers begin with one check. Too high: whoever
+/// sends many makes us keep them before they have proved anything.
+const MOVED_FRAMES_MAX: usize = 8;
+
 /// Events taken from the system in one turn. More wait for the next.
 const EVENTS_PER_TURN: usize = 256;
 
@@ -67,7 +71,7 @@ pub(crate) struct Worker {
     transmitter: Transmitter,
     counters: SocketCounters,
     /// See [`Metrics::hop`].
-    hop: Histogram<11>,
+    hop: Histogram<{ HOP_BOUNDS_US.len() }>,
     turns: u64,
 }
 
@@ -318,10 +322,12 @@ impl Worker {
                 continue;
             };
             let now = Instant::now();
+            let forwarded = self.engine.packets_forwarded();
             port.receive(batch, &mut self.counters);
             self.ports.rtp.keep_ready(key);
             self.handle_batch(Inlet::Rtp(key), batch, now);
             self.flush(now);
+            self.record_hop(now.elapsed(), forwarded);
         }
         self.ready = ready;
     }
@@ -351,6 +357,7 @@ impl Worker {
 
     fn receive_tcp(&mut self) {
         let now = Instant::now();
+        let forwarded = self.engine.packets_forwarded();
         self.tcp
             .accept(now, self.poll.registry(), &mut self.counters);
         for _ in 0..self.tcp.readable() {
@@ -358,7 +365,10 @@ impl Worker {
             let mut moving: Option<(usize, Flow, Vec<Vec<u8>>)> = None;
             self.tcp.receive(now, &mut self.counters, |flow, frame| {
                 if let Some((.., frames)) = &mut moving {
-                    frames.push(frame.to_vec());
+                    // What is left out, the peer sends again: they are checks.
+                    if frames.len() < MOVED_FRAMES_MAX {
+                        frames.push(frame.to_vec());
+                    }
                 } else if let Some(owner) = handover.addressee(frame) {
                     moving = Some((owner, flow, vec![frame.to_vec()]));
                 } else {
@@ -371,6 +381,7 @@ impl Worker {
             self.flush_if_much(now);
         }
         self.flush(now);
+        self.record_hop(now.elapsed(), forwarded);
         while let Some(flow) = self.tcp.poll_closed() {
             self.engine.handle_flow_closed(now, flow);
         }

@@ -7,7 +7,7 @@ use quinn_udp::BATCH_SIZE;
 
 use super::Task;
 use crate::engine::flow::Flow;
-use crate::worker::{RECEIVES_PER_TURN, Worker};
+use crate::worker::{RECEIVE_TIME_PER_TURN, RECEIVES_PER_TURN, Worker};
 
 /// Datagrams that one other worker handed over, taken in one turn: as many as are received from one socket.
 const HANDED_OVER_PER_TURN: usize = RECEIVES_PER_TURN * BATCH_SIZE;
@@ -17,7 +17,13 @@ impl Worker {
     pub(in crate::worker) fn receive_handed_over(&mut self) {
         let now = Instant::now();
         self.take_notes(now);
-        for from in 0..self.handover.sources() {
+        let sources = self.handover.sources();
+        for offset in 0..sources {
+            // Each in its turn, so that none is always the last.
+            let from = (self.turns as usize + offset) % sources;
+            if now.elapsed() > RECEIVE_TIME_PER_TURN {
+                break;
+            }
             let forwarded = self.engine.packets_forwarded();
             let mut first_received_at = None;
             for _ in 0..HANDED_OVER_PER_TURN {

@@ -8,12 +8,19 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::engine::flow::Flow;
 
-/// Bytes of datagrams under way. Too low: a burst that the other worker takes a moment to fetch is lost.
-/// Too high: stale media after a stall, and memory for every pair of workers.
+/// Bytes of datagrams under way to one worker. Too low: a burst that the other takes a moment to fetch is lost.
+/// Too high: stale media after a stall.
 const BYTES_MAX: usize = 128 * 1024;
 
-/// Datagrams under way: as many as fill [`BYTES_MAX`] when they carry sound.
-const DATAGRAMS_MAX: usize = 1024;
+/// The same with very many workers: a key frame of a good camera.
+const BYTES_MIN: usize = 32 * 1024;
+
+/// Bytes of all rings to one worker. There is a ring for every pair of workers: too high, and a machine with
+/// a hundred cores spends a gigabyte on them.
+const BYTES_PER_WORKER: usize = 2 * 1024 * 1024;
+
+/// Bytes of a datagram with sound; a ring has headers for as many as fill it.
+const SOUND_BYTES: usize = 128;
 
 /// Share of a ring that is left to datagrams of validated flows, one in so many. A check must be handed
 /// over before anybody knows whether it is worth anything, and a flood of them must not displace media.
@@ -40,10 +47,11 @@ pub(super) struct Receiver {
     joined: Vec<u8>,
 }
 
-/// Both ends of an empty ring.
-pub(super) fn ring() -> (Sender, Receiver) {
-    let (headers, received_headers) = RingBuffer::new(DATAGRAMS_MAX);
-    let (bytes, received_bytes) = RingBuffer::new(BYTES_MAX);
+/// Both ends of an empty ring, one of as many to the same worker as it has others beside it.
+pub(super) fn ring(others: usize) -> (Sender, Receiver) {
+    let capacity = (BYTES_PER_WORKER / others.max(1)).clamp(BYTES_MIN, BYTES_MAX);
+    let (headers, received_headers) = RingBuffer::new(capacity / SOUND_BYTES);
+    let (bytes, received_bytes) = RingBuffer::new(capacity);
     let receiver = Receiver {
         headers: received_headers,
         bytes: received_bytes,
@@ -65,7 +73,11 @@ impl Sender {
         let (reserved_headers, reserved_bytes) = if proven {
             (0, 0)
         } else {
-            (DATAGRAMS_MAX / RESERVED_SHARE, BYTES_MAX / RESERVED_SHARE)
+            let (headers, bytes) = (self.headers.buffer(), self.bytes.buffer());
+            (
+                headers.capacity() / RESERVED_SHARE,
+                bytes.capacity() / RESERVED_SHARE,
+            )
         };
         if self.headers.slots() <= reserved_headers
             || self.bytes.slots() < reserved_bytes + datagram.len()
@@ -129,7 +141,7 @@ mod tests {
 
     #[test]
     fn datagrams_of_any_length_arrive_unchanged_and_in_order() {
-        let (mut sender, mut receiver) = ring();
+        let (mut sender, mut receiver) = ring(1);
         let datagram = |number: u16| vec![number as u8; usize::from(number) * 7 % 1500];
         for number in 1..2000 {
             assert!(sender.push(Instant::now(), flow(number), &datagram(number), true));
@@ -150,13 +162,13 @@ mod tests {
     #[test]
     fn full_ring_refuses_whole_datagrams_and_recovers() {
         for len in [0, 100, 1200, 65_000] {
-            let (mut sender, mut receiver) = ring();
+            let (mut sender, mut receiver) = ring(1);
             let mut taken = 0;
             while sender.push(Instant::now(), flow(1), &vec![7; len], true) {
                 taken += 1;
             }
             let expected = BYTES_MAX.checked_div(len).unwrap_or(usize::MAX);
-            assert_eq!(taken, expected.min(DATAGRAMS_MAX), "{len}");
+            assert_eq!(taken, expected.min(BYTES_MAX / SOUND_BYTES), "{len}");
             for _ in 0..taken {
                 assert!(
                     receiver
@@ -174,15 +186,23 @@ mod tests {
     }
 
     #[test]
+    fn rings_of_many_workers_are_smaller() {
+        let capacity = |others| ring(others).0.bytes.buffer().capacity();
+        assert_eq!(capacity(15), BYTES_MAX);
+        assert_eq!(capacity(31), BYTES_PER_WORKER / 31);
+        assert_eq!(capacity(127), BYTES_MIN);
+    }
+
+    #[test]
     fn unproven_datagrams_leave_room_for_media() {
         for len in [20, 1200] {
-            let (mut sender, _receiver) = ring();
+            let (mut sender, _receiver) = ring(1);
             while sender.push(Instant::now(), flow(1), &vec![0; len], false) {}
             let mut media = 0;
             while sender.push(Instant::now(), flow(2), &vec![0; len], true) {
                 media += 1;
             }
-            let all = (BYTES_MAX / len).min(DATAGRAMS_MAX);
+            let all = BYTES_MAX / len.max(SOUND_BYTES);
             assert!(media >= all / RESERVED_SHARE, "{media} of {all}");
         }
     }
