@@ -206,6 +206,45 @@ fn offer(direction: &str, attributes: &str) -> String {
 }
 
 #[test]
+fn bug_met_over_one_subscriber_costs_only_that_one() {
+    let mut bed = Bed::new();
+    let publisher = bed.join("sendonly", VP8_ONLY);
+    let viewers = [0; 3].map(|_| bed.join("recvonly", VP8_ONLY));
+    for viewer in &viewers {
+        bed.connect(&publisher, viewer);
+    }
+    // As if the track's transport had been forgotten.
+    let broken = bed.engine.media.transports[viewers[1].transport.0].subscribers[0];
+    bed.engine.media.subscribers[broken.0].transport = TransportKey(9999);
+    for seq in 1..4 {
+        bed.send(&publisher, 5, seq, VP8, &KEY_FRAME);
+    }
+    let mut sent = HashMap::new();
+    while let Some(outbox) = bed.engine.poll_transmits(bed.now) {
+        for (flow, bytes) in outbox.datagrams().filter(|(_, bytes)| !is_rtcp(bytes)) {
+            assert_eq!(PacketKind::of(bytes), PacketKind::Rtp);
+            *sent.entry(flow).or_insert(0) += 1;
+        }
+    }
+    let expected = HashMap::from([(viewers[0].flow, 3), (viewers[2].flow, 3)]);
+    assert_eq!(sent, expected);
+    assert_eq!(bed.engine.counters().panics, 1);
+    assert!(!bed.engine.media.transports[publisher.transport.0].closed);
+}
+
+#[test]
+fn packets_beyond_the_limit_are_forwarded_without_being_asked() {
+    let mut bed = Bed::new();
+    let publisher = bed.join("sendonly", VP8_ONLY);
+    let viewer = bed.join("recvonly", VP8_ONLY);
+    bed.connect(&publisher, &viewer);
+    for seq in 1..=500 {
+        bed.send(&publisher, 5, seq, VP8, &KEY_FRAME);
+    }
+    assert_eq!(bed.take_sent(&viewer).len(), 500);
+}
+
+#[test]
 fn track_that_pauses_goes_on_with_its_numbers() {
     let mut bed = Bed::new();
     let publisher = bed.join("sendonly", VP8_ONLY);
