@@ -26,6 +26,7 @@ mod graph;
 mod handshakes;
 pub mod ice;
 mod media_path;
+mod negotiated;
 pub mod outbox;
 mod plain;
 mod rtp_endpoint;
