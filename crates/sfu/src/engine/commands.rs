@@ -1,7 +1,7 @@
 //! What the application asks of the engine: elements, negotiation, connections.
 //!
 //! The methods have the shapes of [`media::MediaServer`]. Negotiation follows one pattern: the pure
-//! functions of [`sdp`](super::sdp) agree on something, [`negotiated`](super::negotiated) makes it so.
+//! functions of [`sdp`] agree on something, [`negotiated`](mod@super::negotiated) makes it so.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! The sans-I/O media core of one worker: elements, transports, and the way of every packet.
 //!
 //! Read [`Engine`] first. It is fed with datagrams, commands and time, and leaves datagrams in an
-//! [`Outbox`](outbox::Outbox). Method families: `handle_*` for what comes in, verbs for commands
+//! [`Outbox`]. Method families: `handle_*` for what comes in, verbs for commands
 //! ([`Engine::create_pipeline`] and so on), `poll_timeout` and `poll_transmits` for what must go out.
 //!
 //! **Invariant.** Nobody is believed before authentication: STUN must prove our password, DTLS and media

@@ -36,7 +36,7 @@ pub(super) struct SourceKey(pub(super) usize);
 /// What a payload type of the peer stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Payload {
-    /// Media in a codec, by its index in [`Source::codecs`].
+    /// Media in a codec, by its index in [`Section::codecs`].
     Media(u8),
     /// Retransmissions of a codec.
     Repair(u8),

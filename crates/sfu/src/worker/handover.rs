@@ -7,7 +7,7 @@
 //! validated the flow: nobody can divert the datagrams of another by forging addresses. Answers need no
 //! hand-over, since the owner sends from the same port by its own socket.
 //!
-//! Datagrams travel by a [`ring`] for every ordered pair of workers, notes about flows by a [`Mailbox`]
+//! Datagrams travel by a [`ring`](mod@ring) for every ordered pair of workers, notes about flows by a [`Mailbox`]
 //! of the worker which they are for. An owner posts its claim before its answer to the check leaves, and
 //! whoever receives reads its notes after each receive: so the claim is known before what the peer sends
 //! upon the answer.

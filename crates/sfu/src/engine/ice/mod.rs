@@ -439,7 +439,7 @@ impl IceLite {
         self.flows.iter().any(|valid| valid.flow == flow)
     }
 
-    /// Where checks came from, at most [`FLOWS_MAX`].
+    /// Where checks came from, at most `FLOWS_MAX`.
     pub fn flows(&self) -> impl Iterator<Item = Flow> {
         self.flows.iter().map(|valid| valid.flow)
     }

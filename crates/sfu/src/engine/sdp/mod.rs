@@ -1,7 +1,7 @@
 //! Session descriptions (SDP): from a peer's text to what the engine needs, and back.
 //!
-//! Read [`Negotiated`] first: it is what an offer and its answer agree on. [`answer`] makes it from a
-//! peer's offer; [`offer`] and [`PendingOffer::accept_answer`] make it the other way round. All are pure functions.
+//! Read [`Negotiated`] first: it is what an offer and its answer agree on. [`answer()`] makes it from a
+//! peer's offer; [`offer()`] and [`PendingOffer::accept_answer`] make it the other way round. All are pure functions.
 //!
 //! The accepted shapes are those of Chromium and Firefox today, and of their ancestors of 2016 (Plan B, no
 //! `BUNDLE`, `DTLS/SCTP 5000`). An endpoint carries one audio, one video and one data section, as Kurento's do;
