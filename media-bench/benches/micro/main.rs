@@ -5,6 +5,7 @@
 
 mod beside;
 mod forward;
+mod handover;
 mod packet;
 mod srtp;
 
@@ -29,6 +30,7 @@ fn main() {
     srtp::run(&mut criterion, &mut table);
     packet::run(&mut criterion, &mut table);
     forward::run(&mut criterion, &mut table);
+    handover::run(&mut criterion);
     criterion.final_summary();
     print!("{table}");
 }

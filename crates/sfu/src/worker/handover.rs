@@ -12,6 +12,10 @@
 //! whoever receives reads its notes after each receive: so the claim is known before what the peer sends
 //! upon the answer.
 //!
+//! A hand-over costs some 290 ns of CPU, both workers together, for a datagram of 1200 bytes that comes in a
+//! run of 50: 558 ns (median of five runs, 543 to 860) against 268 ns (247 to 811) without it, on a virtual
+//! machine of two cores that was busy with other things, by `media-bench micro -- handover`.
+//!
 //! TCP connections are not handed over frame by frame; they move (`tcp::transfer`).
 //!
 //! Deliberately absent: the sockets, and the engine, to which the [`Worker`](super::Worker) speaks (`exchange`).
