@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::{Parser, ValueEnum};
+use clap::{Arg, Parser, ValueEnum};
 use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Format as _, Serialized, Toml};
@@ -480,6 +480,25 @@ impl Arguments {
     }
 }
 
+/// Names among `variables` that look like settings and are none. Not refused: whoever runs containers sets some of
+/// the same form (`TERTULIA_SERVICE_HOST`), which are left out here.
+pub fn unknown_variables(variables: impl IntoIterator<Item = String>) -> Vec<String> {
+    use clap::CommandFactory as _;
+    let command = Arguments::command();
+    let known: Vec<_> = command.get_arguments().filter_map(Arg::get_env).collect();
+    let is_foreign = |name: &str| {
+        name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_") || name == "BIN"
+    };
+    variables
+        .into_iter()
+        .filter(|name| {
+            let setting = name.strip_prefix("TERTULIA_");
+            setting.is_some_and(|setting| !is_foreign(setting))
+                && !known.iter().any(|known| *known == name.as_str())
+        })
+        .collect()
+}
+
 fn readable(error: figment::Error, path: &Path) -> ConfigError {
     let first = error.into_iter().next();
     let Some(error) = first else {
@@ -596,6 +615,20 @@ mod tests {
                 Some(variable.as_str())
             );
         }
+    }
+
+    #[test]
+    fn variables_that_mean_nothing_are_found() {
+        let variables = [
+            "TERTULIA_UDP_PORT",
+            "TERTULIA_UDP_PROT",
+            "TERTULIA_CONFIG",
+            "TERTULIA_PORT_8443_TCP",
+            "TERTULIA_SERVICE_HOST",
+            "HOME",
+        ];
+        let unknown = unknown_variables(variables.map(str::to_owned));
+        assert_eq!(unknown, ["TERTULIA_UDP_PROT"]);
     }
 
     #[test]

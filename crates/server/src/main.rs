@@ -6,7 +6,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tertulia::config::{Arguments, Config};
+use tertulia::config::{Arguments, Config, unknown_variables};
 use tertulia::{Server, native, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -26,7 +26,16 @@ fn complain(error: &dyn Error) {
     eprintln!("tertulia: {error}");
 }
 
+#[expect(clippy::print_stderr, reason = "the log may not have been started")]
+fn warn_of_variables() {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in unknown_variables(names) {
+        eprintln!("tertulia: the environment variable {name} is no setting; --help lists them");
+    }
+}
+
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    warn_of_variables();
     let config = arguments.resolve()?;
     if arguments.check_config {
         show(&config);
