@@ -474,8 +474,9 @@ impl Worker {
     }
 }
 
-/// What the engine contains does not come here; see [`Engine::contain`]. A worker that panicked would leave its calls without media and signaling without answers; a
-/// supervisor can restart a process that is gone, but not see one that hangs.
+/// What the engine contains does not come here; see [`Engine::contain`]. A worker that panicked would leave
+/// its calls without media and signaling without answers; a supervisor can restart a process that is gone,
+/// but not see one that hangs.
 struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
