@@ -1,0 +1,6 @@
+//! Calls over real sockets.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panic")]
+
+mod bed;
+mod one_port;
