@@ -1,13 +1,21 @@
-//! Looking into payloads just far enough to forward them: where key frames and frames start, and the VP8 descriptor.
+//! Looking into payloads just far enough to forward them: where key frames and frames start, to which layer a packet
+//! belongs, and where its picture numbers are.
 //!
-//! Start with [`inspect`]. Nothing here decodes; any bytes give an answer, at worst "not a key frame".
+//! Start with [`inspect`]; what the header extension of a packet adds comes from [`dependency::DependencyReader`] by
+//! [`FrameInfo::with_dependency`]. Nothing here decodes; any bytes give an answer, at worst "not a key frame".
 
 mod av1;
+pub mod dependency;
 mod h264;
+mod layer;
 mod vp8;
 mod vp9;
 
+pub use layer::{LayerBounds, LayerId, SPATIAL_LAYERS_MAX, TEMPORAL_LAYERS_MAX};
 pub use vp8::{PictureId, Vp8Descriptor, Vp8Patch};
+pub use vp9::Vp9Descriptor;
+
+use dependency::Dependency;
 
 use crate::rtp::ClockRate;
 
@@ -84,6 +92,10 @@ pub struct FrameInfo {
     pub spatial_layer: Option<u8>,
     /// The VP8 descriptor, for rewriting.
     pub vp8: Option<Vp8Descriptor>,
+    /// The VP9 descriptor, for selection and rewriting.
+    pub vp9: Option<Vp9Descriptor>,
+    /// The dependency descriptor of the packet, if one came and could be read.
+    pub dependency: Option<Dependency>,
 }
 
 impl FrameInfo {
@@ -94,6 +106,8 @@ impl FrameInfo {
         temporal_layer: None,
         spatial_layer: None,
         vp8: None,
+        vp9: None,
+        dependency: None,
     };
     const INDEPENDENT: Self = Self {
         key_frame: true,
@@ -101,6 +115,48 @@ impl FrameInfo {
         empty: false,
         ..Self::EMPTY
     };
+
+    /// Adds what a dependency descriptor says; where both speak, it knows better than the payload. `None` changes
+    /// nothing.
+    #[inline]
+    #[must_use]
+    pub fn with_dependency(self, dependency: Option<Dependency>) -> Self {
+        let Some(dependency) = dependency else {
+            return self;
+        };
+        Self {
+            key_frame: dependency.is_key(),
+            starts_frame: dependency.starts_frame && dependency.layer.spatial == 0,
+            temporal_layer: Some(dependency.layer.temporal),
+            spatial_layer: Some(dependency.layer.spatial),
+            dependency: Some(dependency),
+            ..self
+        }
+    }
+
+    /// The layer by which packets may be left out; `None` if that is not known for every packet of the stream. AV1
+    /// tells it in the dependency descriptor only: its payload names layers in the first packet of a unit.
+    #[inline]
+    pub fn layer(&self) -> Option<LayerId> {
+        if let Some(dependency) = &self.dependency {
+            return Some(dependency.layer);
+        }
+        if let Some(vp9) = &self.vp9 {
+            return vp9.layer;
+        }
+        let temporal = self.vp8.as_ref()?.temporal_layer?;
+        LayerId::new(0, temporal)
+    }
+
+    /// True if the packet is the last of its frame, by what its layer says: the frame of one spatial layer.
+    #[inline]
+    pub fn ends_layer_frame(&self) -> bool {
+        match (&self.dependency, &self.vp9) {
+            (Some(dependency), _) => dependency.ends_frame,
+            (None, Some(vp9)) => vp9.ends_frame,
+            (None, None) => false,
+        }
+    }
 }
 
 /// Inspects a payload in the clear (without RTP padding).

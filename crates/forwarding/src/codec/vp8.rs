@@ -23,6 +23,42 @@ pub struct PictureId {
     pub at: u8,
 }
 
+impl PictureId {
+    /// Reads the id at `at`, which both VP8 and VP9 write this way.
+    #[inline]
+    pub(super) fn read(payload: &[u8], at: usize) -> Option<Self> {
+        let high = *payload.get(at)?;
+        let long = high & 0x80 != 0;
+        let value = if long {
+            u16::from_be_bytes([high & 0x7f, *payload.get(at + 1)?])
+        } else {
+            u16::from(high)
+        };
+        Some(Self {
+            value,
+            long,
+            at: u8::try_from(at).ok()?,
+        })
+    }
+
+    /// Bytes it takes.
+    #[inline]
+    pub(super) fn len(self) -> usize {
+        1 + usize::from(self.long)
+    }
+
+    /// Another id in the same place, as many bits of `value` as there is room for.
+    #[inline]
+    #[must_use]
+    pub fn with_value(self, value: u16) -> Self {
+        let mask = if self.long { 0x7fff } else { 0x7f };
+        Self {
+            value: value & mask,
+            ..self
+        }
+    }
+}
+
 /// The fields of the descriptor that an SFU needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vp8Descriptor {
@@ -65,19 +101,9 @@ impl Vp8Descriptor {
         let present = *payload.get(1)?;
         let mut at = 2;
         if present & 0x80 != 0 {
-            let high = *payload.get(at)?;
-            let long = high & 0x80 != 0;
-            let value = if long {
-                u16::from_be_bytes([high & 0x7f, *payload.get(at + 1)?])
-            } else {
-                u16::from(high)
-            };
-            descriptor.picture_id = Some(PictureId {
-                value,
-                long,
-                at: at as u8,
-            });
-            at += 1 + usize::from(long);
+            let id = PictureId::read(payload, at)?;
+            descriptor.picture_id = Some(id);
+            at += id.len();
         }
         if present & 0x40 != 0 {
             descriptor.tl0_picture_index = Some((*payload.get(at)?, at as u8));
@@ -115,7 +141,8 @@ pub(super) fn inspect(payload: &[u8]) -> FrameInfo {
     }
 }
 
-/// New values for a descriptor, to be written over a copy of the payload. Lengths stay as they are.
+/// New values for a descriptor of VP8, or of VP9, which has the same two fields within the same reach. They are
+/// written over a copy of the payload; lengths stay as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vp8Patch {
     /// The picture id to write, if the descriptor has one.
@@ -271,9 +298,7 @@ mod tests {
         #[test]
         fn patched_values_are_read_back(mut payload in proptest::collection::vec(any::<u8>(), 0..12), id: u16, tl0: u8) {
             if let Some(before) = Vp8Descriptor::parse(&payload) {
-                let picture_id = before.picture_id.map(|old| PictureId {
-                    value: if old.long { id & 0x7fff } else { id & 0x7f }, ..old
-                });
+                let picture_id = before.picture_id.map(|old| old.with_value(id));
                 let tl0_picture_index = before.tl0_picture_index.map(|(_, at)| (tl0, at));
                 let reach = payload.len().min(Vp8Patch::REACH);
                 Vp8Patch { picture_id, tl0_picture_index }.apply(&mut payload[..reach]);
