@@ -47,6 +47,8 @@ impl HistoryLimits {
 pub struct Stored<'a> {
     /// What the subscribers' rewriters need.
     pub packet: &'a SourcePacket,
+    /// The publisher's dependency descriptor; empty if none came.
+    pub descriptor: &'a [u8],
     /// The payload in the clear, without padding.
     pub payload: &'a [u8],
 }
@@ -72,6 +74,8 @@ struct Entry {
     generation: u64,
     start: u32,
     len: u32,
+    /// The first bytes of these are the descriptor.
+    descriptor_len: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -100,7 +104,23 @@ impl History {
     /// Keeps a packet and its payload in the clear. False if it was not kept: larger than a block, or older than
     /// what its place in the table holds.
     pub fn insert(&mut self, now: Instant, packet: &SourcePacket, payload: &[u8]) -> bool {
-        if payload.len() > self.limits.block_bytes {
+        self.insert_described(now, packet, &[], payload)
+    }
+
+    /// As [`Self::insert`], with the dependency descriptor that came with it. One longer than 255 bytes, which no
+    /// header extension is, is not kept.
+    pub fn insert_described(
+        &mut self,
+        now: Instant,
+        packet: &SourcePacket,
+        descriptor: &[u8],
+        payload: &[u8],
+    ) -> bool {
+        let Ok(descriptor_len) = u8::try_from(descriptor.len()) else {
+            return self.insert(now, packet, payload);
+        };
+        let len = descriptor.len() + payload.len();
+        if len > self.limits.block_bytes {
             return false;
         }
         self.grow_table(now, packet.seq);
@@ -108,9 +128,10 @@ impl History {
         if self.table[place].is_some_and(|entry| entry.packet.seq > packet.seq) {
             return false;
         }
-        let index = self.block_with_room(now, payload.len());
+        let index = self.block_with_room(now, len);
         let block = &mut self.blocks[index];
         let start = block.bytes.len() as u32;
+        block.bytes.extend_from_slice(descriptor);
         block.bytes.extend_from_slice(payload);
         block.newest_at = now;
         self.table[place] = Some(Entry {
@@ -118,7 +139,8 @@ impl History {
             block: index as u32,
             generation: block.generation,
             start,
-            len: payload.len() as u32,
+            len: len as u32,
+            descriptor_len,
         });
         true
     }
@@ -133,9 +155,12 @@ impl History {
             .filter(|entry| entry.packet.seq == seq)?;
         let block = self.live_block(entry)?;
         let start = entry.start as usize;
+        let bytes = &block.bytes[start..start + entry.len as usize];
+        let (descriptor, payload) = bytes.split_at(usize::from(entry.descriptor_len));
         Some(Stored {
             packet: &entry.packet,
-            payload: &block.bytes[start..start + entry.len as usize],
+            descriptor,
+            payload,
         })
     }
 

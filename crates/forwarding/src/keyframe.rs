@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::packet::SourcePacket;
+use crate::rtp::ExtendedSeq;
+
 /// Least time between two requests to one source, whoever wants them. Too low → encoders burst key frames and choke
 /// the uplink, and a hostile viewer can cause that; too high → a viewer who joins stares at black.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(500);
@@ -75,6 +78,62 @@ impl KeyFrameRequests {
     }
 }
 
+/// Bytes behind a key frame up to which a late joiner gets them at once. Too low → most who join wait for a key frame of
+/// their own; too high → the burst takes longer to arrive than that would.
+const CATCH_UP_BYTES_MAX: usize = 150_000;
+
+/// Age of a key frame up to which a late joiner starts from it. Too low and too high: as above, for streams of few bits;
+/// and histories keep no more than a second.
+const CATCH_UP_AGE_MAX: Duration = Duration::from_millis(800);
+
+/// Packets that may be missing since the key frame: on their way as retransmissions, or padding, which is not kept. More
+/// are a loss that the joiner would suffer under.
+const CATCH_UP_HOLES_MAX: u64 = 4;
+
+/// Where a source's last key frame began, so that who joins shortly after it can start from the history.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LastKeyFrame {
+    began: Option<(Instant, ExtendedSeq)>,
+    newest: u64,
+    packets: u64,
+    bytes: usize,
+}
+
+impl LastKeyFrame {
+    /// Takes note of a packet that is new, in order or late.
+    #[inline]
+    pub fn handle_packet(&mut self, now: Instant, packet: &SourcePacket, payload_bytes: usize) {
+        let is_later = self.began.is_none_or(|(_, seq)| packet.seq > seq);
+        // H264 tells a key frame by each of its parameter sets and slices.
+        let continues = self.newest + 1 == packet.seq.0 && !packet.frame.starts_frame;
+        if packet.frame.key_frame && is_later && !continues {
+            *self = Self {
+                began: Some((now, packet.seq)),
+                newest: packet.seq.0,
+                packets: 0,
+                bytes: 0,
+            };
+        }
+        if is_later {
+            self.newest = self.newest.max(packet.seq.0);
+        }
+        self.packets += 1;
+        self.bytes = self.bytes.saturating_add(payload_bytes);
+    }
+
+    /// The numbers of the key frame and of all since: what to show a subscription that
+    /// [waits for one](crate::selector::Selector::awaits_key_frame), in order, as far as the history has them. `None` if
+    /// asking for another key frame is better.
+    pub fn catch_up(&self, now: Instant) -> Option<impl Iterator<Item = ExtendedSeq> + use<>> {
+        let (at, first) = self.began?;
+        let holes = (self.newest + 1 - first.0).saturating_sub(self.packets);
+        let is_worth = now.saturating_duration_since(at) <= CATCH_UP_AGE_MAX
+            && self.bytes <= CATCH_UP_BYTES_MAX
+            && holes <= CATCH_UP_HOLES_MAX;
+        is_worth.then(|| (first.0..=self.newest).map(ExtendedSeq))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,5 +186,26 @@ mod tests {
         requests.handle_key_frame();
         assert!(!requests.poll(at(start, 5000)));
         assert!(requests.handle_request(at(start, 5000)));
+    }
+
+    #[test]
+    fn late_joiner_starts_from_a_recent_key_frame() {
+        use crate::rtp::Ssrc;
+        use crate::test_support::{key, video};
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut last = LastKeyFrame::default();
+        last.handle_packet(start, &video(Ssrc(1), 9), 1000);
+        assert!(last.catch_up(start).is_none());
+        last.handle_packet(start, &key(Ssrc(1), 10), 1000);
+        last.handle_packet(start, &video(Ssrc(1), 12), 1000);
+        let numbers = |now| Some(last.catch_up(now)?.map(|seq| seq.0).collect::<Vec<_>>());
+        assert_eq!(numbers(at(800)), Some(vec![10, 11, 12]));
+        assert_eq!(numbers(at(801)), None);
+        let mut lossy = last;
+        lossy.handle_packet(start, &video(Ssrc(1), 17), 1000);
+        assert!(lossy.catch_up(start).is_none());
+        last.handle_packet(start, &video(Ssrc(1), 13), CATCH_UP_BYTES_MAX);
+        assert!(last.catch_up(start).is_none());
     }
 }

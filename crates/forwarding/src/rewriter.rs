@@ -1,19 +1,29 @@
 //! One continuous stream per subscriber out of changing sources: [`Rewriter`].
 //!
 //! The outgoing numbers are the source's plus an offset. An offset holds for a *segment*; a segment ends where the
-//! source changes, where forwarding pauses, or where we leave packets out. Past segments are kept for late packets
-//! and retransmissions. What is deliberately absent: a table with an entry per packet.
+//! source changes, where forwarding pauses, where we leave packets out, or where other layers are forwarded. Past
+//! segments are kept for late packets and retransmissions. What is deliberately absent: a table with an entry per
+//! packet.
+//!
+//! A number is given to a place in the source's sequence before it is known what belongs there. If a late packet turns
+//! out to be of a layer that was left out, it fills its place without payload ([`Rewritten::empty`]): the receiver
+//! neither misses it nor decodes it.
+//!
+//! Picture numbers differ by codec in what a gap means. VP8's picture ids say "a frame is missing", so they close up
+//! over frames left out. VP9's picture ids and the frame numbers of dependency descriptors are what references are
+//! counted in, so they only shift where the source changes.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::codec::{PictureId, Vp8Patch};
+use crate::codec::dependency::DependencyPatch;
+use crate::codec::{LayerBounds, PictureId, Vp8Patch};
 use crate::packet::SourcePacket;
 use crate::rtp::{ClockRate, ExtendedSeq, RtpTime, Seq, Ssrc};
 
-/// Past segments kept. Too low → late packets and NACKs across several switches or left-out frames find nothing;
-/// too high → 32 bytes each, searched for each late packet.
-const PAST_SEGMENTS_MAX: usize = 32;
+/// Past segments kept: two seconds of a stream of which every second frame is left out, longer than histories. Too low →
+/// late packets and NACKs find nothing; too high → 56 bytes each, searched for each late packet.
+const PAST_SEGMENTS_MAX: usize = 64;
 
 /// Largest gap of a source that the subscriber sees as loss, packets. A larger one is a source that restarted its
 /// numbering; the subscriber sees one lost packet instead. Too low → bursts of loss are hidden from NACK; too high →
@@ -24,15 +34,21 @@ const SOURCE_GAP_MAX: u64 = 3_000;
 /// the timestamp continuity of one source; too high → a source that jumps takes the receiver's jitter buffer along.
 const CLOCK_SLACK: Duration = Duration::from_secs(10);
 
-/// What changes on the way to one subscriber. Marker and payload length stay.
+/// What changes on the way to one subscriber. The payload's length stays, unless it is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rewritten {
     /// Outgoing sequence number; also the SRTP packet index.
     pub seq: ExtendedSeq,
     /// Outgoing timestamp.
     pub timestamp: RtpTime,
-    /// New picture numbers; `None` if the payload goes out as it is.
+    /// Outgoing marker bit: set where the last layer that is forwarded ends a picture.
+    pub marker: bool,
+    /// The packet goes out without payload (and without dependency descriptor): it only fills its place.
+    pub empty: bool,
+    /// New picture numbers of VP8 or VP9; `None` if the payload goes out as it is.
     pub vp8: Option<Vp8Patch>,
+    /// What to write into the dependency descriptor, if the packet came with one that could be read.
+    pub dependency: Option<DependencyPatch>,
 }
 
 /// Where an outgoing packet came from.
@@ -67,6 +83,7 @@ struct Head {
     sent_at: Option<Instant>,
     picture_id: Option<u16>,
     tl0_picture_index: u8,
+    frame_number: Option<u16>,
 }
 
 /// Constant offsets for the source numbers `first..end`; all offsets wrap.
@@ -80,6 +97,11 @@ struct Segment {
     timestamp_offset: u32,
     picture_id_offset: u16,
     tl0_offset: u8,
+    frame_number_offset: u16,
+    /// The layers that are forwarded.
+    bounds: LayerBounds,
+    /// Picture with which other layers began. What is missing at the end of the segment may belong to it.
+    turn: Option<(RtpTime, LayerBounds)>,
     /// Picture id of the frame left out last, so that a frame of several packets is closed once.
     left_out_picture: Option<u16>,
 }
@@ -91,11 +113,47 @@ impl Segment {
 
     #[inline]
     fn apply(&self, packet: &SourcePacket) -> Rewritten {
+        let is_whole = self.bounds == LayerBounds::UNLIMITED && self.turn.is_none();
+        let (marker, empty) = match is_whole {
+            true => (packet.marker, packet.frame.empty),
+            false => self.marker_and_empty(packet),
+        };
         Rewritten {
             seq: ExtendedSeq(packet.seq.0.wrapping_add(self.seq_offset)),
             timestamp: packet.timestamp.wrapping_add(self.timestamp_offset),
+            marker,
+            empty,
             vp8: self.patch(packet),
+            dependency: self.dependency(packet),
         }
+    }
+
+    fn marker_and_empty(&self, packet: &SourcePacket) -> (bool, bool) {
+        let frame = &packet.frame;
+        let Some(layer) = frame.layer() else {
+            return (packet.marker, frame.empty);
+        };
+        let bounds = match self.turn {
+            Some((timestamp, next)) if timestamp == packet.timestamp => self.bounds.and(next),
+            _ => self.bounds,
+        };
+        if !bounds.admit(layer) {
+            return (false, true);
+        }
+        let ends_picture =
+            frame.ends_layer_frame() && bounds.top(layer.temporal) == Some(layer.spatial);
+        (packet.marker || ends_picture, false)
+    }
+
+    #[inline]
+    fn dependency(&self, packet: &SourcePacket) -> Option<DependencyPatch> {
+        let dependency = packet.frame.dependency.as_ref()?;
+        Some(DependencyPatch {
+            frame_number: dependency
+                .frame_number
+                .wrapping_add(self.frame_number_offset),
+            bounds: self.bounds,
+        })
     }
 
     #[inline]
@@ -103,17 +161,11 @@ impl Segment {
         if self.picture_id_offset == 0 && self.tl0_offset == 0 {
             return None;
         }
-        let descriptor = packet.frame.vp8.as_ref()?;
-        let picture_id = descriptor.picture_id.map(|id| {
-            let mask = if id.long { 0x7fff } else { 0x7f };
-            PictureId {
-                value: id.value.wrapping_add(self.picture_id_offset) & mask,
-                ..id
-            }
-        });
-        let tl0_picture_index = descriptor
-            .tl0_picture_index
-            .map(|(value, at)| (value.wrapping_add(self.tl0_offset), at));
+        let (picture_id, tl0_picture_index) = picture_numbers(packet);
+        let picture_id =
+            picture_id.map(|id| id.with_value(id.value.wrapping_add(self.picture_id_offset)));
+        let tl0_picture_index =
+            tl0_picture_index.map(|(value, at)| (value.wrapping_add(self.tl0_offset), at));
         if picture_id.is_none() && tl0_picture_index.is_none() {
             return None;
         }
@@ -121,6 +173,16 @@ impl Segment {
             picture_id,
             tl0_picture_index,
         })
+    }
+}
+
+/// Picture id and TL0PICIDX of VP8 or VP9, and where they are.
+#[inline]
+fn picture_numbers(packet: &SourcePacket) -> (Option<PictureId>, Option<(u8, u8)>) {
+    match (&packet.frame.vp8, &packet.frame.vp9) {
+        (Some(vp8), _) => (vp8.picture_id, vp8.tl0_picture_index),
+        (None, Some(vp9)) => (vp9.picture_id, vp9.tl0_picture_index),
+        (None, None) => (None, None),
     }
 }
 
@@ -137,6 +199,7 @@ impl Rewriter {
                 sent_at: None,
                 picture_id: None,
                 tl0_picture_index: 0,
+                frame_number: None,
             },
             past: VecDeque::new(),
             aligned: None,
@@ -165,9 +228,33 @@ impl Rewriter {
         self.aligned = Some(timestamp_offset);
     }
 
+    /// The layers of the current source that are forwarded.
+    pub fn bounds(&self) -> LayerBounds {
+        self.current
+            .map_or(LayerBounds::UNLIMITED, |segment| segment.bounds)
+    }
+
+    /// True if a packet is no further than what the current source has sent already, or of another source.
+    #[inline]
+    pub fn is_late(&self, packet: &SourcePacket) -> bool {
+        self.current
+            .as_ref()
+            .is_none_or(|segment| packet.ssrc != segment.ssrc || packet.seq.0 < segment.end)
+    }
+
     /// Starts or resumes forwarding with this packet, from the same source or another one: the numbers continue
-    /// without a gap, the timestamp advances by the time that has passed.
+    /// without a gap, the timestamp advances by the time that has passed. All layers are forwarded.
     pub fn start(&mut self, now: Instant, packet: &SourcePacket) -> Rewritten {
+        self.start_with(now, packet, LayerBounds::UNLIMITED)
+    }
+
+    /// As [`Self::start`], with some of the layers.
+    pub fn start_with(
+        &mut self,
+        now: Instant,
+        packet: &SourcePacket,
+        bounds: LayerBounds,
+    ) -> Rewritten {
         let seq_offset = self.head.next_seq.wrapping_sub(packet.seq.0);
         let timestamp_offset = self.timestamp_offset_at_start(now, packet);
         let (picture_id_offset, tl0_offset) = self.picture_offsets_at_start(packet);
@@ -179,9 +266,35 @@ impl Rewriter {
             timestamp_offset,
             picture_id_offset,
             tl0_offset,
+            frame_number_offset: self.frame_number_offset_at_start(packet),
+            bounds,
+            turn: None,
             left_out_picture: None,
         });
         self.advance(now, packet)
+    }
+
+    /// Forwards other layers of the current source from this packet on, which is not [late](Self::is_late). What is
+    /// missing before it keeps the old ones.
+    pub fn rebound(&mut self, packet: &SourcePacket, bounds: LayerBounds) {
+        let Some(segment) = self.current.as_mut() else {
+            return;
+        };
+        if packet.seq.0 - segment.end.min(packet.seq.0) > SOURCE_GAP_MAX {
+            // The packet's numbers will be given in a segment of its own, which inherits these.
+            segment.bounds = bounds;
+            return;
+        }
+        let next = Segment {
+            first: packet.seq.0,
+            end: packet.seq.0,
+            bounds,
+            ..*segment
+        };
+        segment.turn = Some((packet.timestamp, bounds));
+        segment.end = segment.end.max(packet.seq.0);
+        self.head.next_seq = packet.seq.0.wrapping_add(next.seq_offset);
+        self.open(next);
     }
 
     /// Numbers for a packet that continues the source forwarded last, in order or late; `None` for a late packet
@@ -222,8 +335,8 @@ impl Rewriter {
         }
         let mut next = *segment;
         if let Some(id) = packet.frame.vp8.and_then(|vp8| vp8.picture_id)
-            && packet.frame.starts_frame
             && next.left_out_picture != Some(id.value)
+            && self.head.picture_id != Some(id.value.wrapping_add(next.picture_id_offset))
         {
             next.left_out_picture = Some(id.value);
             next.picture_id_offset = next.picture_id_offset.wrapping_sub(1);
@@ -291,13 +404,15 @@ impl Rewriter {
         head.next_seq = rewritten.seq.0 + 1;
         head.timestamp = rewritten.timestamp;
         head.sent_at = Some(now);
-        if let Some(vp8) = &packet.frame.vp8 {
-            if let Some(id) = vp8.picture_id {
-                head.picture_id = Some(id.value.wrapping_add(segment.picture_id_offset));
-            }
-            if let Some((index, _)) = vp8.tl0_picture_index {
-                head.tl0_picture_index = index.wrapping_add(segment.tl0_offset);
-            }
+        let (picture_id, tl0_picture_index) = picture_numbers(packet);
+        if let Some(id) = picture_id {
+            head.picture_id = Some(id.value.wrapping_add(segment.picture_id_offset));
+        }
+        if let Some((index, _)) = tl0_picture_index {
+            head.tl0_picture_index = index.wrapping_add(segment.tl0_offset);
+        }
+        if let Some(patch) = &rewritten.dependency {
+            head.frame_number = Some(patch.frame_number);
         }
         rewritten
     }
@@ -325,17 +440,25 @@ impl Rewriter {
     }
 
     fn picture_offsets_at_start(&self, packet: &SourcePacket) -> (u16, u8) {
-        let (Some(last), Some(vp8)) = (self.head.picture_id, &packet.frame.vp8) else {
+        let Some(last) = self.head.picture_id else {
             return (0, 0);
         };
-        let picture_id = vp8
-            .picture_id
-            .map_or(0, |id| last.wrapping_add(1).wrapping_sub(id.value));
+        let (picture_id, tl0_picture_index) = picture_numbers(packet);
+        let picture_id = picture_id.map_or(0, |id| last.wrapping_add(1).wrapping_sub(id.value));
         let last_index = self.head.tl0_picture_index;
-        let tl0 = vp8.tl0_picture_index.map_or(0, |(index, _)| {
+        let tl0 = tl0_picture_index.map_or(0, |(index, _)| {
             last_index.wrapping_add(1).wrapping_sub(index)
         });
         (picture_id, tl0)
+    }
+
+    fn frame_number_offset_at_start(&self, packet: &SourcePacket) -> u16 {
+        match (self.head.frame_number, &packet.frame.dependency) {
+            (Some(last), Some(dependency)) => {
+                last.wrapping_add(1).wrapping_sub(dependency.frame_number)
+            }
+            _ => 0,
+        }
     }
 }
 

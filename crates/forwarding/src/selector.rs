@@ -1,10 +1,17 @@
 //! Which packets a subscriber gets: [`Selector`].
 //!
-//! The rule here is the one for a single layer: one source is chosen, and video starts at a key frame. A selector
-//! that weighs layers (simulcast by bandwidth, temporal and spatial layers by frame) takes this place; what it must
-//! keep is the shape, a [`Verdict`] per packet, and that [`Verdict::Start`] is only ever said at a key frame.
+//! It is told a [`Target`]: a source, which with simulcast is one of several, and a limit to the layers within it. It gets
+//! there as fast as a decoder can follow: another source from its key frame on, more layers from a switching point on,
+//! fewer layers at the next picture. On the way down to a smaller source the one still seen is cut to its base
+//! layer. Deliberately absent: the choice of the target, which is [`crate::allocation`]'s.
+//!
+//! The answer is a [`Verdict`] per packet; [`Verdict::Start`] is only ever said at a key frame.
 
-use crate::codec::Codec;
+mod layers;
+
+use layers::LayerGate;
+
+use crate::codec::{Codec, LayerBounds, LayerId};
 use crate::packet::SourcePacket;
 use crate::rtp::Ssrc;
 
@@ -24,17 +31,20 @@ pub enum DropReason {
     NotNegotiated,
     /// The publisher's padding, without payload.
     Padding,
+    /// A layer above those that the subscriber gets.
+    LayerLimit,
 }
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NotSelected,
         Self::Paused,
         Self::WaitingForKeyFrame,
         Self::TooLate,
         Self::NotNegotiated,
         Self::Padding,
+        Self::LayerLimit,
     ];
 
     /// Name for metrics.
@@ -46,6 +56,7 @@ impl DropReason {
             Self::TooLate => "too_late",
             Self::NotNegotiated => "not_negotiated",
             Self::Padding => "padding",
+            Self::LayerLimit => "layer_limit",
         }
     }
 }
@@ -86,10 +97,23 @@ impl DropCounters {
 pub enum Verdict {
     /// It continues what the subscriber already gets.
     Forward,
+    /// The same, but layers are left out: [`Selector::admit`] decides if the packet is in order.
+    Sift,
     /// It is the first after a gate or of another source: [`crate::rewriter::Rewriter::start`].
     Start,
     /// It is not for this subscriber.
     Drop(DropReason),
+}
+
+/// What a subscriber should see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The source, with simulcast one of several.
+    pub source: Ssrc,
+    /// Orders the sources of one publisher by their rate, lowest first; 0 where there is one.
+    pub rank: u8,
+    /// The highest layer within the source; [`LayerId::HIGHEST`] for all.
+    pub limit: LayerId,
 }
 
 /// Decides for one subscriber and one medium, packet by packet.
@@ -97,8 +121,14 @@ pub enum Verdict {
 pub struct Selector {
     /// The source that should be seen.
     target: Option<Ssrc>,
+    target_rank: u8,
+    target_limit: LayerId,
     /// The source that is seen: differs from `target` until the target's key frame.
     current: Option<Ssrc>,
+    current_rank: u8,
+    current_limit: LayerId,
+    /// Layers of `current`.
+    gate: LayerGate,
     has_key_frames: bool,
     paused: bool,
 }
@@ -108,7 +138,12 @@ impl Selector {
     pub fn new(codec: Codec) -> Self {
         Self {
             target: None,
+            target_rank: 0,
+            target_limit: LayerId::HIGHEST,
             current: None,
+            current_rank: 0,
+            current_limit: LayerId::HIGHEST,
+            gate: LayerGate::OPEN,
             has_key_frames: codec.has_key_frames(),
             paused: false,
         }
@@ -124,6 +159,21 @@ impl Selector {
         self.current
     }
 
+    /// The highest layer within the target that should be seen.
+    pub fn limit(&self) -> LayerId {
+        self.target_limit
+    }
+
+    /// The layers of the current source that are seen.
+    pub fn bounds(&self) -> LayerBounds {
+        self.gate.bounds()
+    }
+
+    /// True if what is seen is what should be, layers included.
+    pub fn has_arrived(&self) -> bool {
+        self.current == self.target && self.gate.has_arrived()
+    }
+
     /// True if nothing is forwarded by the subscriber's or the application's wish.
     pub fn is_paused(&self) -> bool {
         self.paused
@@ -135,12 +185,54 @@ impl Selector {
             .filter(|_| self.has_key_frames && !self.paused && self.current != self.target)
     }
 
-    /// Chooses a source. The one seen so far, if its packets still come, is seen until the new one has a key frame.
+    /// The source that should be asked for a key frame so that this subscriber sees more of its spatial layers: few
+    /// streams have another point to switch up to them. Temporal layers are never worth one, their points come by
+    /// themselves.
+    pub fn wants_spatial_layer(&self) -> Option<Ssrc> {
+        let is_below = |spatial| self.gate.bounds().temporal(spatial).is_none();
+        self.target.filter(|_| {
+            !self.paused
+                && self.current == self.target
+                && !self.gate.is_open()
+                && is_below(self.gate.limit().spatial)
+        })
+    }
+
+    /// Chooses a source with all its layers. The one seen so far, if its packets still come, is seen until the new one
+    /// has a key frame.
     pub fn choose(&mut self, source: Option<Ssrc>) {
-        self.target = source;
-        if source.is_none() {
+        let rank = self.target_rank;
+        self.aim(source.map(|source| Target {
+            source,
+            rank,
+            limit: LayerId::HIGHEST,
+        }));
+    }
+
+    /// Chooses a source and the layers within it.
+    pub fn aim(&mut self, target: Option<Target>) {
+        let Some(Target {
+            source,
+            rank,
+            limit,
+        }) = target
+        else {
+            self.target = None;
             self.current = None;
+            return;
+        };
+        self.target = Some(source);
+        self.target_rank = rank;
+        self.target_limit = limit;
+        if self.current == self.target {
+            self.current_rank = rank;
+            self.current_limit = limit;
         }
+        self.gate
+            .set_limit(match self.current.is_some() && rank < self.current_rank {
+                true => LayerId::BASE,
+                false => self.current_limit,
+            });
     }
 
     /// Stops forwarding.
@@ -164,7 +256,7 @@ impl Selector {
     pub fn select(&mut self, packet: &SourcePacket) -> Verdict {
         let source = Some(packet.ssrc);
         if source == self.current && source == self.target {
-            return Verdict::Forward;
+            return self.continued();
         }
         if self.paused {
             return Verdict::Drop(DropReason::Paused);
@@ -174,12 +266,34 @@ impl Selector {
                 return Verdict::Drop(DropReason::WaitingForKeyFrame);
             }
             self.current = source;
+            self.current_rank = self.target_rank;
+            self.current_limit = self.target_limit;
+            self.gate.start(packet, self.target_limit);
             return Verdict::Start;
         }
         if source == self.current {
-            Verdict::Forward
+            self.continued()
         } else {
             Verdict::Drop(DropReason::NotSelected)
+        }
+    }
+
+    /// After [`Verdict::Sift`], for a packet in order: true if its layer is forwarded. [`Self::bounds`] may be others
+    /// afterwards, from this packet on.
+    pub fn admit(&mut self, packet: &SourcePacket) -> bool {
+        self.gate.admit(packet)
+    }
+
+    /// After [`Verdict::Sift`], for a packet that is not in order.
+    pub fn handle_late(&mut self, packet: &SourcePacket) {
+        self.gate.handle_late(packet);
+    }
+
+    #[inline]
+    fn continued(&self) -> Verdict {
+        match self.gate.is_open() {
+            true => Verdict::Forward,
+            false => Verdict::Sift,
         }
     }
 }
@@ -292,6 +406,67 @@ mod tests {
             selector.select(&key(A, 2)),
             Verdict::Drop(DropReason::NotSelected)
         );
+    }
+
+    fn temporal(ssrc: Ssrc, seq: u64, key_frame: bool, temporal: u8, sync: bool) -> SourcePacket {
+        let layer = temporal << 6 | u8::from(sync) << 5;
+        let payload = [0x90, 0x20, layer, u8::from(!key_frame)];
+        SourcePacket {
+            frame: crate::codec::inspect(Codec::Vp8, &payload),
+            ..video(ssrc, seq)
+        }
+    }
+
+    fn target(source: Ssrc, rank: u8, limit: LayerId) -> Option<Target> {
+        Some(Target {
+            source,
+            rank,
+            limit,
+        })
+    }
+
+    #[test]
+    fn way_down_to_a_smaller_source_cuts_the_one_seen_to_its_base_layer() {
+        let mut selector = selector_on(A);
+        selector.aim(target(A, 2, LayerId::HIGHEST));
+        selector.select(&temporal(A, 1, true, 0, false));
+        assert_eq!(
+            selector.select(&temporal(A, 2, false, 2, true)),
+            Verdict::Forward
+        );
+        selector.aim(target(B, 0, LayerId::HIGHEST));
+        let upper = temporal(A, 3, false, 2, true);
+        assert_eq!(selector.select(&upper), Verdict::Sift);
+        assert!(!selector.admit(&upper));
+        assert!(selector.admit(&temporal(A, 4, false, 0, false)));
+        // Back again: its layers return at their switching points.
+        selector.aim(target(A, 2, LayerId::HIGHEST));
+        assert!(!selector.admit(&temporal(A, 5, false, 1, false)));
+        assert!(selector.admit(&temporal(A, 6, false, 1, true)));
+        assert!(!selector.has_arrived());
+        // A larger source changes nothing on the one seen.
+        selector.aim(target(B, 3, LayerId::HIGHEST));
+        assert!(selector.admit(&temporal(A, 7, false, 1, false)));
+        let key = temporal(B, 1, true, 0, false);
+        assert_eq!(selector.select(&key), Verdict::Start);
+        assert!(selector.has_arrived());
+        assert_eq!(
+            selector.select(&temporal(B, 2, false, 2, false)),
+            Verdict::Forward
+        );
+    }
+
+    #[test]
+    fn upper_spatial_layer_wants_a_key_frame_only_where_there_is_one() {
+        let mut selector = selector_on(A);
+        selector.aim(target(A, 0, LayerId::BASE));
+        selector.select(&key(A, 1));
+        selector.aim(target(A, 0, LayerId::HIGHEST));
+        assert_eq!(selector.wants_spatial_layer(), Some(A));
+        // No layers in this stream.
+        assert!(selector.admit(&video(A, 2)));
+        assert_eq!(selector.wants_spatial_layer(), None);
+        assert_eq!(selector.select(&video(A, 3)), Verdict::Forward);
     }
 
     #[test]

@@ -32,6 +32,10 @@ impl Subscription {
     #[inline]
     pub fn handle_packet(&mut self, now: Instant, packet: &SourcePacket) -> Option<Rewritten> {
         let reason = match self.selector.select(packet) {
+            Verdict::Sift => match self.sift(now, packet) {
+                Ok(rewritten) => return Some(rewritten),
+                Err(reason) => reason,
+            },
             Verdict::Forward if packet.frame.empty && self.rewriter.leave_out(packet) => {
                 DropReason::Padding
             }
@@ -39,11 +43,37 @@ impl Subscription {
                 Some(rewritten) => return Some(rewritten),
                 None => DropReason::TooLate,
             },
-            Verdict::Start => return Some(self.rewriter.start(now, packet)),
+            Verdict::Start => {
+                let bounds = self.selector.bounds();
+                return Some(self.rewriter.start_with(now, packet, bounds));
+            }
             Verdict::Drop(reason) => reason,
         };
         self.drops.count(reason);
         None
+    }
+
+    /// The decision where layers are left out. A packet in order is the selector's; a late one follows what was
+    /// decided when its place in the outgoing stream was given: if its layer was left out, it goes out empty.
+    fn sift(&mut self, now: Instant, packet: &SourcePacket) -> Result<Rewritten, DropReason> {
+        if self.rewriter.is_late(packet) {
+            self.selector.handle_late(packet);
+            return self.rewriter.replay(packet).ok_or(DropReason::TooLate);
+        }
+        let admitted = self.selector.admit(packet);
+        let bounds = self.selector.bounds();
+        if bounds != self.rewriter.bounds() {
+            self.rewriter.rebound(packet, bounds);
+        }
+        if !admitted || packet.frame.empty {
+            self.rewriter.leave_out(packet);
+            return Err(match packet.frame.empty {
+                true => DropReason::Padding,
+                false => DropReason::LayerLimit,
+            });
+        }
+        let rewritten = self.rewriter.rewrite(now, packet);
+        rewritten.ok_or(DropReason::TooLate)
     }
 }
 

@@ -138,6 +138,26 @@ impl DependencyReader {
     /// Reads the descriptor of a packet; takes over a structure that comes with it. `None` if it is malformed, or its
     /// structure was not seen: then nothing is known about the frame.
     pub fn read(&mut self, descriptor: &[u8]) -> Option<Dependency> {
+        let (dependency, structure, active_targets) = self.parse(descriptor)?;
+        if let Some(structure) = structure {
+            self.take_over(structure);
+        }
+        if let (Some(active_targets), Some(current)) = (active_targets, &mut self.current)
+            && current.generation == dependency.structure
+        {
+            current.active_targets = active_targets;
+        }
+        Some(dependency)
+    }
+
+    /// Reads the descriptor of a packet that is sent late: its structure may have come after it.
+    pub fn read_again(&self, descriptor: &[u8]) -> Option<Dependency> {
+        let (dependency, structure, _) = self.parse(descriptor)?;
+        structure.is_none().then_some(dependency)
+    }
+
+    /// What a descriptor says, the structure and the mask of active targets that come with it.
+    fn parse(&self, descriptor: &[u8]) -> Option<(Dependency, Option<Structure>, Option<u32>)> {
         let mut bits = BitReader::new(descriptor);
         let starts_frame = bits.flag()?;
         let ends_frame = bits.flag()?;
@@ -147,20 +167,23 @@ impl DependencyReader {
             true => Flags::read(&mut bits)?,
             false => Flags::NONE,
         };
-        if flags.structure {
-            let structure = Structure::read(&mut bits)?;
-            self.take_over(structure);
-        }
-        let known = match flags.structure {
-            true => self.current.as_ref()?,
-            false => self.known_for(template_id)?,
+        let attached = match flags.structure {
+            true => Some(Structure::read(&mut bits)?),
+            false => None,
         };
-        let targets = known.structure.targets;
-        let active = match flags.active_targets {
+        let (structure, generation) = match &attached {
+            Some(structure) => (structure, self.generations.wrapping_add(1)),
+            None => {
+                let known = self.known_for(template_id)?;
+                (&known.structure, known.generation)
+            }
+        };
+        let targets = structure.targets;
+        let active_targets = match flags.active_targets {
             true => Some(bits.read(targets)?),
             false => None,
         };
-        let mut template = *known.structure.template(template_id)?;
+        let mut template = *structure.template(template_id)?;
         if flags.custom_indications {
             template.indications = structure::read_indications(&mut bits, targets)?;
         }
@@ -175,15 +198,10 @@ impl DependencyReader {
             has_structure: flags.structure,
             references: template.references,
             refers_far: template.refers_far,
-            switches: known.structure.switches(&template),
-            structure: known.generation,
+            switches: structure.switches(&template),
+            structure: generation,
         };
-        if let (Some(active), Some(current)) = (active, &mut self.current)
-            && current.generation == dependency.structure
-        {
-            current.active_targets = active;
-        }
-        Some(dependency)
+        Some((dependency, attached, active_targets))
     }
 
     /// Writes a descriptor of this stream for a subscriber to the beginning of `out` and returns its length.

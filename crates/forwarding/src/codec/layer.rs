@@ -89,6 +89,15 @@ impl LayerBounds {
         self
     }
 
+    /// What either has.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine = (*mine).max(theirs);
+        }
+        self
+    }
+
     /// The highest temporal layer forwarded of a spatial layer.
     pub fn temporal(&self, spatial: u8) -> Option<u8> {
         let bound = self.0.get(usize::from(spatial)).copied();
