@@ -1,10 +1,10 @@
-//! An engine and its peers on a simulated network, in virtual time.
+//! An engine, or several that share a pipeline, and their peers on a simulated network, in virtual time.
 //!
 //! [`Simulation`] owns all of them and moves datagrams between them: with delay, with loss from a seed,
 //! and past filters that a test sets. Everything that takes time in the world is instantaneous here.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,12 +16,16 @@ use rand::{Rng, SeedableRng};
 use sfu::engine::certificate::Certificate;
 use sfu::engine::clock::Clock;
 use sfu::engine::flow::{Flow, FlowProtocol};
+use sfu::engine::relay::{Control, PacketHead, Parcel, Urgency};
 use sfu::engine::{Engine, EngineConfig};
 
 use crate::peer::{Pace, Peer, PeerConfig, PeerEvent};
 
-/// Where the engine is reached.
+/// Where the engine is reached; others, if there are, have the next ports.
 pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), 3478);
+
+/// Engines of a simulation.
+const WORKERS_MAX: usize = 16;
 
 /// Turns without time passing. More means that a deadline is not taken back once it is served.
 const TURNS_PER_INSTANT_MAX: u32 = 10_000;
@@ -70,6 +74,8 @@ pub struct Call {
 
 struct Client {
     peer: Peer,
+    /// Index of its engine.
+    worker: usize,
     element: ElementId,
     address: SocketAddr,
     link: Link,
@@ -88,10 +94,28 @@ struct InFlight {
     datagram: Vec<u8>,
 }
 
+/// A parcel between engines.
+enum Carried {
+    Packet(PacketHead, Vec<u8>),
+    Control(Control),
+}
+
+/// The way of parcels to one engine.
+#[derive(Default)]
+struct Inlet {
+    /// With the index of the engine that each comes from.
+    waiting: VecDeque<(usize, Carried)>,
+    /// Packets that may wait while the engine has stalled; `None`: it runs.
+    stalled: Option<usize>,
+}
+
 /// An engine with its peers.
 pub struct Simulation {
     /// The engine, for everything that has no method here.
     pub engine: Engine,
+    /// Engines on further workers, from the second on.
+    pub others: Vec<Engine>,
+    inlets: Vec<Inlet>,
     pipeline: PipelineId,
     now: Instant,
     certificate: Certificate,
@@ -110,22 +134,40 @@ impl Simulation {
     /// # Panics
     /// If the cryptographic provider is out of order.
     pub fn new(seed: u64) -> Self {
+        Self::with_workers(seed, 1)
+    }
+
+    /// As many engines with one pipeline, made on the first, and no peers.
+    ///
+    /// # Panics
+    /// If the cryptographic provider is out of order, or there are more than 16.
+    pub fn with_workers(seed: u64, workers: usize) -> Self {
+        assert!((1..=WORKERS_MAX).contains(&workers));
         let now = Instant::now();
         let certificate = || Certificate::generate().expect("the provider works");
-        let config = EngineConfig {
-            certificate: certificate(),
-            candidates: vec![SERVER],
-            ice_tcp: false,
-            preferred_video_codec: None,
-            clock: Clock {
-                at: now,
-                ntp: NtpTime(0xe000_0000 << 32),
-            },
+        let start = |worker| {
+            let config = EngineConfig {
+                certificate: certificate(),
+                candidates: vec![address(worker)],
+                ice_tcp: false,
+                preferred_video_codec: None,
+                clock: Clock {
+                    at: now,
+                    ntp: NtpTime(0xe000_0000 << 32),
+                },
+            };
+            Engine::new(config, worker)
         };
-        let mut engine = Engine::new(config, 0);
+        let mut engine = start(0);
         let pipeline = engine.create_pipeline(now, EventSender::discard());
+        let mut others: Vec<_> = (1..workers).map(start).collect();
+        for other in &mut others {
+            other.add_branch(&pipeline);
+        }
         Self {
             engine,
+            others,
+            inlets: (0..workers).map(|_| Inlet::default()).collect(),
             pipeline,
             now,
             certificate: certificate(),
@@ -149,11 +191,37 @@ impl Simulation {
         &self.pipeline
     }
 
+    /// The engine on a worker.
+    pub fn engine_on(&mut self, worker: usize) -> &mut Engine {
+        match worker.checked_sub(1) {
+            None => &mut self.engine,
+            Some(other) => &mut self.others[other],
+        }
+    }
+
+    fn engines(&mut self) -> impl Iterator<Item = &mut Engine> {
+        [&mut self.engine].into_iter().chain(&mut self.others)
+    }
+
+    /// The engine on a worker takes nothing from the others any more, and so many packets may wait for it; `None`: it
+    /// goes on.
+    pub fn stall(&mut self, worker: usize, packets_max: Option<usize>) {
+        self.inlets[worker].stalled = packets_max;
+    }
+
     /// Adds a peer with an endpoint that waits for its offer.
     ///
     /// # Panics
     /// If the engine refuses.
     pub fn add(&mut self, config: PeerConfig) -> ClientId {
+        self.add_on(0, config)
+    }
+
+    /// As [`Self::add`], on a worker.
+    ///
+    /// # Panics
+    /// If the engine refuses.
+    pub fn add_on(&mut self, worker: usize, config: PeerConfig) -> ClientId {
         let told = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&told);
         let events = EventSender::new(move |event| {
@@ -162,14 +230,16 @@ impl Simulation {
         let kind = ElementKind::WebRtcEndpoint {
             data_channels: config.data,
         };
+        let (now, pipeline) = (self.now, self.pipeline.clone());
         let element = self
-            .engine
-            .create_element(self.now, &self.pipeline, kind, events)
+            .engine_on(worker)
+            .create_element(now, &pipeline, kind, events)
             .expect("the pipeline exists");
         let id = ClientId(self.clients.len());
         let address = self.free_address(id);
         self.clients.push(Client {
             peer: Peer::new(config, self.certificate.clone(), self.now),
+            worker,
             element,
             address,
             link: Link::default(),
@@ -192,7 +262,15 @@ impl Simulation {
     /// # Panics
     /// If it does not connect within ten seconds.
     pub fn join(&mut self, config: PeerConfig) -> ClientId {
-        let id = self.add(config);
+        self.join_on(0, config)
+    }
+
+    /// As [`Self::join`], on a worker.
+    ///
+    /// # Panics
+    /// If it does not connect within ten seconds.
+    pub fn join_on(&mut self, worker: usize, config: PeerConfig) -> ClientId {
+        let id = self.add_on(worker, config);
         self.negotiate(id);
         self.run_until(Duration::from_secs(10), |simulation| {
             simulation.peer(id).is_connected()
@@ -202,11 +280,21 @@ impl Simulation {
 
     /// A publisher that sends audio and video, and viewers of it.
     pub fn call(&mut self, publisher: PeerConfig, viewers: &[PeerConfig]) -> Call {
+        self.call_on(publisher, 0, viewers)
+    }
+
+    /// As [`Self::call`], with all viewers on a worker.
+    pub fn call_on(
+        &mut self,
+        publisher: PeerConfig,
+        worker: usize,
+        viewers: &[PeerConfig],
+    ) -> Call {
         let publisher = self.join(publisher);
         let viewers = viewers
             .iter()
             .map(|config| {
-                let viewer = self.join(config.clone());
+                let viewer = self.join_on(worker, config.clone());
                 self.connect(publisher, viewer, None);
                 viewer
             })
@@ -237,10 +325,10 @@ impl Simulation {
     /// If either refuses.
     pub fn negotiate(&mut self, id: ClientId) {
         let offer = self.clients[id.0].peer.offer();
-        let element = self.clients[id.0].element.clone();
+        let (now, element) = (self.now, self.clients[id.0].element.clone());
         let answer = self
-            .engine
-            .process_offer(self.now, &element, &offer)
+            .engine_on(self.clients[id.0].worker)
+            .process_offer(now, &element, &offer)
             .unwrap_or_else(|error| panic!("offer refused: {error}\n{offer}"));
         self.clients[id.0]
             .peer
@@ -253,9 +341,10 @@ impl Simulation {
     /// # Panics
     /// If the engine refuses.
     pub fn connect(&mut self, source: ClientId, sink: ClientId, kind: Option<MediaKind>) {
+        let (now, worker) = (self.now, self.clients[sink.0].worker);
         let (source, sink) = (self.element(source).clone(), self.element(sink).clone());
-        self.engine
-            .connect(self.now, &source, &sink, kind)
+        self.engine_on(worker)
+            .connect(now, &source, &sink, kind)
             .expect("both exist, in one pipeline");
     }
 
@@ -264,16 +353,18 @@ impl Simulation {
     /// # Panics
     /// If the engine refuses.
     pub fn disconnect(&mut self, source: ClientId, sink: ClientId, kind: Option<MediaKind>) {
+        let (now, worker) = (self.now, self.clients[sink.0].worker);
         let (source, sink) = (self.element(source).clone(), self.element(sink).clone());
-        self.engine
-            .disconnect(self.now, &source, &sink, kind)
+        self.engine_on(worker)
+            .disconnect(now, &source, &sink, kind)
             .expect("both exist");
     }
 
     /// Releases the endpoint of a peer.
     pub fn release(&mut self, id: ClientId) {
-        let element = self.element(id).clone();
-        self.engine.release_element(self.now, &element);
+        let (now, element) = (self.now, self.element(id).clone());
+        let worker = self.clients[id.0].worker;
+        self.engine_on(worker).release_element(now, &element);
     }
 
     /// The peer.
@@ -300,7 +391,7 @@ impl Simulation {
     pub fn flow(&self, id: ClientId) -> Flow {
         Flow {
             protocol: FlowProtocol::Udp,
-            local: SERVER,
+            local: address(self.clients[id.0].worker),
             remote: self.clients[id.0].address,
         }
     }
@@ -339,7 +430,9 @@ impl Simulation {
     /// Lets a datagram arrive at the engine.
     pub fn inject(&mut self, flow: Flow, datagram: &[u8]) {
         let mut datagram = datagram.to_vec();
-        self.engine.handle_datagram(self.now, flow, &mut datagram);
+        let now = self.now;
+        self.engine_on(worker_at(flow.local))
+            .handle_datagram(now, flow, &mut datagram);
         self.collect();
     }
 
@@ -388,29 +481,34 @@ impl Simulation {
             .filter_map(|client| client.peer.poll_timeout())
             .chain(arrival)
             .chain(self.engine.poll_timeout())
+            .chain(self.others.iter().filter_map(Engine::poll_timeout))
             .min()
     }
 
     /// Takes what everybody has to send.
     fn collect(&mut self) {
-        while let Some(outbox) = self.engine.poll_transmits(self.now) {
-            for (flow, bytes) in outbox.datagrams() {
-                let Some(&id) = self.by_address.get(&flow.remote) else {
-                    self.strays.push((flow, bytes.to_vec()));
-                    continue;
-                };
-                let client = &mut self.clients[id.0];
-                let link = &mut client.link;
-                let passes = link.down.as_mut().is_none_or(|filter| filter(bytes));
-                if passes && !self.random.random_bool(link.loss_down) {
-                    self.sent += 1;
-                    self.in_flight.push(InFlight {
-                        arrives: Reverse(self.now + link.delay),
-                        order: Reverse(self.sent),
-                        from: SERVER,
-                        to: client.address,
-                        datagram: bytes.to_vec(),
-                    });
+        self.carry();
+        let engines = [&mut self.engine].into_iter().chain(&mut self.others);
+        for engine in engines {
+            while let Some(outbox) = engine.poll_transmits(self.now) {
+                for (flow, bytes) in outbox.datagrams() {
+                    let Some(&id) = self.by_address.get(&flow.remote) else {
+                        self.strays.push((flow, bytes.to_vec()));
+                        continue;
+                    };
+                    let client = &mut self.clients[id.0];
+                    let link = &mut client.link;
+                    let passes = link.down.as_mut().is_none_or(|filter| filter(bytes));
+                    if passes && !self.random.random_bool(link.loss_down) {
+                        self.sent += 1;
+                        self.in_flight.push(InFlight {
+                            arrives: Reverse(self.now + link.delay),
+                            order: Reverse(self.sent),
+                            from: flow.local,
+                            to: client.address,
+                            datagram: bytes.to_vec(),
+                        });
+                    }
                 }
             }
         }
@@ -427,10 +525,43 @@ impl Simulation {
                         arrives: Reverse(self.now + link.delay),
                         order: Reverse(self.sent),
                         from: client.address,
-                        to: SERVER,
+                        to: address(client.worker),
                         datagram,
                     });
                 }
+            }
+        }
+    }
+
+    /// Carries what engines have for each other.
+    fn carry(&mut self) {
+        let now = self.now;
+        loop {
+            let inlets = &mut self.inlets;
+            for (from, engine) in (0..).zip([&mut self.engine].into_iter().chain(&mut self.others))
+            {
+                engine.poll_relayed(now, |to, parcel| inlets[to].push(from, parcel));
+            }
+            let mut is_done = true;
+            for to in 0..self.inlets.len() {
+                while self.inlets[to].stalled.is_none()
+                    && let Some((from, carried)) = self.inlets[to].waiting.pop_front()
+                {
+                    is_done = false;
+                    let engine = self.engine_on(to);
+                    match carried {
+                        Carried::Packet(head, payload) => {
+                            let payload = &payload;
+                            engine.handle_relayed(now, from, Parcel::Packet { head, payload });
+                        }
+                        Carried::Control(control) => {
+                            engine.handle_relayed(now, from, Parcel::Control(control));
+                        }
+                    }
+                }
+            }
+            if is_done {
+                return;
             }
         }
     }
@@ -442,14 +573,15 @@ impl Simulation {
             let Some(mut next) = self.in_flight.pop() else {
                 return;
             };
-            if next.to == SERVER {
+            if next.to.ip() == SERVER.ip() {
                 let flow = Flow {
                     protocol: FlowProtocol::Udp,
-                    local: SERVER,
+                    local: next.to,
                     remote: next.from,
                 };
-                self.engine
-                    .handle_datagram(self.now, flow, &mut next.datagram);
+                let now = self.now;
+                self.engine_on(worker_at(next.to))
+                    .handle_datagram(now, flow, &mut next.datagram);
             } else if let Some(id) = self.by_address.get(&next.to)
                 && self.clients[id.0].runs
             {
@@ -460,8 +592,11 @@ impl Simulation {
     }
 
     fn serve(&mut self) {
-        if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
-            self.engine.handle_timeout(self.now);
+        let now = self.now;
+        for engine in self.engines() {
+            if engine.poll_timeout().is_some_and(|at| at <= now) {
+                engine.handle_timeout(now);
+            }
         }
         for client in self.clients.iter_mut().filter(|client| client.runs) {
             if client.peer.poll_timeout().is_some_and(|at| at <= self.now) {
@@ -469,4 +604,36 @@ impl Simulation {
             }
         }
     }
+}
+
+impl Inlet {
+    /// False if there is no room.
+    fn push(&mut self, from: usize, parcel: Parcel<'_>) -> bool {
+        let is_required = matches!(
+            &parcel,
+            Parcel::Control(control) if control.urgency() == Urgency::Required
+        );
+        let is_full = |max: usize| self.waiting.len() >= max;
+        if !is_required && self.stalled.is_some_and(is_full) {
+            return false;
+        }
+        let carried = match parcel {
+            Parcel::Packet { head, payload } => Carried::Packet(head, payload.to_vec()),
+            Parcel::Control(control) => Carried::Control(control),
+        };
+        self.waiting.push_back((from, carried));
+        true
+    }
+}
+
+/// Where the engine on a worker is reached.
+fn address(worker: usize) -> SocketAddr {
+    SocketAddr::new(SERVER.ip(), SERVER.port() + worker as u16)
+}
+
+/// The worker that is reached there; the first also has every other address.
+fn worker_at(reached: SocketAddr) -> usize {
+    let offset = reached.port().wrapping_sub(SERVER.port());
+    let worker = usize::from(offset);
+    if worker < WORKERS_MAX { worker } else { 0 }
 }

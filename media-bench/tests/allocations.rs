@@ -17,11 +17,21 @@ const ROUNDS: u32 = 25;
 
 #[test]
 fn forwarding_allocates_nothing_per_packet() {
-    let mut simulation = Simulation::new(1);
+    check(0);
+}
+
+#[test]
+fn forwarding_on_another_worker_allocates_nothing_per_packet() {
+    check(1);
+}
+
+/// With all viewers on one worker, and the publisher on the first.
+fn check(worker: usize) {
+    let mut simulation = Simulation::with_workers(1, worker + 1);
     let viewers: Vec<_> = (0..VIEWERS)
         .map(|number| PeerConfig::viewer(100 + number as u64))
         .collect();
-    let call = simulation.call(PeerConfig::publisher(1), &viewers);
+    let call = simulation.call_on(PeerConfig::publisher(1), worker, &viewers);
     simulation.run_for(CONNECTING);
     simulation.stop_media(call.publisher);
     simulation.run_for(TURN);
@@ -41,16 +51,23 @@ fn forwarding_allocates_nothing_per_packet() {
             let datagrams = std::iter::from_fn(|| peer.poll_transmit());
             batch.extend(datagrams.map(|datagram| (now, datagram)));
         }
-        let engine = &mut simulation.engine;
-        let before = engine.counters().rtp_forwarded;
+        let before = simulation.engine_on(worker).counters().rtp_forwarded;
+        let (engine, others) = (&mut simulation.engine, &mut simulation.others);
         let heap = allocation_counter::measure(|| {
             for (now, datagram) in &mut batch {
                 engine.handle_datagram(*now, flow, datagram);
+                engine.poll_relayed(*now, |to, parcel| {
+                    others[to - 1].handle_relayed(*now, 0, parcel);
+                    true
+                });
                 while engine.poll_transmits(*now).is_some() {}
+                for other in &mut *others {
+                    while other.poll_transmits(*now).is_some() {}
+                }
             }
         });
         if round >= ROUNDS_OF_WARM_UP {
-            forwarded += engine.counters().rtp_forwarded - before;
+            forwarded += simulation.engine_on(worker).counters().rtp_forwarded - before;
             allocations += heap.count_total;
         }
         simulation.run_for(TURN * TURNS_PER_ROUND);

@@ -1,7 +1,9 @@
 //! The native media server: [`media::MediaServer`] on a set of workers.
 //!
-//! [`NativeMediaServer`] sends every call to the worker that owns the pipeline, which its id names, and
-//! awaits the answer. Deliberately absent: state about elements, which is the engines' affair.
+//! [`NativeMediaServer`] sends every call to the worker that owns the element, which its id names, and
+//! awaits the answer. A pipeline begins on the least loaded worker, its home; of a large one, elements spill over to
+//! others. A connection is the affair of its sink's worker. Deliberately absent: state about elements, which is the
+//! engines' affair.
 
 use std::future::Future;
 use std::io;
@@ -21,16 +23,20 @@ use tokio::sync::oneshot;
 use crate::config::{Config, interface_addresses};
 use crate::engine::certificate::{Certificate, CertificateError};
 use crate::engine::clock::Clock;
-use crate::engine::{Engine, EngineConfig, Subject};
+use crate::engine::{Engine, EngineConfig, Subject, ids};
 use crate::metrics::Metrics;
 use crate::worker::{
-    BindError, CommandQueue, RtpAddress, RtpPool, RtpSockets, Sockets, Worker, detect_offload,
-    gone, plan_pinning,
+    BindError, CommandQueue, RtpAddress, RtpPool, RtpSockets, Sockets, Worker, gone,
 };
 
-/// Digits of an id that name the worker. Leading, so that ids look like those of Kurento to clients which
-/// take them apart.
-const WORKER_DIGITS: usize = 4;
+/// Load of a pipeline's home, in elements, from which endpoints may be made elsewhere: a room of eight in which
+/// everybody sees everybody. Too low: media of small rooms crosses between workers for nothing. Too high: a large
+/// room begins to spread late.
+const SPILL_LOAD_MIN: usize = 64;
+
+/// How much more loaded than another worker the home must be, in elements. Too low: rooms that fit on one worker are
+/// torn because of small differences. Too high: one worker is busy while others idle.
+const SPILL_MARGIN: usize = 16;
 
 /// The beginning of 1970 in NTP time, whose first era begins in 1900 (RFC 5905, section 6).
 const NTP_UNIX_EPOCH_SECONDS: u64 = 2_208_988_800;
@@ -77,8 +83,6 @@ impl NativeMediaServer {
         let interfaces = interface_addresses();
         let clock = read_clocks();
         let rtp_pool = Arc::new(RtpPool::new(&config.rtp_ports));
-        let offload = detect_offload(config.udp_offload);
-        let cpus = plan_pinning(config.pin_workers, config.workers.get());
         let mut workers = Workers {
             queues: Vec::new(),
             ports: Vec::new(),
@@ -114,8 +118,7 @@ impl NativeMediaServer {
                 clock,
             };
             let engine = Engine::new(engine_config, index);
-            let rtp_pool = Arc::clone(&rtp_pool);
-            let worker = Worker::new(sockets, engine, rtp_pool, rtp_address, offload)
+            let worker = Worker::new(sockets, engine, Arc::clone(&rtp_pool), rtp_address)
                 .map_err(StartError::Worker)?;
             workers.queues.push(worker.queue());
             prepared.push(worker);
@@ -123,22 +126,16 @@ impl NativeMediaServer {
         if workers.ports.len() < prepared.len() {
             Worker::share_port(&mut prepared);
         }
+        if prepared.len() > 1 {
+            Worker::share_media(&mut prepared);
+        }
         // Threads come last: what fails before leaves nothing running.
         let workers = Arc::new(workers);
         for (index, worker) in prepared.into_iter().enumerate() {
-            let cpu = cpus.get(index).copied();
-            let thread = worker.spawn(index, cpu).map_err(StartError::Worker)?;
+            let thread = worker.spawn(index).map_err(StartError::Worker)?;
             workers.threads.lock().push(thread);
         }
-        tracing::info!(
-            ports = ?workers.ports,
-            ice_tcp = config.ice_tcp,
-            workers = workers.queues.len(),
-            share_port = workers.ports.len() < workers.queues.len(),
-            pinned_to = ?cpus,
-            udp_offload = %offload,
-            "media server started"
-        );
+        tracing::info!(ports = ?workers.ports, ice_tcp = config.ice_tcp, "media server started");
         tracing::debug!(candidates = ?workers.candidates, "announcing");
         Ok(Self { workers })
     }
@@ -198,37 +195,70 @@ impl NativeMediaServer {
         &self.workers.queues
     }
 
-    fn queue_of_pipeline(&self, pipeline: &PipelineId) -> Result<&Arc<CommandQueue>, Error> {
-        self.queue(pipeline.as_str())
+    /// The worker where a pipeline was made.
+    fn home(&self, pipeline: &PipelineId) -> Result<&Arc<CommandQueue>, Error> {
+        ids::worker_of_pipeline(pipeline)
+            .and_then(|worker| self.workers.queues.get(worker))
             .ok_or_else(|| Error::PipelineNotFound(pipeline.clone()))
     }
 
     fn queue_of_element(&self, element: &ElementId) -> Result<&Arc<CommandQueue>, Error> {
-        self.queue(element.as_str())
+        ids::worker_of_element(element)
+            .and_then(|worker| self.workers.queues.get(worker))
             .ok_or_else(|| Error::ElementNotFound(element.clone()))
     }
 
-    fn queue_of_both(
+    /// The worker to make or cut a connection on, which is its sink's. That the source exists on another one is
+    /// found out here, so that it is before anything changes.
+    fn queue_of_sink(
         &self,
         source: &ElementId,
         sink: &ElementId,
     ) -> Result<&Arc<CommandQueue>, Error> {
-        let queue = self.queue_of_element(source)?;
-        if Arc::ptr_eq(queue, self.queue_of_element(sink)?) {
-            Ok(queue)
-        } else {
-            Err(Error::DifferentPipelines)
+        let sources = self.queue_of_element(source)?;
+        let queue = self.queue_of_element(sink)?;
+        if !Arc::ptr_eq(queue, sources) && !sources.has_element(source) {
+            return Err(Error::ElementNotFound(source.clone()));
         }
-    }
-
-    fn queue(&self, id: &str) -> Option<&Arc<CommandQueue>> {
-        self.workers.queues.get(worker_index(id)?)
+        Ok(queue)
     }
 
     /// The worker to put a pipeline on.
     fn least_loaded(&self) -> Result<&Arc<CommandQueue>, Error> {
         let queues = self.workers.queues.iter();
         queues.min_by_key(|queue| queue.load()).ok_or_else(gone)
+    }
+
+    /// The worker to put an element on, with a branch of the pipeline there.
+    fn place(
+        &self,
+        pipeline: &PipelineId,
+        kind: &ElementKind,
+    ) -> Result<&Arc<CommandQueue>, Error> {
+        let home = self.home(pipeline)?;
+        let is_endpoint = matches!(
+            kind,
+            ElementKind::WebRtcEndpoint { .. } | ElementKind::RtpEndpoint
+        );
+        // The others stay where the pipeline was made, so that media cannot go in circles between workers.
+        if !is_endpoint || self.workers.queues.len() < 2 {
+            return Ok(home);
+        }
+        let load = home.load();
+        if load < SPILL_LOAD_MIN {
+            return Ok(home);
+        }
+        let other = self.least_loaded()?;
+        if load <= other.load() + SPILL_MARGIN || Arc::ptr_eq(other, home) {
+            return Ok(home);
+        }
+        other.add_branch(pipeline);
+        // In this order, so that a release meanwhile has either found the branch or is found out.
+        if !home.has_pipeline(pipeline) {
+            other.release_pipeline(pipeline);
+            return Err(Error::PipelineNotFound(pipeline.clone()));
+        }
+        Ok(other)
     }
 }
 
@@ -313,11 +343,6 @@ where
     async move { answer?.await.map(Created::keep) }
 }
 
-/// The worker that an id belongs to, which its first four hexadecimal digits tell.
-fn worker_index(id: &str) -> Option<usize> {
-    usize::from_str_radix(id.get(..WORKER_DIGITS)?, 16).ok()
-}
-
 impl MediaServer for NativeMediaServer {
     fn create_pipeline(
         &self,
@@ -339,7 +364,7 @@ impl MediaServer for NativeMediaServer {
     ) -> impl Future<Output = Result<ElementId, Error>> + Send {
         let id = pipeline.clone();
         create(
-            self.queue_of_pipeline(pipeline),
+            self.place(pipeline, &kind),
             move |engine, rtp, now| match kind {
                 ElementKind::RtpEndpoint => {
                     engine.create_rtp_endpoint(now, &id, rtp.open()?, events)
@@ -426,7 +451,7 @@ impl MediaServer for NativeMediaServer {
         let (from, to) = (source.clone(), sink.clone());
         let subject = Subject::Element(sink.clone());
         ask(
-            self.queue_of_both(source, sink),
+            self.queue_of_sink(source, sink),
             subject,
             move |engine, now| engine.connect(now, &from, &to, kind),
         )
@@ -441,7 +466,7 @@ impl MediaServer for NativeMediaServer {
         let (from, to) = (source.clone(), sink.clone());
         let subject = Subject::Element(sink.clone());
         ask(
-            self.queue_of_both(source, sink),
+            self.queue_of_sink(source, sink),
             subject,
             move |engine, now| engine.disconnect(now, &from, &to, kind),
         )
@@ -473,13 +498,17 @@ impl MediaServer for NativeMediaServer {
     }
 
     fn release_element(&self, element: &ElementId) {
-        if let Some(queue) = self.queue(element.as_str()) {
+        if let Ok(queue) = self.queue_of_element(element) {
             queue.release_element(element);
         }
     }
 
     fn release_pipeline(&self, pipeline: &PipelineId) {
-        if let Some(queue) = self.queue(pipeline.as_str()) {
+        // The home comes first; see `place`.
+        if let Ok(home) = self.home(pipeline) {
+            home.release_pipeline(pipeline);
+        }
+        for queue in &self.workers.queues {
             queue.release_pipeline(pipeline);
         }
     }

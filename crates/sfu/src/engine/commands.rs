@@ -16,6 +16,7 @@ use super::Engine;
 use super::endpoint::{Endpoint, Negotiation};
 use super::graph::{ElementKey, Role};
 use super::ice::Credentials;
+use super::ids;
 use super::sdp::{
     self, Candidate, Codec, Description, LocalParameters, LocalSsrcs, Negotiated, OfferedSections,
     SdpError, TRANSPORTS_MAX,
@@ -38,13 +39,16 @@ const CODECS: [Codec; 7] = [
 impl Engine {
     /// Makes a pipeline. A pipeline of this core has no failures of its own to tell.
     pub fn create_pipeline(&mut self, _now: Instant, _events: EventSender) -> PipelineId {
-        let number: u64 = rand::random();
-        let id = PipelineId::new(format!(
-            "{:04x}{number:016x}_kurento.MediaPipeline",
-            self.worker
-        ));
+        let id = ids::pipeline(self.worker);
         self.graph.add_pipeline(id.clone());
         id
+    }
+
+    /// Makes place for elements of a pipeline that was made on another worker.
+    pub fn add_branch(&mut self, pipeline: &PipelineId) {
+        if !self.graph.has_pipeline(pipeline) {
+            self.graph.add_pipeline(pipeline.clone());
+        }
     }
 
     /// Makes any element but an RTP endpoint, for which there is [`Engine::create_rtp_endpoint`].
@@ -55,7 +59,7 @@ impl Engine {
         kind: ElementKind,
         events: EventSender,
     ) -> Result<ElementId, Error> {
-        let id = Self::element_id(pipeline, &kind);
+        let id = ids::element(pipeline, self.worker, &kind);
         let role = match kind {
             ElementKind::WebRtcEndpoint { .. } => Role::Endpoint,
             ElementKind::RtpEndpoint => {
@@ -89,12 +93,6 @@ impl Engine {
             _ => {}
         }
         Ok(id)
-    }
-
-    pub(super) fn element_id(pipeline: &PipelineId, kind: &ElementKind) -> ElementId {
-        let number: u64 = rand::random();
-        let class = kind.class_name();
-        ElementId::new(format!("{pipeline}/{number:016x}_kurento.{class}"))
     }
 
     /// Answers an offer, the first one or one that renegotiates.
@@ -212,7 +210,7 @@ impl Engine {
         }
     }
 
-    /// Feeds one element from another.
+    /// Feeds one element from another, which may live on another worker. The sink must live here.
     pub fn connect(
         &mut self,
         now: Instant,
@@ -220,12 +218,19 @@ impl Engine {
         sink: &ElementId,
         kind: Option<MediaKind>,
     ) -> Result<(), Error> {
-        let (source, sink) = (self.graph.key(source)?, self.graph.key(sink)?);
+        let sink = self.graph.key(sink)?;
+        let pipeline = self.graph.element(sink).pipeline.clone();
+        let source = self.element_or_mirror(source, &pipeline)?;
         for kind in kinds(kind) {
+            let former = self.graph.feeder(sink, kind);
             self.graph.connect(source, sink, kind)?;
             self.step();
             self.rewire(now, sink, kind);
+            if let Some(former) = former.filter(|former| *former != source) {
+                self.tend_mirrors(former);
+            }
         }
+        self.tend_mirrors(source);
         Ok(())
     }
 
@@ -237,12 +242,18 @@ impl Engine {
         sink: &ElementId,
         kind: Option<MediaKind>,
     ) -> Result<(), Error> {
-        let (source, sink) = (self.graph.key(source)?, self.graph.key(sink)?);
+        let source = match self.graph.key(source) {
+            // Without a stand-in it feeds nobody here.
+            Err(_) if self.is_foreign(source) => return self.graph.key(sink).map(|_| ()),
+            source => source?,
+        };
+        let sink = self.graph.key(sink)?;
         for kind in kinds(kind) {
             self.graph.disconnect(source, sink, kind);
             self.step();
             self.rewire(now, sink, kind);
         }
+        self.tend_mirrors(source);
         Ok(())
     }
 
@@ -262,7 +273,11 @@ impl Engine {
             self.media.sources[source.0].limit(&limits);
         }
         if let Some(subscriber) = endpoint.video.subscriber {
-            self.media.subscribers[subscriber.0].limits = limits;
+            let subscriber = &mut self.media.subscribers[subscriber.0];
+            subscriber.limits = limits;
+            if let Some(source) = subscriber.source {
+                self.media.tell_limit(source);
+            }
         }
         Ok(())
     }
@@ -294,12 +309,28 @@ impl Engine {
     /// Releases a pipeline with its elements. Unknown ids are ignored.
     pub fn release_pipeline(&mut self, now: Instant, id: &PipelineId) {
         for key in self.graph.take_elements(id) {
-            self.release(now, key);
+            // What stands for elements of other workers goes with those here that need it.
+            if self.graph.contains(key) {
+                self.release(now, key);
+            }
         }
         self.graph.remove_pipeline(id);
     }
 
-    fn release(&mut self, now: Instant, key: ElementKey) {
+    pub(super) fn release(&mut self, now: Instant, key: ElementKey) {
+        if self.graph.element(key).role == Role::Trunk {
+            return self.end_trunk(key);
+        }
+        for kind in MediaKind::ALL {
+            for trunk in self.graph.sinks_of(key, kind, Role::Trunk) {
+                self.end_trunk(trunk);
+            }
+        }
+        let mirrors = self.endpoints.get(&key).map(|endpoint| endpoint.mirrors);
+        for mirror in mirrors.into_iter().flatten().flatten() {
+            self.remove_mirror(mirror);
+        }
+        let feeders = MediaKind::ALL.map(|kind| self.graph.feeder(key, kind));
         let behind = MediaKind::ALL.map(|kind| self.graph.receivers(key, kind));
         if let Some(endpoint) = self.endpoints.get(&key) {
             let transports = endpoint.transports.clone();
@@ -331,6 +362,9 @@ impl Engine {
             for sink in sinks.into_iter().filter(|sink| *sink != key) {
                 self.rewire_endpoint(now, sink, kind);
             }
+        }
+        for feeder in feeders.into_iter().flatten() {
+            self.tend_mirrors(feeder);
         }
     }
 

@@ -79,7 +79,8 @@ impl Engine {
             .collect();
         // Made in part only.
         doomed.extend(self.graph.keys().filter(|key| {
-            let is_endpoint = self.graph.element(*key).role == Role::Endpoint;
+            let role = self.graph.element(*key).role;
+            let is_endpoint = matches!(role, Role::Endpoint | Role::Mirror);
             is_endpoint && !self.endpoints.contains_key(key)
         }));
         self.graph.expel(&doomed);
@@ -87,6 +88,7 @@ impl Engine {
             self.graph.remove_pipeline(id);
         }
         self.mend();
+        self.renew_mirrors();
         for events in told {
             // The panic may have been the application's own, in here.
             let _ = catch_unwind(AssertUnwindSafe(|| {
@@ -102,9 +104,11 @@ impl Engine {
         self.media.broken.clear();
         self.media.missing.clear();
         self.notices.clear();
+        self.mend_mirrors();
         self.mend_endpoints();
         self.mend_tracks();
         self.mend_routes();
+        self.mend_trunks();
         self.mend_indices();
     }
 
@@ -181,6 +185,7 @@ impl Engine {
     fn mend_routes(&mut self) {
         for (_, source) in &mut self.media.sources {
             source.subscribers.clear();
+            source.trunks.clear();
         }
         let routes: Vec<_> = self
             .endpoints
@@ -199,9 +204,6 @@ impl Engine {
             if let Some(source) = source {
                 sources[source.0].subscribers.push(subscriber);
             }
-        }
-        for (_, source) in sources {
-            source.rest_if_unwatched();
         }
     }
 
@@ -224,6 +226,9 @@ impl Engine {
             _ => false,
         });
         self.last_flow = None;
+        for (_, source) in &mut self.media.sources {
+            source.rest_if_unwatched();
+        }
         self.timers = Timers::default();
         let keys: Vec<_> = transports
             .iter()

@@ -79,6 +79,31 @@ impl Discard {
     }
 }
 
+/// Why something on its way between workers was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayDrop {
+    /// A packet for which the way was full, since the other worker did not keep up.
+    Full,
+    /// A message of an application, for the same reason.
+    Message,
+    /// A packet that arrived when nobody wanted it any more.
+    Late,
+}
+
+impl RelayDrop {
+    /// Every reason, in the order of [`Counters::relay_dropped`].
+    pub const ALL: [Self; 3] = [Self::Full, Self::Message, Self::Late];
+
+    /// Its name as a metrics label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Message => "message",
+            Self::Late => "late",
+        }
+    }
+}
+
 /// Totals of one worker since it began.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
@@ -90,6 +115,12 @@ pub struct Counters {
     pub rtp_retransmitted: u64,
     /// RTP packets that a subscriber did not get although it is connected (gated, muted…).
     pub rtp_withheld: u64,
+    /// RTP packets passed on to other workers, for subscribers there.
+    pub rtp_relayed: u64,
+    /// RTP packets that other workers passed on to this one.
+    pub rtp_relay_received: u64,
+    /// What was lost on the way between workers, by [`RelayDrop`].
+    pub relay_dropped: [u64; RelayDrop::ALL.len()],
     /// RTCP packets that were authenticated.
     pub rtcp_received: u64,
     /// RTCP packets sent.
@@ -125,5 +156,9 @@ pub struct Counters {
 impl Counters {
     pub(super) fn discard(&mut self, reason: Discard) {
         self.discarded[reason as usize] += 1;
+    }
+
+    pub(super) fn drop_relayed(&mut self, reason: RelayDrop) {
+        self.relay_dropped[reason as usize] += 1;
     }
 }

@@ -35,11 +35,8 @@ impl Engine {
                     let label = label.clone();
                     endpoint.channels.push(Channel { id, label });
                 }
-                for sink in self.graph.receivers(owner, MediaKind::Data) {
-                    let waits = |endpoint: &Endpoint| endpoint.channels.is_empty();
-                    if remote && self.endpoints.get(&sink).is_some_and(waits) {
-                        self.open_channel(now, sink, &label);
-                    }
+                if remote {
+                    self.announce_channel(now, owner, &label);
                 }
             }
             SctpEvent::Closed { id } => endpoint.channels.retain(|channel| channel.id != id),
@@ -49,11 +46,37 @@ impl Engine {
                 let Some(label) = label.map(|channel| channel.label.clone()) else {
                     return;
                 };
-                for sink in self.graph.receivers(owner, MediaKind::Data) {
-                    self.send_message(now, sink, &label, binary, &data);
-                }
+                self.pass_message(now, owner, &label, binary, &data);
             }
             _ => {}
+        }
+    }
+
+    /// Opens a channel towards those who get the messages of `origin` and have none.
+    pub(super) fn announce_channel(&mut self, now: Instant, origin: ElementKey, label: &str) {
+        for sink in self.graph.receivers(origin, MediaKind::Data) {
+            let waits = |endpoint: &Endpoint| endpoint.channels.is_empty();
+            if self.endpoints.get(&sink).is_some_and(waits) {
+                self.open_channel(now, sink, label);
+            } else {
+                self.relay_channel(sink, label);
+            }
+        }
+    }
+
+    /// Sends a message of `origin` to those who get its messages.
+    pub(super) fn pass_message(
+        &mut self,
+        now: Instant,
+        origin: ElementKey,
+        label: &str,
+        binary: bool,
+        data: &[u8],
+    ) {
+        for sink in self.graph.receivers(origin, MediaKind::Data) {
+            if !self.relay_message(sink, label, binary, data) {
+                self.send_message(now, sink, label, binary, data);
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use media::{BandwidthLimits, IceCandidate, MediaKind};
 use smallvec::SmallVec;
 
 use super::RtpPorts;
+use super::relay::MirrorId;
 use super::sdp::{Candidate, Negotiated, PendingOffer, PendingPlainOffer};
 use super::source::SourceKey;
 use super::subscriber::SubscriberKey;
@@ -46,6 +47,8 @@ pub(super) struct Endpoint {
     pub(super) gather: bool,
     /// Data channels that are open or being opened, oldest first.
     pub(super) channels: Vec<Channel>,
+    /// By kind, if it stands in for an element of another worker.
+    pub(super) mirrors: [Option<MirrorId>; 3],
 }
 
 /// What flows in one kind of media.

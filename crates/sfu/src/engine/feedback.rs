@@ -7,7 +7,6 @@
 
 use std::time::{Duration, Instant};
 
-use forwarding::rate::Bitrate;
 use forwarding::rtcp::{
     Packet, Packets, ReportBlock, write_full_intra_request, write_goodbye, write_nacks,
     write_picture_loss, write_receiver_report, write_remb, write_sdes_cname, write_sender_report,
@@ -69,6 +68,7 @@ impl MediaPath {
                     let local = self.clock.ntp(now);
                     let clock = &mut self.transports[key.0].publisher_clock;
                     clock.handle_sender_report(local, report.info.ntp);
+                    self.relay_report(key, Some((source, layer)));
                 }
                 self.handle_blocks(now, key, report.blocks);
             }
@@ -165,7 +165,7 @@ impl MediaPath {
         let Some(layer) = source.layer_of(id) else {
             return;
         };
-        let is_watched = source.kind == MediaKind::Video && !source.subscribers.is_empty();
+        let is_watched = source.kind == MediaKind::Video && source.is_watched();
         if is_watched && source.layers[layer].key_frames.handle_request(now) {
             self.begin_feedback(transport);
             self.ask_for_key_frame(key, layer);
@@ -175,6 +175,10 @@ impl MediaPath {
 
     /// Appends the request in the form that the publisher understands.
     fn ask_for_key_frame(&mut self, key: SourceKey, layer: usize) {
+        let source = &self.sources[key.0];
+        if self.want_key_frame(source.transport, source.layers[layer].ssrc) {
+            return;
+        }
         let source = &self.sources[key.0];
         let Some(codec) = source.codec.or(Some(0)) else {
             return;
@@ -251,6 +255,7 @@ impl MediaPath {
         let source = &mut self.sources[key.0];
         let rtt = source_rtt(&self.transports[source.transport.0], &self.subscribers);
         let ours = Ssrc(source.section.local_ssrc);
+        let is_watched = source.kind == MediaKind::Video && source.is_watched();
         let stream = &mut source.layers[layer];
         self.missing.clear();
         stream.receive.poll_nacks(now, rtt, &mut self.missing);
@@ -260,8 +265,7 @@ impl MediaPath {
             self.counters.nacks_sent += self.missing.len() as u64;
         }
         let lost_for_good = stream.receive.poll_key_frame_request();
-        let watched = source.kind == MediaKind::Video && !source.subscribers.is_empty();
-        if lost_for_good && watched && stream.key_frames.handle_request(now) {
+        if lost_for_good && is_watched && stream.key_frames.handle_request(now) {
             self.ask_for_key_frame(key, layer);
         }
     }
@@ -329,12 +333,19 @@ impl MediaPath {
             let Some(preferred) = source.forwarded() else {
                 continue;
             };
-            for subscriber in &source.subscribers {
-                let subscription = &mut self.subscribers[subscriber.0].subscription;
-                subscription.selector.choose(Some(preferred));
-            }
+            self.follow_layers(source_key);
             self.request_key_frame_of(now, source_key, preferred);
         }
+    }
+
+    /// Has everybody who watches a source follow its choice of a layer.
+    pub(super) fn follow_layers(&mut self, key: SourceKey) {
+        let source = &self.sources[key.0];
+        for subscriber in &source.subscribers {
+            let subscription = &mut self.subscribers[subscriber.0].subscription;
+            subscription.selector.choose(source.forwarded());
+        }
+        self.turn_trunks(key);
     }
 
     fn report_blocks(&mut self, now: Instant, key: TransportKey) -> SmallVec<[ReportBlock; 4]> {
@@ -351,6 +362,7 @@ impl MediaPath {
     /// watch it.
     fn write_rembs(&mut self, now: Instant, key: TransportKey) {
         for source in self.transports[key.0].sources.clone() {
+            let viewers = self.viewers_limit(&self.sources[source.0]);
             let source = &mut self.sources[source.0];
             let remb = source
                 .codec
@@ -358,12 +370,6 @@ impl MediaPath {
             if source.kind != MediaKind::Video || !remb || source.layers.is_empty() {
                 continue;
             }
-            let viewers = source
-                .subscribers
-                .iter()
-                .filter_map(|key| self.subscribers[key.0].limits.max_video_send)
-                .map(|limit| Bitrate::from_kbps(u64::from(limit.0)))
-                .min();
             source.estimate.set_viewers(viewers);
             let stream = &mut source.layers[0].receive;
             let (fraction_lost, received) = (stream.stats().fraction_lost, stream.bitrate(now));

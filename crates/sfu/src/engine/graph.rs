@@ -27,6 +27,10 @@ pub(super) enum Role {
     Endpoint,
     /// Sends on what it gets.
     PassThrough,
+    /// Stands in for an element of another worker: its media enters the graph here.
+    Mirror,
+    /// Leads to another worker: media leaves the graph here.
+    Trunk,
 }
 
 /// One element.
@@ -100,8 +104,45 @@ impl Graph {
         &self.elements[key.0]
     }
 
+    #[cfg(test)]
     pub(super) fn element_count(&self) -> usize {
         self.elements.len()
+    }
+
+    /// Elements that somebody asked for.
+    pub(super) fn own_elements(&self) -> usize {
+        let elements = self.elements.iter();
+        let is_own = |role| matches!(role, Role::Endpoint | Role::PassThrough);
+        elements.filter(|(_, element)| is_own(element.role)).count()
+    }
+
+    pub(super) fn has_pipeline(&self, id: &PipelineId) -> bool {
+        self.pipelines.contains_key(id)
+    }
+
+    /// Who feeds an element.
+    pub(super) fn feeder(&self, key: ElementKey, kind: MediaKind) -> Option<ElementKey> {
+        self.element(key).feeders[slot(kind)]
+    }
+
+    /// True if an element feeds anybody.
+    pub(super) fn has_sinks(&self, key: ElementKey, kind: MediaKind) -> bool {
+        !self.element(key).sinks[slot(kind)].is_empty()
+    }
+
+    /// Those of a role whom an element feeds itself.
+    pub(super) fn sinks_of(&self, key: ElementKey, kind: MediaKind, role: Role) -> Vec<ElementKey> {
+        let sinks = self.element(key).sinks[slot(kind)].iter().copied();
+        sinks
+            .filter(|sink| self.element(*sink).role == role)
+            .collect()
+    }
+
+    /// Has an element feed nobody.
+    pub(super) fn cut_sinks(&mut self, key: ElementKey, kind: MediaKind) {
+        for sink in std::mem::take(&mut self.elements[key.0].sinks[slot(kind)]) {
+            self.elements[sink.0].feeders[slot(kind)] = None;
+        }
     }
 
     /// Takes the elements of a pipeline off its list, to remove them one by one; none if it does not exist.
@@ -137,9 +178,7 @@ impl Graph {
     pub(super) fn remove_element(&mut self, key: ElementKey) {
         for kind in MediaKind::ALL {
             self.cut_feeder(key, kind);
-            for sink in std::mem::take(&mut self.elements[key.0].sinks[slot(kind)]) {
-                self.elements[sink.0].feeders[slot(kind)] = None;
-            }
+            self.cut_sinks(key, kind);
         }
         let element = self.elements.remove(key.0);
         self.by_id.remove(&element.id);
@@ -206,28 +245,28 @@ impl Graph {
         }
     }
 
-    /// The endpoints that get what `origin` takes in, through any number of pass-through elements.
+    /// The endpoints and trunks that get what `origin` takes in, through any number of pass-through elements.
     pub(super) fn receivers(&self, origin: ElementKey, kind: MediaKind) -> Vec<ElementKey> {
         let mut found = Vec::new();
         let mut front = vec![(origin, 0)];
         while let Some((key, depth)) = front.pop() {
             for &sink in &self.element(key).sinks[slot(kind)] {
                 match self.element(sink).role {
-                    Role::Endpoint => found.push(sink),
+                    Role::Endpoint | Role::Trunk => found.push(sink),
                     Role::PassThrough if depth < CHAIN_MAX => front.push((sink, depth + 1)),
-                    Role::PassThrough => {}
+                    Role::PassThrough | Role::Mirror => {}
                 }
             }
         }
         found
     }
 
-    /// The endpoint whose incoming media reaches `sink`, if any.
+    /// The endpoint, or its stand-in, whose incoming media reaches `sink`, if any.
     pub(super) fn origin(&self, sink: ElementKey, kind: MediaKind) -> Option<ElementKey> {
         let mut key = sink;
         for _ in 0..=CHAIN_MAX {
             key = self.element(key).feeders[slot(kind)]?;
-            if self.element(key).role == Role::Endpoint {
+            if matches!(self.element(key).role, Role::Endpoint | Role::Mirror) {
                 return Some(key);
             }
         }
@@ -237,8 +276,8 @@ impl Graph {
     /// The endpoints whose input may change when the input of `key` does: itself, or those behind it.
     pub(super) fn affected(&self, key: ElementKey, kind: MediaKind) -> Vec<ElementKey> {
         match self.element(key).role {
-            Role::Endpoint => vec![key],
-            Role::PassThrough => self.receivers(key, kind),
+            Role::Endpoint | Role::Trunk => vec![key],
+            Role::PassThrough | Role::Mirror => self.receivers(key, kind),
         }
     }
 

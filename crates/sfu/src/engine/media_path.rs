@@ -24,6 +24,7 @@ use super::clock::Clock;
 use super::counters::{Counters, Discard};
 use super::flow::{Flow, FlowProtocol};
 use super::outbox::Outbox;
+use super::relay::{Dispatch, Trunk};
 use super::source::{Payload, Source, SourceKey};
 use super::srtp::ReceiveIndex;
 use super::subscriber::{Subscriber, SubscriberKey};
@@ -54,6 +55,10 @@ pub(super) struct MediaPath {
     /// Numbers to ask a publisher for again, kept for its memory.
     pub(super) missing: Vec<Seq>,
     pub(super) waiting: Waiting,
+    /// The ways to sinks on other workers.
+    pub(super) trunks: Slab<Trunk>,
+    /// For other workers.
+    pub(super) dispatch: Dispatch,
     /// Subscribers' transports for which forwarding panicked, to be closed.
     pub(super) broken: Vec<TransportKey>,
 }
@@ -193,30 +198,50 @@ impl MediaPath {
             audio_level: byte_of(extensions.audio_level),
             video_orientation: byte_of(extensions.video_orientation),
         };
+        let (codec, payload) = (opened.codec, opened.payload);
+        self.keep(now, bound.source, bound.layer, codec, &arrived, payload)?;
+        if bound.is_first && !arrived.frame.key_frame {
+            // The key frame that began the stream is lost, or came before we listened.
+            self.request_key_frame_of(now, bound.source, arrived.ssrc);
+        }
+        Ok(())
+    }
+
+    /// Keeps a packet, and has it wait for its subscribers. `codec` is an index into the codecs of the source.
+    pub(super) fn keep(
+        &mut self,
+        now: Instant,
+        key: SourceKey,
+        layer: usize,
+        codec: u8,
+        packet: &SourcePacket,
+        payload: &[u8],
+    ) -> Result<(), Discard> {
+        let source = &mut self.sources[key.0];
+        let layer = &mut source.layers[layer];
         // Padding that probes the path is not worth repeating; the subscribers' numbers close up.
-        if !arrived.frame.empty && !layer.history.insert(now, &arrived, opened.payload) {
+        if !packet.frame.empty && !layer.history.insert(now, packet, payload) {
             return Err(Discard::TooLate);
         }
-        if arrived.frame.key_frame && source.kind == MediaKind::Video {
+        if packet.frame.key_frame && source.kind == MediaKind::Video {
             layer.key_frames.handle_key_frame();
         }
-        let codec = opened.codec;
         if source.codec != Some(codec) {
             self.forward_all(now);
-            self.follow_codec(bound.source, codec);
+            self.follow_codec(key, codec);
         }
-        let source = &self.sources[bound.source.0];
+        let source = &self.sources[key.0];
+        if !source.trunks.is_empty() {
+            self.relay(key, codec, packet, payload);
+        }
+        let source = &self.sources[key.0];
         if !source.subscribers.is_empty() {
             if self.waiting.is_full() {
                 self.forward_all(now);
             }
-            let source = &self.sources[bound.source.0];
-            self.waiting
-                .push(source.kind, bound.source, codec, &arrived, size_bytes);
-        }
-        if bound.is_first && !arrived.frame.key_frame {
-            // The key frame that began the stream is lost, or came before we listened.
-            self.request_key_frame_of(now, bound.source, arrived.ssrc);
+            let kind = self.sources[key.0].kind;
+            let len = payload.len();
+            self.waiting.push(kind, key, codec, packet, len);
         }
         Ok(())
     }
@@ -482,13 +507,10 @@ impl MediaPath {
                 .add_layer(id, ssrc, rid, codec)
                 .ok_or(Discard::UnknownStream)?;
             self.layers_made = self.layers_made.wrapping_add(1);
-            let forwarded = source.forwarded();
-            for subscriber in &source.subscribers {
-                let subscription = &mut self.subscribers[subscriber.0].subscription;
-                subscription.selector.choose(forwarded);
-            }
+            self.follow_layers(source_key);
             layer
         };
+        let transport = &mut self.transports[key.0];
         // The SSRCs of a replaced stream and of its retransmissions must not point at its successor, and
         // retransmissions that come and go must not use up the places of others.
         transport.retire(|stream| {

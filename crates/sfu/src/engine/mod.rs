@@ -25,10 +25,12 @@ pub mod flow;
 mod graph;
 mod handshakes;
 pub mod ice;
+pub mod ids;
 mod media_path;
 mod negotiated;
 pub mod outbox;
 mod plain;
+pub mod relay;
 mod rtp_endpoint;
 pub mod sctp;
 pub mod sdp;
@@ -62,6 +64,7 @@ use handshakes::HandshakeQueue;
 use ice::{StunOutcome, local_ufrag};
 use media_path::{MediaPath, OUTBOX_BYTES};
 use outbox::Outbox;
+use relay::{Dispatch, Mirror, MirrorId, TrunkKey};
 pub use rtp_endpoint::RtpPorts;
 use sdp::{Candidate, Codec};
 use timers::Timers;
@@ -110,6 +113,13 @@ pub struct Engine {
     /// Who has a port for plain RTP, by its number.
     plain_ports: FxHashMap<u16, TransportKey>,
     released_ports: Vec<RtpPorts>,
+    /// By their places in the graph.
+    trunks: FxHashMap<ElementKey, TrunkKey>,
+    /// The same by the worker and the mirror that they lead to.
+    trunks_by_mirror: FxHashMap<(usize, MirrorId), TrunkKey>,
+    mirrors: FxHashMap<MirrorId, Mirror>,
+    /// For [`MirrorId`].
+    mirrors_made: u64,
     timers: Timers,
     /// Datagrams of handshakes that go on, whose cryptography costs as much as thousands of packets.
     handshakes: HandshakeQueue,
@@ -148,6 +158,8 @@ impl Engine {
                 counters: Counters::default(),
                 missing: Vec::new(),
                 waiting: Waiting::default(),
+                trunks: Slab::new(),
+                dispatch: Dispatch::default(),
                 broken: Vec::new(),
             },
             ufrags: FxHashMap::default(),
@@ -156,6 +168,10 @@ impl Engine {
             last_flow: None,
             plain_ports: FxHashMap::default(),
             released_ports: Vec::new(),
+            trunks: FxHashMap::default(),
+            trunks_by_mirror: FxHashMap::default(),
+            mirrors: FxHashMap::default(),
+            mirrors_made: 0,
             timers: Timers::default(),
             handshakes: HandshakeQueue::default(),
             is_taken: false,
@@ -284,9 +300,12 @@ impl Engine {
         self.is_taken.then_some(&self.media.outbox)
     }
 
-    /// True if much waits to be taken by [`Self::poll_transmits`], so that it should be before more comes in.
+    /// True if much waits to be taken by [`Self::poll_transmits`] and [`Self::poll_relayed`], so that it should
+    /// be before more comes in.
     pub fn is_brimming(&self) -> bool {
-        self.media.waiting.is_full() || self.media.outbox.len_bytes() >= OUTBOX_BYTES
+        self.media.waiting.is_full()
+            || self.media.dispatch.is_full()
+            || self.media.outbox.len_bytes() >= OUTBOX_BYTES
     }
 
     /// Packets sent to subscribers since the beginning, without looking at the rest of [`Self::counters`].
@@ -300,10 +319,11 @@ impl Engine {
         for (_, subscriber) in &self.media.subscribers {
             dropped.add(&subscriber.subscription.drops);
         }
+        let mirrored = (self.mirrors.values()).filter_map(|mirror| mirror.transport);
         Counters {
             dropped,
-            transports: self.media.transports.len() as u64,
-            elements: self.graph.element_count() as u64,
+            transports: (self.media.transports.len() - mirrored.count()) as u64,
+            elements: self.graph.own_elements() as u64,
             ..self.media.counters
         }
     }

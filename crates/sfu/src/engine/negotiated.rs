@@ -273,6 +273,9 @@ impl Engine {
         for subscriber in source.subscribers {
             self.media.subscribers[subscriber.0].attach(None);
         }
+        for trunk in source.trunks {
+            self.media.trunks[trunk.0].source = None;
+        }
         if let Some(transport) = self.media.transports.get_mut(source.transport.0) {
             transport.sources.retain(|other| *other != key);
             transport.retire(|stream| stream.source == key);
@@ -286,6 +289,7 @@ impl Engine {
         self.step();
         if let Some(source) = subscriber.source {
             self.media.sources[source.0].remove_subscriber(key);
+            self.media.tell_limit(source);
         }
         if let Some(transport) = self.media.transports.get_mut(subscriber.transport.0) {
             transport.subscribers.retain(|other| *other != key);
@@ -300,6 +304,9 @@ impl Engine {
     }
 
     pub(super) fn rewire_endpoint(&mut self, now: Instant, sink: ElementKey, kind: MediaKind) {
+        if let Some(&trunk) = self.trunks.get(&sink) {
+            return self.rewire_trunk(trunk);
+        }
         let Some(subscriber_key) = self
             .endpoints
             .get(&sink)
@@ -311,6 +318,7 @@ impl Engine {
         let former = self.media.subscribers[subscriber_key.0].source;
         if let Some(former) = former.filter(|former| Some(*former) != source_key) {
             self.media.sources[former.0].remove_subscriber(subscriber_key);
+            self.media.tell_limit(former);
         }
         self.step();
         let subscriber = &mut self.media.subscribers[subscriber_key.0];
@@ -323,6 +331,7 @@ impl Engine {
         if !source.subscribers.contains(&subscriber_key) {
             source.subscribers.push(subscriber_key);
         }
+        self.media.tell_limit(source_key);
         self.media.request_key_frame(now, subscriber_key);
         self.step();
         self.arm_source_of(subscriber_key);
@@ -381,6 +390,7 @@ impl Engine {
             Session::Plain(peer) => {
                 self.plain_ports.remove(&peer.local_port());
             }
+            Session::Mirror { .. } => {}
         }
     }
 

@@ -23,6 +23,7 @@ use super::counters::Discard;
 use super::endpoint::{Endpoint, Negotiation};
 use super::flow::Flow;
 use super::graph::{ElementKey, Role};
+use super::ids;
 use super::plain::{Origin, Part, PlainPeer};
 use super::sdp::{self, Description, OfferedSections, PlainNegotiated, PlainPorts};
 use super::transport::{Session, Transport, TransportKey};
@@ -55,7 +56,7 @@ impl Engine {
         ports: RtpPorts,
         events: EventSender,
     ) -> Result<ElementId, Error> {
-        let id = Self::element_id(pipeline, &ElementKind::RtpEndpoint);
+        let id = ids::element(pipeline, self.worker, &ElementKind::RtpEndpoint);
         let added = self
             .graph
             .add_element(id.clone(), pipeline, Role::Endpoint, events);

@@ -16,6 +16,7 @@ use forwarding::rtp::{ClockRate, ExtensionId, Header, PayloadType, Ssrc};
 use media::{BandwidthLimits, Direction, MediaKind, StreamStats};
 use smallvec::SmallVec;
 
+use super::relay::TrunkKey;
 use super::sdp::{CodecDescription, Section};
 use super::subscriber::SubscriberKey;
 use super::transport::TransportKey;
@@ -69,6 +70,8 @@ pub(super) struct Source {
     /// Index into `layers` of the one that subscribers get.
     preferred: usize,
     pub(super) subscribers: Vec<SubscriberKey>,
+    /// The ways to subscribers on other workers.
+    pub(super) trunks: SmallVec<[TrunkKey; 2]>,
     pub(super) estimate: ReceiverEstimate,
     payloads: [Option<Payload>; 128],
     /// Codec of the packet before, as an index into the section's codecs.
@@ -88,6 +91,7 @@ impl Source {
             layers: Vec::new(),
             preferred: 0,
             subscribers: Vec::new(),
+            trunks: SmallVec::new(),
             estimate: ReceiverEstimate::new(bitrate_limits(limits)),
             payloads: [None; 128],
             codec: None,
@@ -179,24 +183,7 @@ impl Source {
         rid: Option<String>,
         codec: u8,
     ) -> Option<usize> {
-        let description = self.section.codecs.get(usize::from(codec))?;
-        let layer = Layer {
-            id,
-            ssrc,
-            rid,
-            receive: ReceiveStream::new(ReceiveConfig {
-                ssrc,
-                clock_rate: ClockRate::new(description.clock_rate)?,
-                nack: description.feedback.nack,
-            }),
-            history: History::new(match self.kind {
-                MediaKind::Video => HistoryLimits::VIDEO,
-                MediaKind::Audio | MediaKind::Data => HistoryLimits::AUDIO,
-            }),
-            key_frames: KeyFrameRequests::default(),
-            packets_compared: 0,
-            silent_comparisons: 0,
-        };
+        let layer = self.layer(id, ssrc, rid, codec)?;
         let announced = |ssrc: Ssrc| {
             let mut streams = self.section.remote.iter();
             streams.any(|stream| stream.ssrc == ssrc.0)
@@ -215,6 +202,42 @@ impl Source {
             }
             None => None,
         }
+    }
+
+    fn layer(&self, id: Ssrc, ssrc: Ssrc, rid: Option<String>, codec: u8) -> Option<Layer> {
+        let description = self.section.codecs.get(usize::from(codec))?;
+        Some(Layer {
+            id,
+            ssrc,
+            rid,
+            receive: ReceiveStream::new(ReceiveConfig {
+                ssrc,
+                clock_rate: ClockRate::new(description.clock_rate)?,
+                nack: description.feedback.nack,
+            }),
+            history: History::new(match self.kind {
+                MediaKind::Video => HistoryLimits::VIDEO,
+                MediaKind::Audio | MediaKind::Data => HistoryLimits::AUDIO,
+            }),
+            key_frames: KeyFrameRequests::default(),
+            packets_compared: 0,
+            silent_comparisons: 0,
+        })
+    }
+
+    /// Has the layers that another worker passes on, the last being the preferred one: each by its
+    /// [id](Layer::id) there, which takes the place of an SSRC, and an id for it here if it is not known yet.
+    pub(super) fn mirror_layers(&mut self, layers: impl Iterator<Item = (Ssrc, Ssrc)>) {
+        let codec = self.codec.unwrap_or(0);
+        let mut known = std::mem::take(&mut self.layers);
+        for (theirs, id) in layers.take(LAYERS_MAX) {
+            let layer = match known.iter().position(|layer| layer.ssrc == theirs) {
+                Some(position) => Some(known.swap_remove(position)),
+                None => self.layer(id, theirs, None, codec),
+            };
+            self.layers.extend(layer);
+        }
+        self.preferred = self.layers.len().saturating_sub(1);
     }
 
     /// The [id](Layer::id) of the stream that subscribers get: the seam where each will choose its own.
@@ -259,6 +282,17 @@ impl Source {
         self.estimate.set_limits(bitrate_limits(limits));
     }
 
+    /// True if somebody gets what comes, here or on another worker.
+    pub(super) fn is_watched(&self) -> bool {
+        !self.subscribers.is_empty() || !self.trunks.is_empty()
+    }
+
+    /// As [`Self::remove_subscriber`], for the way to another worker.
+    pub(super) fn remove_trunk(&mut self, key: TrunkKey) {
+        self.trunks.retain(|other| *other != key);
+        self.rest_if_unwatched();
+    }
+
     /// Takes a subscriber off. Without any, the publisher is not asked for key frames any more.
     pub(super) fn remove_subscriber(&mut self, key: SubscriberKey) {
         self.subscribers.retain(|other| *other != key);
@@ -267,7 +301,7 @@ impl Source {
 
     /// Asks for no key frames if nobody would see them.
     pub(super) fn rest_if_unwatched(&mut self) {
-        if self.subscribers.is_empty() {
+        if !self.is_watched() {
             for layer in &mut self.layers {
                 layer.key_frames.cancel();
             }

@@ -3,6 +3,7 @@
 //! A [`Peer`] is past ICE and DTLS from the start: its keys are put into its transport.
 
 mod panics;
+mod relay;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -54,7 +55,21 @@ type Sent = (u32, u16, u8);
 
 impl Bed {
     fn new() -> Self {
-        let now = Instant::now();
+        let mut bed = Self::on_worker(0, Instant::now());
+        let events = EventSender::discard();
+        bed.pipeline = bed.engine.create_pipeline(bed.now, events);
+        bed
+    }
+
+    /// Another worker for the same pipeline.
+    fn beside(&self, worker: usize) -> Self {
+        let mut bed = Self::on_worker(worker, self.now);
+        bed.pipeline = self.pipeline.clone();
+        bed.engine.add_branch(&bed.pipeline);
+        bed
+    }
+
+    fn on_worker(worker: usize, now: Instant) -> Self {
         let config = EngineConfig {
             certificate: Certificate::generate().unwrap(),
             candidates: vec![([192, 0, 2, 1], 7000).into()],
@@ -65,12 +80,10 @@ impl Bed {
                 ntp: NtpTime(1 << 40),
             },
         };
-        let mut engine = Engine::new(config, 0);
-        let pipeline = engine.create_pipeline(now, EventSender::discard());
         Self {
-            engine,
+            engine: Engine::new(config, worker),
             now,
-            pipeline,
+            pipeline: PipelineId::new(""),
             peers: 0,
         }
     }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use media::EventSender;
 use smallvec::SmallVec;
 
+use forwarding::rate::Bitrate;
 use forwarding::rtp::{ExtendedSeq, Ssrc};
 use forwarding::send::PublisherClock;
 use forwarding::transport_feedback::TransportFeedback;
@@ -20,6 +21,7 @@ use super::graph::ElementKey;
 use super::ice::IceLite;
 use super::outbox::Outbox;
 use super::plain::PlainPeer;
+use super::relay::MirrorId;
 use super::sctp::{Sctp, SctpEvent};
 use super::sdp::DataDescription;
 use super::source::SourceKey;
@@ -57,6 +59,13 @@ pub(super) enum Session {
     Secure { ice: IceLite, dtls: Dtls },
     /// The description names the peer's addresses, and nothing is proved.
     Plain(PlainPeer),
+    /// There is no peer: another worker passes the media on.
+    Mirror {
+        from: usize,
+        id: MirrorId,
+        /// The limit that the other worker knows of.
+        told: Option<Bitrate>,
+    },
 }
 
 /// What is done to RTP and RTCP, in both directions.
@@ -119,7 +128,7 @@ impl Transport {
     pub(super) fn new(owner: ElementKey, events: EventSender, session: Session) -> Self {
         let protection = match session {
             Session::Secure { .. } => None,
-            Session::Plain(_) => Some(Protection::Plain),
+            Session::Plain(_) | Session::Mirror { .. } => Some(Protection::Plain),
         };
         Self {
             owner,
@@ -178,7 +187,7 @@ impl Transport {
     pub(super) fn ice_mut(&mut self) -> Option<&mut IceLite> {
         match &mut self.session {
             Session::Secure { ice, .. } => Some(ice),
-            Session::Plain(_) => None,
+            Session::Plain(_) | Session::Mirror { .. } => None,
         }
     }
 
@@ -186,7 +195,7 @@ impl Transport {
     pub(super) fn dtls_mut(&mut self) -> Option<&mut Dtls> {
         match &mut self.session {
             Session::Secure { dtls, .. } => Some(dtls),
-            Session::Plain(_) => None,
+            Session::Plain(_) | Session::Mirror { .. } => None,
         }
     }
 
@@ -290,6 +299,7 @@ impl Transport {
         let flow = match &self.session {
             Session::Secure { .. } => self.flow,
             Session::Plain(peer) => peer.rtcp_flow(),
+            Session::Mirror { .. } => None,
         };
         let (Some(flow), Some(protection)) = (flow, &mut self.protection) else {
             self.rtcp.clear();

@@ -7,7 +7,7 @@
 //! validated the flow: nobody can divert the datagrams of another by forging addresses. Answers need no
 //! hand-over, since the owner sends from the same port by its own socket.
 //!
-//! Datagrams travel by a [`ring`](mod@ring) for every ordered pair of workers, notes about flows by a [`Mailbox`]
+//! Datagrams travel by a [`ring`](mod@super::ring) for every ordered pair of workers, notes about flows by a [`Mailbox`]
 //! of the worker which they are for. An owner posts its claim before its answer to the check leaves, and
 //! whoever receives reads its notes after each receive: so the claim is known before what the peer sends
 //! upon the answer.
@@ -21,20 +21,19 @@
 //! Deliberately absent: the sockets, and the engine, to which the [`Worker`](super::Worker) speaks (`exchange`).
 
 mod exchange;
-mod ring;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use forwarding::rtp::PacketKind;
-use mio::Waker;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use self::ring::{Receiver, Sender, ring};
+use super::doorbell::Doorbell;
+use super::ring::{Receiver, RingSize, Sender, ring};
 use super::tcp::Transfer;
 use crate::engine::flow::Flow;
 use crate::engine::ice::{local_ufrag, worker_of};
@@ -46,6 +45,25 @@ use crate::metrics::SocketCounters;
 /// worker stalls.
 const NOTES_WAITING_MAX: usize = 1024;
 
+/// Too low: a burst that the other worker takes a moment to fetch is lost. Too high: stale media after a stall. With
+/// very many workers, room for a key frame of a good camera remains.
+const RING_SIZE: RingSize = RingSize {
+    bytes_max: 128 * 1024,
+    bytes_min: 32 * 1024,
+    bytes_per_worker: 2 * 1024 * 1024,
+};
+
+/// Share of a ring that is left to datagrams of validated flows, one in so many. A check must be handed
+/// over before anybody knows whether it is worth anything, and a flood of them must not displace media.
+const RESERVED_SHARE: usize = 2;
+
+/// What is said of a datagram that is handed over.
+#[derive(Clone, Copy, Debug)]
+struct Arrived {
+    at: Instant,
+    flow: Flow,
+}
+
 /// One worker's part in sharing the port.
 pub(super) struct Handover {
     worker: usize,
@@ -54,7 +72,7 @@ pub(super) struct Handover {
     /// The ways to the other workers by index; `None` for ourselves.
     outlets: Vec<Option<Outlet>>,
     /// The ways from them.
-    inlets: Vec<Option<Receiver>>,
+    inlets: Vec<Option<Receiver<Arrived>>>,
     /// Who owns the flows that arrive here and belong elsewhere. As many as owners have claimed, hence at
     /// most as many as ICE keeps for each of their transports.
     foreign: FxHashMap<Flow, usize>,
@@ -67,7 +85,7 @@ pub(super) struct Handover {
 }
 
 struct Outlet {
-    sender: Sender,
+    sender: Sender<Arrived>,
     /// The other worker does not know yet that there is something.
     is_fresh: bool,
 }
@@ -92,22 +110,20 @@ pub(super) enum Task {
     Adopt(Box<Transfer>),
 }
 
-/// Where the other workers leave notes for one, and how they wake it.
+/// Where the other workers leave notes for one.
 struct Mailbox {
     notes: Mutex<Vec<Note>>,
     /// Spares looking into an empty box the lock.
     has_notes: AtomicBool,
-    is_asleep: AtomicBool,
-    waker: Arc<Waker>,
+    doorbell: Arc<Doorbell>,
 }
 
 impl Mailbox {
-    fn new(waker: Arc<Waker>) -> Self {
+    fn new(doorbell: Arc<Doorbell>) -> Self {
         Self {
             notes: Mutex::default(),
             has_notes: AtomicBool::new(false),
-            is_asleep: AtomicBool::new(false),
-            waker,
+            doorbell,
         }
     }
 
@@ -121,22 +137,8 @@ impl Mailbox {
             notes.push(note);
             self.has_notes.store(true, Ordering::Release);
         }
-        self.wake();
+        self.doorbell.ring();
         true
-    }
-
-    /// Tells the worker that something was left for it, unless it is about to look anyway.
-    ///
-    /// No wake-up is lost: the worker raises the flag and then looks for work, we leave work and then look
-    /// at the flag. The fences put both into one order, so that at least one sees what the other did.
-    fn wake(&self) {
-        fence(Ordering::SeqCst);
-        if self.is_asleep.load(Ordering::Relaxed)
-            && self.is_asleep.swap(false, Ordering::Relaxed)
-            && let Err(error) = self.waker.wake()
-        {
-            tracing::error!(%error, "cannot wake a media worker");
-        }
     }
 }
 
@@ -155,11 +157,11 @@ impl Handover {
         }
     }
 
-    /// For workers that share a port, by index. `wakers` wake them.
-    pub(super) fn among(wakers: impl IntoIterator<Item = Arc<Waker>>) -> Vec<Self> {
-        let mailboxes: Vec<_> = wakers
+    /// For workers that share a port, by index. `doorbells` wake them.
+    pub(super) fn among(doorbells: impl IntoIterator<Item = Arc<Doorbell>>) -> Vec<Self> {
+        let mailboxes: Vec<_> = doorbells
             .into_iter()
-            .map(|waker| Arc::new(Mailbox::new(waker)))
+            .map(|doorbell| Arc::new(Mailbox::new(doorbell)))
             .collect();
         let count = mailboxes.len();
         let mut all: Vec<Self> = (0..count)
@@ -173,7 +175,7 @@ impl Handover {
             .collect();
         for from in 0..count {
             for to in (0..count).filter(|to| *to != from) {
-                let (sender, receiver) = ring(count - 1);
+                let (sender, receiver) = ring(RING_SIZE, count - 1);
                 all[from].outlets[to] = Some(Outlet {
                     sender,
                     is_fresh: false,
@@ -221,7 +223,9 @@ impl Handover {
         let Some(Some(outlet)) = self.outlets.get_mut(to) else {
             return;
         };
-        if outlet.sender.push(now, flow, datagram, is_proven) {
+        let reserved = if is_proven { 0 } else { RESERVED_SHARE };
+        let arrived = Arrived { at: now, flow };
+        if outlet.sender.push(arrived, datagram, reserved).is_ok() {
             outlet.is_fresh = true;
             counters.handed_over += 1;
         } else {
@@ -235,7 +239,7 @@ impl Handover {
             if let Some(outlet) = outlet
                 && std::mem::take(&mut outlet.is_fresh)
             {
-                mailbox.wake();
+                mailbox.doorbell.ring();
             }
         }
     }
@@ -258,7 +262,13 @@ impl Handover {
         from: usize,
         handle: impl FnOnce(Flow, &mut [u8]),
     ) -> Option<Instant> {
-        self.inlets.get_mut(from)?.as_mut()?.pop(handle)
+        self.inlets
+            .get_mut(from)?
+            .as_mut()?
+            .pop(|Arrived { at, flow }, datagram| {
+                handle(flow, datagram);
+                at
+            })
     }
 
     /// Takes note that our engine has handled a check that came by `from`, or without hand-over, and whether
@@ -337,22 +347,6 @@ impl Handover {
         let has_notes = |mailbox: &Arc<Mailbox>| mailbox.has_notes.load(Ordering::Acquire);
         self.mailboxes.get(self.worker).is_some_and(has_notes)
             || self.inlets.iter().flatten().any(|inlet| !inlet.is_empty())
-    }
-
-    /// Asks to be woken. Whoever is about to sleep must then look at [`Self::is_pending`] once more.
-    pub(super) fn fall_asleep(&self) {
-        if let Some(mailbox) = self.mailboxes.get(self.worker) {
-            mailbox.is_asleep.store(true, Ordering::Relaxed);
-            // See `Mailbox::wake`.
-            fence(Ordering::SeqCst);
-        }
-    }
-
-    /// Spares the others waking us.
-    pub(super) fn wake_up(&self) {
-        if let Some(mailbox) = self.mailboxes.get(self.worker) {
-            mailbox.is_asleep.store(false, Ordering::Relaxed);
-        }
     }
 
     fn post(&self, to: usize, note: Note) {

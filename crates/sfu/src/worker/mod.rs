@@ -6,11 +6,12 @@
 //! wrong one ([`handover`]). Deliberately absent: anything about media, and locks on the packet path.
 
 mod bind;
+mod doorbell;
 mod framing;
 mod handover;
-mod offload;
-mod pinning;
 mod queue;
+mod relay;
+mod ring;
 mod rtp;
 mod tcp;
 mod transmit;
@@ -24,20 +25,19 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 
+use self::doorbell::Doorbell;
 use self::handover::Handover;
+use self::relay::Relay;
 use self::rtp::FIRST_RTP;
 use self::tcp::TcpFlows;
 use self::transmit::Transmitter;
 use self::udp::{ReceiveBatch, UdpPort};
-use crate::config::UdpOffload;
 use crate::engine::flow::Flow;
 use crate::engine::{Engine, Subject};
 use crate::metrics::{HOP_BOUNDS_US, Histogram, Metrics, SocketCounters};
 
 pub use self::bind::BindError;
 pub(crate) use self::bind::Sockets;
-pub(crate) use self::offload::detect as detect_offload;
-pub(crate) use self::pinning::plan as plan_pinning;
 pub(crate) use self::queue::{Command, CommandQueue, gone};
 pub(crate) use self::rtp::{RtpAddress, RtpPool, RtpSockets};
 
@@ -65,7 +65,7 @@ const FIRST_UDP: usize = 1;
 /// One thread of the media server.
 pub(crate) struct Worker {
     poll: Poll,
-    waker: Arc<Waker>,
+    doorbell: Arc<Doorbell>,
     queue: Arc<CommandQueue>,
     engine: Engine,
     ports: UdpPorts,
@@ -73,6 +73,7 @@ pub(crate) struct Worker {
     ready: Vec<usize>,
     tcp: TcpFlows,
     handover: Handover,
+    relay: Relay,
     transmitter: Transmitter,
     counters: SocketCounters,
     /// See [`Metrics::hop`].
@@ -118,12 +119,6 @@ impl UdpPorts {
         self.shared.iter().map(UdpPort::backlog_bytes).sum()
     }
 
-    /// What all shared sockets use.
-    fn offload(&self) -> UdpOffload {
-        let used = self.shared.iter().map(UdpPort::offload);
-        used.reduce(UdpOffload::and).unwrap_or(UdpOffload::NONE)
-    }
-
     /// When [`Self::handle_timeout`] wants to be called.
     fn poll_timeout(&self) -> Option<Instant> {
         let shared = self.shared.iter().filter_map(UdpPort::poll_timeout);
@@ -148,29 +143,28 @@ impl Worker {
         engine: Engine,
         rtp_pool: Arc<RtpPool>,
         rtp_address: Option<RtpAddress>,
-        offload: UdpOffload,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let queue = Arc::new(CommandQueue::new(Arc::clone(&waker)));
         let mut shared = Vec::with_capacity(sockets.udp.len());
         for (index, socket) in sockets.udp.into_iter().enumerate() {
-            let mut port = UdpPort::new(socket, offload)?;
+            let mut port = UdpPort::new(socket)?;
             port.register(poll.registry(), Token(FIRST_UDP + index))?;
             shared.push(port);
         }
         let tcp = TcpFlows::new(sockets.tcp, poll.registry(), FIRST_UDP + shared.len())?;
-        let registry = poll.registry().try_clone()?;
-        let rtp = RtpSockets::new(rtp_pool, rtp_address, offload, registry);
+        let rtp = RtpSockets::new(rtp_pool, rtp_address, poll.registry().try_clone()?);
         Ok(Self {
             poll,
-            waker,
+            doorbell: Arc::new(Doorbell::new(waker)),
             queue,
             engine,
             ports: UdpPorts { shared, rtp },
             ready: Vec::new(),
             tcp,
             handover: Handover::alone(),
+            relay: Relay::alone(),
             transmitter: Transmitter::new(),
             counters: SocketCounters::default(),
             hop: Histogram::default(),
@@ -181,11 +175,23 @@ impl Worker {
     /// Has workers that share a port hand over to each other. Their engines must have the indices that they
     /// have here.
     pub(crate) fn share_port(workers: &mut [Self]) {
-        let wakers = workers.iter().map(|worker| Arc::clone(&worker.waker));
-        let all = Handover::among(wakers.collect::<Vec<_>>());
+        let all = Handover::among(Self::doorbells(workers));
         for (worker, handover) in workers.iter_mut().zip(all) {
             worker.handover = handover;
         }
+    }
+
+    /// Has workers pass media on to each other. Their engines must have the indices that they have here.
+    pub(crate) fn share_media(workers: &mut [Self]) {
+        let all = Relay::among(&Self::doorbells(workers));
+        for (worker, relay) in workers.iter_mut().zip(all) {
+            worker.relay = relay;
+        }
+    }
+
+    fn doorbells(workers: &[Self]) -> Vec<Arc<Doorbell>> {
+        let doorbells = workers.iter().map(|worker| &worker.doorbell);
+        doorbells.cloned().collect()
     }
 
     /// Where commands for this worker go.
@@ -193,15 +199,12 @@ impl Worker {
         Arc::clone(&self.queue)
     }
 
-    /// Runs until [`Command::Stop`], on a thread named `media-` and `index`, and on `cpu` only if there is one.
-    pub(crate) fn spawn(mut self, index: usize, cpu: Option<usize>) -> io::Result<JoinHandle<()>> {
+    /// Runs until [`Command::Stop`], on a thread named `media-` and `index`.
+    pub(crate) fn spawn(mut self, index: usize) -> io::Result<JoinHandle<()>> {
         thread::Builder::new()
             .name(format!("media-{index}"))
             .spawn(move || {
                 let abort = AbortOnPanic;
-                if let Some(cpu) = cpu {
-                    pinning::pin(cpu);
-                }
                 self.run();
                 self.queue.close();
                 drop(abort);
@@ -215,6 +218,7 @@ impl Worker {
             self.wait(&mut events);
             self.turns += 1;
             self.receive_handed_over();
+            self.receive_relayed();
             self.receive_udp(&mut batch);
             self.receive_rtp(&mut batch);
             self.receive_tcp();
@@ -232,13 +236,13 @@ impl Worker {
         self.update_interest();
         let mut timeout = self.idle_time();
         if timeout != Some(Duration::ZERO) {
-            self.handover.fall_asleep();
-            if self.handover.is_pending() {
+            self.doorbell.fall_asleep();
+            if self.handover.is_pending() || self.relay.is_pending() {
                 timeout = Some(Duration::ZERO);
             }
         }
         let polled = self.poll.poll(events, timeout);
-        self.handover.wake_up();
+        self.doorbell.wake_up();
         match polled {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
@@ -286,6 +290,7 @@ impl Worker {
             || self.ports.rtp.is_ready()
             || self.tcp.is_ready()
             || self.handover.is_pending()
+            || self.relay.is_pending()
             || !self.queue.is_empty();
         if busy {
             return Some(Duration::ZERO);
@@ -295,8 +300,12 @@ impl Worker {
             self.tcp.poll_timeout(),
             self.ports.poll_timeout(),
         ];
-        let next = deadlines.into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(Instant::now()))
+        let next = deadlines.into_iter().flatten().min();
+        let until = next.map(|next| next.saturating_duration_since(Instant::now()));
+        [until, self.relay.retry_interval()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn receive_udp(&mut self, batch: &mut ReceiveBatch) {
@@ -413,6 +422,7 @@ impl Worker {
             let now = Instant::now();
             match command {
                 Command::Call(call) => call(&mut self.engine, &mut self.ports.rtp, now),
+                Command::AddBranch(pipeline) => self.engine.add_branch(&pipeline),
                 Command::ReleaseElement(element) => self.release(Subject::Element(element), now),
                 Command::ReleasePipeline(pipeline) => {
                     self.release(Subject::Pipeline(pipeline), now);
@@ -424,7 +434,6 @@ impl Worker {
                         hop: self.hop,
                         commands_waiting: self.queue.len() as u64,
                         backlog_bytes: self.ports.backlog_bytes() as u64,
-                        offload: self.ports.offload(),
                         sockets: self.counters,
                         engine: self.engine.counters(),
                     });
@@ -473,6 +482,8 @@ impl Worker {
     }
 
     fn flush(&mut self, now: Instant) {
+        // First, so that the others work on it while we send.
+        self.pass_on(now);
         while let Some(outbox) = self.engine.poll_transmits(now) {
             let (ports, tcp) = (&mut self.ports, &mut self.tcp);
             self.transmitter

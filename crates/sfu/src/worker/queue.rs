@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::rtp::RtpSockets;
 use crate::engine::Engine;
+use crate::engine::ids::pipeline_of;
 use crate::metrics::Metrics;
 
 /// Calls that may wait for a worker. Too low: a join storm is refused. Too high: callers time out before
@@ -27,6 +28,8 @@ pub(crate) type Call = Box<dyn FnOnce(&mut Engine, &mut RtpSockets, Instant) + S
 pub(crate) enum Command {
     Call(Call),
     Metrics(oneshot::Sender<Metrics>),
+    /// Make place for elements of a pipeline that was made on another worker.
+    AddBranch(PipelineId),
     ReleaseElement(ElementId),
     ReleasePipeline(PipelineId),
     Stop,
@@ -117,6 +120,27 @@ impl CommandQueue {
         state.elements + state.pipelines.len() + state.calls
     }
 
+    /// Makes place for elements of a pipeline that was made on another worker, unless there is.
+    pub(crate) fn add_branch(&self, pipeline: &PipelineId) {
+        let mut state = self.state.lock();
+        if !state.pipelines.contains_key(pipeline) {
+            state.pipelines.insert(pipeline.clone(), HashSet::new());
+            self.push(&mut state, Command::AddBranch(pipeline.clone()));
+        }
+    }
+
+    /// True if the pipeline, or a branch of it, exists and is not about to be released.
+    pub(crate) fn has_pipeline(&self, pipeline: &PipelineId) -> bool {
+        self.state.lock().pipelines.contains_key(pipeline)
+    }
+
+    /// True if the element exists and is not about to be released.
+    pub(crate) fn has_element(&self, element: &ElementId) -> bool {
+        let state = self.state.lock();
+        let elements = state.pipelines.get(&pipeline_of(element));
+        elements.is_some_and(|elements| elements.contains(element))
+    }
+
     /// The worker made a pipeline.
     pub(crate) fn note_pipeline(&self, pipeline: &PipelineId) {
         let mut state = self.state.lock();
@@ -183,12 +207,6 @@ pub(crate) fn gone() -> Error {
     Error::Unavailable("shut down".to_owned())
 }
 
-/// The pipeline of an element, which is what its id says in front of the slash.
-fn pipeline_of(element: &ElementId) -> PipelineId {
-    let text = element.as_str();
-    PipelineId::new(text.split_once('/').map_or(text, |(pipeline, _)| pipeline))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,6 +222,7 @@ mod tests {
             .map(|command| match command {
                 Command::Call(_) => "call".to_owned(),
                 Command::Metrics(_) => "metrics".to_owned(),
+                Command::AddBranch(id) => format!("add {id}"),
                 Command::ReleaseElement(id) => format!("release {id}"),
                 Command::ReleasePipeline(id) => format!("release {id}"),
                 Command::Stop => "stop".to_owned(),
@@ -269,6 +288,22 @@ mod tests {
 
         queue.release_pipeline(&PipelineId::new("p"));
         assert_eq!(queue.load(), 0);
+    }
+
+    #[test]
+    fn branch_is_made_once_and_released_as_a_pipeline() {
+        let queue = queue();
+        let pipeline = PipelineId::new("p");
+        queue.add_branch(&pipeline);
+        queue.add_branch(&pipeline);
+        queue.note_element(&ElementId::new("p/e"));
+        assert!(queue.has_pipeline(&pipeline) && queue.has_element(&ElementId::new("p/e")));
+
+        queue.release_pipeline(&pipeline);
+        queue.release_pipeline(&pipeline);
+
+        assert!(!queue.has_pipeline(&pipeline) && !queue.has_element(&ElementId::new("p/e")));
+        assert_eq!(drain(&queue), ["add p", "release p"]);
     }
 
     #[test]

@@ -4,3 +4,4 @@
 
 mod bed;
 mod one_port;
+mod one_room;

@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll, Token, Waker};
 
 use super::*;
 use crate::engine::flow::FlowProtocol;
@@ -9,6 +9,7 @@ use crate::engine::flow::FlowProtocol;
 /// Workers without engines.
 struct Fixture {
     workers: Vec<Handover>,
+    doorbells: Vec<Arc<Doorbell>>,
     polls: Vec<Poll>,
     counters: SocketCounters,
 }
@@ -16,12 +17,14 @@ struct Fixture {
 impl Fixture {
     fn new(count: usize) -> Self {
         let polls: Vec<Poll> = (0..count).map(|_| Poll::new().unwrap()).collect();
-        let wakers = polls.iter().map(|poll| {
+        let doorbells = polls.iter().map(|poll| {
             let waker = Waker::new(poll.registry(), Token(0)).unwrap();
-            Arc::new(waker)
+            Arc::new(Doorbell::new(Arc::new(waker)))
         });
+        let doorbells: Vec<_> = doorbells.collect();
         Self {
-            workers: Handover::among(wakers.collect::<Vec<_>>()),
+            workers: Handover::among(doorbells.clone()),
+            doorbells,
             polls,
             counters: SocketCounters::default(),
         }
@@ -212,7 +215,7 @@ fn only_a_sleeping_worker_is_woken_and_once() {
             .receive(0, |_, bytes| assert_eq!(bytes, b"media"))
             .is_some()
     );
-    fixture.workers[1].fall_asleep();
+    fixture.doorbells[1].fall_asleep();
     assert!(!fixture.workers[1].is_pending());
     fixture.hand_over(0, 1, b"media");
     assert!(!fixture.is_woken(1), "the batch is not through");
@@ -223,11 +226,11 @@ fn only_a_sleeping_worker_is_woken_and_once() {
     fixture.workers[0].announce();
     assert!(!fixture.is_woken(1), "it was told already");
 
-    fixture.workers[1].fall_asleep();
+    fixture.doorbells[1].fall_asleep();
     fixture.workers[0].handle_checked(flow(1), Some(1), true);
     assert!(fixture.is_woken(1));
-    fixture.workers[1].fall_asleep();
-    fixture.workers[1].wake_up();
+    fixture.doorbells[1].fall_asleep();
+    fixture.doorbells[1].wake_up();
     fixture.hand_over(0, 1, b"media");
     fixture.workers[0].announce();
     assert!(!fixture.is_woken(1), "it woke up by itself");
@@ -240,6 +243,7 @@ fn no_wake_up_is_lost_between_threads() {
     let mut receiver = fixture.workers.pop().unwrap();
     let mut sender = fixture.workers.pop().unwrap();
     let mut poll = fixture.polls.pop().unwrap();
+    let doorbell = fixture.doorbells.pop().unwrap();
     let sending = std::thread::spawn(move || {
         let mut counters = SocketCounters::default();
         let mut number = 0_u32;
@@ -264,13 +268,13 @@ fn no_wake_up_is_lost_between_threads() {
     let mut events = Events::with_capacity(4);
     let mut expected = 0_u32;
     while expected < DATAGRAMS {
-        receiver.fall_asleep();
+        doorbell.fall_asleep();
         if !receiver.is_pending() {
             let patience = Some(Duration::from_secs(10));
             poll.poll(&mut events, patience).unwrap();
             assert!(!events.is_empty(), "nobody woke the worker");
         }
-        receiver.wake_up();
+        doorbell.wake_up();
         while receiver
             .receive(0, |_, bytes| assert_eq!(bytes, expected.to_be_bytes()))
             .is_some()

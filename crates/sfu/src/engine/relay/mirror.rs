@@ -1,0 +1,425 @@
+//! The far end of the way from another worker: an element's stand-in, which feeds the sinks here.
+
+use std::time::Instant;
+
+use forwarding::packet::SourcePacket;
+use forwarding::rate::Bitrate;
+use forwarding::rtcp::SenderInfo;
+use forwarding::rtp::Ssrc;
+use forwarding::send::{PublisherClock, ReferencePoint};
+use media::{BandwidthLimits, ElementId, Error, EventSender, MediaKind, PipelineId};
+
+use super::{LayerDescription, MirrorId, News, PacketHead, TrackDescription, trunk_limits};
+use crate::engine::Engine;
+use crate::engine::counters::Discard;
+use crate::engine::endpoint::Endpoint;
+use crate::engine::graph::{ElementKey, Role};
+use crate::engine::ids;
+use crate::engine::media_path::MediaPath;
+use crate::engine::source::{Source, SourceKey};
+use crate::engine::transport::{Session, Transport, TransportKey};
+
+/// A mirror of one element of another worker, for one kind of media.
+#[derive(Debug)]
+pub(in crate::engine) struct Mirror {
+    /// The stand-in, which the mirrors of all kinds share.
+    pub(in crate::engine) element: ElementKey,
+    pub(in crate::engine) kind: MediaKind,
+    from: usize,
+    /// Owns the track; `None` for data.
+    pub(in crate::engine) transport: Option<TransportKey>,
+}
+
+impl MediaPath {
+    /// Takes a packet of a mirrored track through to its subscribers.
+    pub(super) fn handle_relayed(
+        &mut self,
+        now: Instant,
+        key: TransportKey,
+        head: &PacketHead,
+        payload: &[u8],
+    ) -> Result<(), Discard> {
+        let source_key = *self.transports[key.0]
+            .sources
+            .first()
+            .ok_or(Discard::UnknownStream)?;
+        let source = &self.sources[source_key.0];
+        let layer = source
+            .layer_of_ssrc(head.packet.ssrc)
+            .ok_or(Discard::UnknownStream)?;
+        if usize::from(head.codec) >= source.section.codecs.len() {
+            return Err(Discard::UnknownPayload);
+        }
+        let packet = SourcePacket {
+            ssrc: source.layers[layer].id,
+            ..head.packet
+        };
+        self.counters.rtp_relay_received += 1;
+        self.keep(now, source_key, layer, head.codec, &packet, payload)
+    }
+
+    /// Asks the worker of a mirrored layer for a key frame, if the session is a mirror's.
+    pub(in crate::engine) fn want_key_frame(&mut self, key: TransportKey, layer: Ssrc) -> bool {
+        let Session::Mirror { from, id, .. } = self.transports[key.0].session else {
+            return false;
+        };
+        let news = News::KeyFrameWanted { layer };
+        self.dispatch.tell(from, id, news);
+        self.counters.key_frames_requested += 1;
+        true
+    }
+
+    /// What those who watch a source may be sent at most.
+    pub(in crate::engine) fn viewers_limit(&self, source: &Source) -> Option<Bitrate> {
+        let subscribers = source.subscribers.iter();
+        subscribers
+            .filter_map(|key| self.subscribers[key.0].limits.max_video_send)
+            .map(|limit| Bitrate::from_kbps(u64::from(limit.0)))
+            .chain(trunk_limits(&self.trunks, source))
+            .min()
+    }
+
+    /// Passes a change of [`Self::viewers_limit`] on, if the source is a mirrored one.
+    pub(in crate::engine) fn tell_limit(&mut self, key: SourceKey) {
+        let source = &self.sources[key.0];
+        let limit = self.viewers_limit(source);
+        if let Session::Mirror { from, id, told } = &mut self.transports[source.transport.0].session
+            && std::mem::replace(told, limit) != limit
+        {
+            self.dispatch.tell(*from, *id, News::Limited(limit));
+        }
+    }
+
+    /// Has a mirrored track take the layers that cross.
+    fn take_layers(&mut self, now: Instant, key: SourceKey, layers: &[LayerDescription]) {
+        let source = &mut self.sources[key.0];
+        let first_made = self.layers_made;
+        self.layers_made = first_made.wrapping_add(layers.len() as u32);
+        let ids = (0..).map(|made| Ssrc(first_made.wrapping_add(made)));
+        source.mirror_layers(layers.iter().map(|layer| layer.id).zip(ids));
+        for described in layers {
+            if let Some(reference) = described.reference {
+                source.take_reference(now, described.id, reference);
+            }
+        }
+    }
+}
+
+impl Source {
+    fn take_reference(&mut self, now: Instant, layer: Ssrc, reference: ReferencePoint) {
+        if let Some(layer) = self.layer_of_ssrc(layer) {
+            // What the publisher has sent is reported on by the engine that receives it.
+            let info = SenderInfo {
+                ntp: reference.ntp,
+                timestamp: reference.timestamp,
+                packets: 0,
+                octets: 0,
+            };
+            self.layers[layer].receive.handle_sender_report(now, &info);
+        }
+    }
+}
+
+impl Engine {
+    /// The element with an id, or its stand-in if it lives on another worker.
+    pub(in crate::engine) fn element_or_mirror(
+        &mut self,
+        id: &ElementId,
+        pipeline: &PipelineId,
+    ) -> Result<ElementKey, Error> {
+        let found = self.graph.key(id);
+        if found.is_ok() || !self.is_foreign(id) {
+            return found;
+        }
+        if ids::pipeline_of(id) != *pipeline {
+            return Err(Error::DifferentPipelines);
+        }
+        let events = EventSender::discard();
+        let key = self
+            .graph
+            .add_element(id.clone(), pipeline, Role::Mirror, events)?;
+        self.step();
+        self.endpoints.insert(key, Endpoint::default());
+        Ok(key)
+    }
+
+    /// True for an element of another worker.
+    pub(in crate::engine) fn is_foreign(&self, id: &ElementId) -> bool {
+        ids::worker_of_element(id).is_some_and(|worker| worker != self.worker)
+    }
+
+    /// Makes and ends mirrors of an element as sinks for them come and go, if it is a stand-in.
+    pub(in crate::engine) fn tend_mirrors(&mut self, key: ElementKey) {
+        if !self.graph.contains(key) || self.graph.element(key).role != Role::Mirror {
+            return;
+        }
+        let mut is_needed = false;
+        for kind in MediaKind::ALL {
+            let is_wanted = self.graph.has_sinks(key, kind);
+            is_needed |= is_wanted;
+            let slots = &self.endpoints[&key].mirrors;
+            match (is_wanted, slots[kind as usize]) {
+                (true, None) => self.add_mirror(key, kind),
+                (false, Some(id)) => self.remove_mirror(id),
+                _ => {}
+            }
+            self.step();
+        }
+        if !is_needed {
+            self.endpoints.remove(&key);
+            self.graph.remove_element(key);
+        }
+    }
+
+    fn add_mirror(&mut self, element: ElementKey, kind: MediaKind) {
+        let name = self.graph.element(element).id.clone();
+        let Some(from) = ids::worker_of_element(&name) else {
+            return;
+        };
+        let id = MirrorId(self.mirrors_made);
+        self.mirrors_made += 1;
+        let transport = (kind != MediaKind::Data).then(|| {
+            let session = Session::Mirror {
+                from,
+                id,
+                told: None,
+            };
+            let transport = Transport::new(element, EventSender::discard(), session);
+            TransportKey(self.media.transports.insert(transport))
+        });
+        self.step();
+        if let Some(endpoint) = self.endpoints.get_mut(&element) {
+            endpoint.transports.extend(transport);
+            endpoint.mirrors[kind as usize] = Some(id);
+        }
+        self.step();
+        self.mirrors.insert(
+            id,
+            Mirror {
+                element,
+                kind,
+                from,
+                transport,
+            },
+        );
+        self.subscribe(id);
+    }
+
+    /// Tells the element's worker that there is a mirror.
+    fn subscribe(&mut self, id: MirrorId) {
+        let mirror = &self.mirrors[&id];
+        let news = News::Subscribed {
+            element: self.graph.element(mirror.element).id.clone(),
+            kind: mirror.kind,
+        };
+        self.media.dispatch.tell(mirror.from, id, news);
+    }
+
+    /// Ends a mirror here and, on the other worker, its trunk.
+    pub(in crate::engine) fn remove_mirror(&mut self, id: MirrorId) {
+        let Some(mirror) = self.mirrors.remove(&id) else {
+            return;
+        };
+        let dispatch = &mut self.media.dispatch;
+        dispatch.tell(mirror.from, id, News::Unsubscribed);
+        self.step();
+        let Some(endpoint) = self.endpoints.get_mut(&mirror.element) else {
+            return;
+        };
+        endpoint.mirrors[mirror.kind as usize] = None;
+        let Some(transport) = mirror.transport else {
+            return;
+        };
+        endpoint.transports.retain(|key| *key != transport);
+        let tracks = endpoint.tracks_mut(mirror.kind);
+        let source = tracks.and_then(|tracks| tracks.source.take());
+        if let Some(source) = source {
+            self.remove_source(source);
+        }
+        self.step();
+        self.forget_transport(transport);
+        self.media.transports.remove(transport.0);
+    }
+
+    pub(super) fn handle_described(
+        &mut self,
+        now: Instant,
+        from: usize,
+        id: MirrorId,
+        track: Option<Box<TrackDescription>>,
+    ) {
+        let Some(mirror) = self.mirrors.get(&id) else {
+            // In case that the other engine has not been told.
+            return self.media.dispatch.tell(from, id, News::Unsubscribed);
+        };
+        let (element, kind) = (mirror.element, mirror.kind);
+        let Some(transport) = mirror.transport else {
+            return;
+        };
+        // Waiting packets are numbered and named by what was described before.
+        self.media.forward_all(now);
+        match track {
+            Some(track) => self.take_track(now, element, kind, transport, *track),
+            None => {
+                let tracks = self.endpoints.get_mut(&element);
+                let tracks = tracks.and_then(|endpoint| endpoint.tracks_mut(kind));
+                if let Some(source) = tracks.and_then(|tracks| tracks.source.take()) {
+                    self.remove_source(source);
+                }
+            }
+        }
+        self.step();
+        for sink in self.graph.receivers(element, kind) {
+            self.rewire_endpoint(now, sink, kind);
+        }
+    }
+
+    fn take_track(
+        &mut self,
+        now: Instant,
+        element: ElementKey,
+        kind: MediaKind,
+        transport: TransportKey,
+        track: TrackDescription,
+    ) {
+        let Some(endpoint) = self.endpoints.get_mut(&element) else {
+            return;
+        };
+        let key = match endpoint.tracks(kind).source {
+            Some(key) => {
+                self.media.sources[key.0].renegotiate(track.section);
+                key
+            }
+            None => {
+                let source = Source::new(transport, track.section, &BandwidthLimits::default());
+                let key = SourceKey(self.media.sources.insert(source));
+                self.media.transports[transport.0].sources.push(key);
+                if let Some(tracks) = endpoint.tracks_mut(kind) {
+                    tracks.source = Some(key);
+                }
+                key
+            }
+        };
+        self.step();
+        self.media.transports[transport.0].publisher_clock = track.clock;
+        let source = &mut self.media.sources[key.0];
+        if let Some(codec) = track.codec
+            && usize::from(codec) < source.section.codecs.len()
+        {
+            source.begin_codec(codec);
+        }
+        self.media.take_layers(now, key, &track.layers);
+    }
+
+    /// The track that a mirror feeds.
+    fn mirrored(&self, id: MirrorId) -> Option<(SourceKey, TransportKey)> {
+        let transport = self.mirrors.get(&id)?.transport?;
+        let source = self.media.transports.get(transport.0)?.sources.first()?;
+        Some((*source, transport))
+    }
+
+    pub(super) fn handle_layers(
+        &mut self,
+        now: Instant,
+        id: MirrorId,
+        layers: &[LayerDescription],
+    ) {
+        let Some((source, transport)) = self.mirrored(id) else {
+            return;
+        };
+        self.media.forward_all(now);
+        self.media.take_layers(now, source, layers);
+        self.media.follow_layers(source);
+        let chosen = self.media.sources[source.0].forwarded();
+        if let Some(chosen) = chosen {
+            self.media.request_key_frame_of(now, source, chosen);
+        }
+        self.arm(transport);
+    }
+
+    pub(super) fn handle_reported(
+        &mut self,
+        now: Instant,
+        id: MirrorId,
+        layer: Option<LayerDescription>,
+        clock: PublisherClock,
+    ) {
+        let Some((key, transport)) = self.mirrored(id) else {
+            return;
+        };
+        self.media.transports[transport.0].publisher_clock = clock;
+        let source = &mut self.media.sources[key.0];
+        let reported = layer.and_then(|layer| {
+            source.take_reference(now, layer.id, layer.reference?);
+            source.layer_of_ssrc(layer.id)
+        });
+        let reported = reported.map(|layer| (key, layer));
+        self.media.relay_report(transport, reported);
+    }
+
+    /// The element is gone, and with it what it fed.
+    pub(super) fn handle_ended(&mut self, now: Instant, id: MirrorId) {
+        let Some(mirror) = self.mirrors.get(&id) else {
+            return;
+        };
+        let (element, kind) = (mirror.element, mirror.kind);
+        self.media.forward_all(now);
+        let behind = self.graph.receivers(element, kind);
+        self.graph.cut_sinks(element, kind);
+        for sink in behind {
+            self.rewire_endpoint(now, sink, kind);
+        }
+        self.tend_mirrors(element);
+    }
+
+    /// Keeps mirrors that belong to a stand-in; see [`Engine::contain`].
+    pub(in crate::engine) fn mend_mirrors(&mut self) {
+        let (graph, endpoints) = (&self.graph, &mut self.endpoints);
+        let (transports, dispatch) = (&self.media.transports, &mut self.media.dispatch);
+        self.mirrors.retain(|id, mirror| {
+            let endpoint = endpoints.get(&mirror.element);
+            let is_kept = graph.contains(mirror.element)
+                && graph.element(mirror.element).role == Role::Mirror
+                && endpoint.is_some_and(|endpoint| {
+                    let listed = |key: TransportKey| {
+                        endpoint.transports.contains(&key) && transports.contains(key.0)
+                    };
+                    endpoint.mirrors[mirror.kind as usize] == Some(*id)
+                        && mirror.transport.is_none_or(listed)
+                });
+            if !is_kept {
+                dispatch.tell(mirror.from, *id, News::Unsubscribed);
+            }
+            is_kept
+        });
+        let mirrors = &self.mirrors;
+        for (key, endpoint) in endpoints {
+            for slot in &mut endpoint.mirrors {
+                *slot = slot.filter(|id| mirrors.contains_key(id));
+            }
+            if graph.contains(*key) && graph.element(*key).role == Role::Mirror {
+                let listed = endpoint.mirrors.iter().flatten();
+                let owned = listed.filter_map(|id| mirrors[id].transport);
+                endpoint.transports = owned.collect();
+            }
+        }
+    }
+
+    /// Makes what [`Self::mend_mirrors`] found missing, and asks to be told anew what the others are of.
+    pub(in crate::engine) fn renew_mirrors(&mut self) {
+        for id in self.mirrors.keys().copied().collect::<Vec<_>>() {
+            self.subscribe(id);
+            if let Some((source, _)) = self.mirrored(id) {
+                self.media.tell_limit(source);
+            }
+        }
+        let stand_ins: Vec<_> = self
+            .graph
+            .keys()
+            .filter(|key| self.graph.element(*key).role == Role::Mirror)
+            .collect();
+        for key in stand_ins {
+            self.tend_mirrors(key);
+        }
+    }
+}

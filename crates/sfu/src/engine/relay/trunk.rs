@@ -1,0 +1,413 @@
+//! The near end of the way to another worker: a sink that passes on what its element takes in.
+
+use std::time::Instant;
+
+use forwarding::packet::SourcePacket;
+use forwarding::rate::Bitrate;
+use forwarding::rtp::Ssrc;
+use media::{ElementId, EventSender, MediaKind};
+use slab::Slab;
+use smallvec::SmallVec;
+
+use super::{
+    Content, LAYERS_CROSSING, LayerDescription, Layers, MirrorId, News, Outgoing, PacketHead,
+    TrackDescription,
+};
+use crate::engine::Engine;
+use crate::engine::counters::RelayDrop;
+use crate::engine::graph::{ElementKey, Role};
+use crate::engine::media_path::MediaPath;
+use crate::engine::source::{Source, SourceKey};
+use crate::engine::transport::TransportKey;
+
+/// Handle of a trunk; valid until its mirror or its element is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::engine) struct TrunkKey(pub(in crate::engine) usize);
+
+/// The way from one element to its mirror on another worker, for one kind of media.
+#[derive(Debug)]
+pub(in crate::engine) struct Trunk {
+    /// Its place in the graph.
+    pub(in crate::engine) element: ElementKey,
+    pub(in crate::engine) kind: MediaKind,
+    to: usize,
+    mirror: MirrorId,
+    pub(in crate::engine) source: Option<SourceKey>,
+    /// Ids of the layers that cross. The last is the one that subscribers get; the other one they see until then.
+    layers: SmallVec<[Ssrc; LAYERS_CROSSING]>,
+    /// For those who watch the mirror.
+    limit: Option<Bitrate>,
+    /// Packets were lost on the way since one arrived.
+    has_gap: bool,
+}
+
+impl Trunk {
+    /// Goes over to another layer; false if it is on it.
+    fn turn_to(&mut self, layer: Option<Ssrc>) -> bool {
+        if self.layers.last().copied() == layer {
+            return false;
+        }
+        // Of several that were chosen in vain, subscribers see none.
+        self.layers.truncate(LAYERS_CROSSING - 1);
+        self.layers
+            .retain(|other| layer.is_some_and(|layer| *other != layer));
+        self.layers.extend(layer);
+        true
+    }
+
+    /// True if a packet crosses.
+    fn takes(&mut self, packet: &SourcePacket) -> bool {
+        let Some(position) = self.layers.iter().position(|id| *id == packet.ssrc) else {
+            return false;
+        };
+        if position + 1 == self.layers.len() && packet.frame.key_frame {
+            self.layers.drain(..position);
+        }
+        true
+    }
+
+    fn describe_layers(&self, source: &Source) -> Layers {
+        let layers = self.layers.iter().map(|id| LayerDescription {
+            id: *id,
+            reference: source
+                .layer_of(*id)
+                .and_then(|layer| source.layers[layer].receive.reference_point()),
+        });
+        layers.collect()
+    }
+}
+
+/// What those may be sent at most who watch a source from other workers.
+pub(in crate::engine) fn trunk_limits<'a>(
+    trunks: &'a Slab<Trunk>,
+    source: &'a Source,
+) -> impl Iterator<Item = Bitrate> + 'a {
+    let keys = source.trunks.iter();
+    keys.filter_map(|key| trunks[key.0].limit)
+}
+
+impl MediaPath {
+    /// Passes a packet on to the workers that have sinks for it.
+    pub(in crate::engine) fn relay(
+        &mut self,
+        key: SourceKey,
+        codec: u8,
+        packet: &SourcePacket,
+        payload: &[u8],
+    ) {
+        let dispatch = &mut self.dispatch;
+        let start = dispatch.bytes.len();
+        let mut is_taken = false;
+        for &trunk_key in &self.sources[key.0].trunks {
+            let trunk = &mut self.trunks[trunk_key.0];
+            if !trunk.takes(packet) {
+                continue;
+            }
+            is_taken = true;
+            dispatch.parcels.push(Outgoing {
+                to: trunk.to,
+                content: Content::Packet {
+                    trunk: trunk_key,
+                    head: PacketHead {
+                        mirror: trunk.mirror,
+                        codec,
+                        packet: *packet,
+                    },
+                    payload: start..start + payload.len(),
+                },
+            });
+        }
+        if is_taken {
+            dispatch.bytes.extend_from_slice(payload);
+        }
+    }
+
+    /// Has the trunks of a source follow its choice of a layer.
+    pub(in crate::engine) fn turn_trunks(&mut self, key: SourceKey) {
+        let source = &self.sources[key.0];
+        for trunk in &source.trunks {
+            let trunk = &mut self.trunks[trunk.0];
+            if trunk.turn_to(source.forwarded()) {
+                let layers = trunk.describe_layers(source);
+                let (to, mirror) = (trunk.to, trunk.mirror);
+                self.dispatch.tell(to, mirror, News::Layers(layers));
+            }
+        }
+    }
+
+    /// Passes on that the clock of a transport's peer is better known, by a report on one layer, if it was one.
+    pub(in crate::engine) fn relay_report(
+        &mut self,
+        key: TransportKey,
+        reported: Option<(SourceKey, usize)>,
+    ) {
+        let transport = &self.transports[key.0];
+        for source_key in &transport.sources {
+            let source = &self.sources[source_key.0];
+            for trunk in &source.trunks {
+                let trunk = &self.trunks[trunk.0];
+                let layer = reported
+                    .filter(|(reported, _)| reported == source_key)
+                    .map(|(_, layer)| &source.layers[layer])
+                    .filter(|layer| trunk.layers.contains(&layer.id))
+                    .map(|layer| LayerDescription {
+                        id: layer.id,
+                        reference: layer.receive.reference_point(),
+                    });
+                let clock = transport.publisher_clock;
+                let news = News::Reported { layer, clock };
+                self.dispatch.tell(trunk.to, trunk.mirror, news);
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Begins to pass on what an element takes in, or says once more what that is.
+    pub(super) fn handle_subscribed(
+        &mut self,
+        now: Instant,
+        from: usize,
+        mirror: MirrorId,
+        element: &ElementId,
+        kind: MediaKind,
+    ) {
+        if let Some(trunk) = self.trunk_of(from, mirror) {
+            return self.describe(trunk);
+        }
+        let Ok(source) = self.graph.key(element) else {
+            return self.media.dispatch.tell(from, mirror, News::Ended);
+        };
+        let pipeline = self.graph.element(source).pipeline.clone();
+        let id = ElementId::new(format!("{element}>{from:04x}{:016x}", mirror.0));
+        let added = self
+            .graph
+            .add_element(id, &pipeline, Role::Trunk, EventSender::discard());
+        let key = added.and_then(|key| self.graph.connect(source, key, kind).map(|()| key));
+        let key = match key {
+            Ok(key) => key,
+            Err(error) => {
+                tracing::warn!(%error, "cannot pass media on to another worker");
+                return self.media.dispatch.tell(from, mirror, News::Ended);
+            }
+        };
+        self.step();
+        let trunk = TrunkKey(self.media.trunks.insert(Trunk {
+            element: key,
+            kind,
+            to: from,
+            mirror,
+            source: None,
+            layers: SmallVec::new(),
+            limit: None,
+            has_gap: false,
+        }));
+        self.trunks.insert(key, trunk);
+        self.trunks_by_mirror.insert((from, mirror), trunk);
+        self.rewire(now, key, kind);
+    }
+
+    fn trunk_of(&self, to: usize, mirror: MirrorId) -> Option<TrunkKey> {
+        self.trunks_by_mirror.get(&(to, mirror)).copied()
+    }
+
+    /// Stops passing on.
+    pub(super) fn handle_unsubscribed(&mut self, from: usize, mirror: MirrorId) {
+        if let Some(trunk) = self.trunk_of(from, mirror) {
+            self.remove_trunk(trunk);
+        }
+    }
+
+    /// Somebody who watches the mirror needs a key frame.
+    pub(super) fn handle_wanted(
+        &mut self,
+        now: Instant,
+        from: usize,
+        mirror: MirrorId,
+        layer: Ssrc,
+    ) {
+        let trunk = self.trunk_of(from, mirror);
+        if let Some(source) = trunk.and_then(|trunk| self.media.trunks[trunk.0].source) {
+            self.media.request_key_frame_of(now, source, layer);
+            self.arm(self.media.sources[source.0].transport);
+        }
+    }
+
+    pub(super) fn handle_limited(&mut self, from: usize, mirror: MirrorId, limit: Option<Bitrate>) {
+        if let Some(trunk) = self.trunk_of(from, mirror) {
+            let trunk = &mut self.media.trunks[trunk.0];
+            trunk.limit = limit;
+            if let Some(source) = trunk.source {
+                self.media.tell_limit(source);
+            }
+        }
+    }
+
+    /// Takes note of what became of a packet.
+    pub(super) fn handle_passed(
+        &mut self,
+        now: Instant,
+        key: TrunkKey,
+        head: &PacketHead,
+        is_passed: bool,
+    ) {
+        let media = &mut self.media;
+        match is_passed {
+            true => media.counters.rtp_relayed += 1,
+            false => media.counters.drop_relayed(RelayDrop::Full),
+        }
+        let trunk = media.trunks.get_mut(key.0);
+        let Some(trunk) = trunk.filter(|trunk| trunk.mirror == head.mirror) else {
+            return;
+        };
+        let had_gap = std::mem::replace(&mut trunk.has_gap, !is_passed);
+        // Not before there is room for it: the other worker may have stalled for long, and the publisher must not
+        // be asked all the while.
+        if is_passed
+            && had_gap
+            && let Some(source) = trunk.source
+        {
+            media.request_key_frame_of(now, source, head.packet.ssrc);
+            let transport = media.sources[source.0].transport;
+            self.arm(transport);
+        }
+    }
+
+    /// Follows a change of what feeds a trunk, or of what that is.
+    pub(in crate::engine) fn rewire_trunk(&mut self, key: TrunkKey) {
+        let trunk = &self.media.trunks[key.0];
+        let origin = self.graph.origin(trunk.element, trunk.kind);
+        let source = origin
+            .and_then(|origin| self.endpoints.get(&origin))
+            .and_then(|endpoint| endpoint.tracks(trunk.kind).source);
+        let former = trunk.source;
+        if let Some(former) = former.filter(|former| Some(*former) != source) {
+            self.media.sources[former.0].remove_trunk(key);
+            self.media.tell_limit(former);
+        }
+        self.step();
+        let trunk = &mut self.media.trunks[key.0];
+        if trunk.source != source {
+            trunk.layers.clear();
+        }
+        trunk.source = source;
+        if let Some(source) = source {
+            let trunks = &mut self.media.sources[source.0].trunks;
+            if !trunks.contains(&key) {
+                trunks.push(key);
+            }
+            self.media.tell_limit(source);
+        }
+        self.step();
+        self.describe(key);
+    }
+
+    /// Tells the other engine what comes from here on.
+    fn describe(&mut self, key: TrunkKey) {
+        let trunk = &mut self.media.trunks[key.0];
+        if trunk.kind == MediaKind::Data {
+            return;
+        }
+        let track = trunk.source.map(|source| {
+            let source = &self.media.sources[source.0];
+            trunk.turn_to(source.forwarded());
+            Box::new(TrackDescription {
+                section: source.section.clone(),
+                codec: source.codec,
+                layers: trunk.describe_layers(source),
+                clock: self.media.transports[source.transport.0].publisher_clock,
+            })
+        });
+        let (to, mirror) = (trunk.to, trunk.mirror);
+        self.media.dispatch.tell(to, mirror, News::Described(track));
+    }
+
+    /// Ends a trunk whose element goes, and with it the mirror.
+    pub(in crate::engine) fn end_trunk(&mut self, element: ElementKey) {
+        if let Some(&key) = self.trunks.get(&element) {
+            let trunk = &self.media.trunks[key.0];
+            let (to, mirror) = (trunk.to, trunk.mirror);
+            self.media.dispatch.tell(to, mirror, News::Ended);
+            self.remove_trunk(key);
+        }
+    }
+
+    fn remove_trunk(&mut self, key: TrunkKey) {
+        let trunk = self.media.trunks.remove(key.0);
+        self.step();
+        self.trunks.remove(&trunk.element);
+        self.trunks_by_mirror.remove(&(trunk.to, trunk.mirror));
+        if let Some(source) = trunk.source {
+            self.media.sources[source.0].remove_trunk(key);
+            self.media.tell_limit(source);
+        }
+        self.step();
+        if self.graph.contains(trunk.element) {
+            self.graph.remove_element(trunk.element);
+        }
+    }
+
+    /// Sends an application's message on to other workers, if `sink` is the way to one.
+    pub(in crate::engine) fn relay_message(
+        &mut self,
+        sink: ElementKey,
+        label: &str,
+        binary: bool,
+        data: &[u8],
+    ) -> bool {
+        self.tell_through(sink, || News::Message {
+            label: label.to_owned(),
+            binary,
+            data: data.to_vec(),
+        })
+    }
+
+    /// As [`Self::relay_message`], for the news that a channel was opened.
+    pub(in crate::engine) fn relay_channel(&mut self, sink: ElementKey, label: &str) -> bool {
+        self.tell_through(sink, || News::ChannelOpened {
+            label: label.to_owned(),
+        })
+    }
+
+    fn tell_through(&mut self, sink: ElementKey, news: impl FnOnce() -> News) -> bool {
+        let Some(trunk) = self.trunks.get(&sink) else {
+            return false;
+        };
+        let trunk = &self.media.trunks[trunk.0];
+        self.media.dispatch.tell(trunk.to, trunk.mirror, news());
+        true
+    }
+
+    /// Keeps trunks that have their place in the graph and somebody who feeds them; see
+    /// [`Engine::contain`].
+    pub(in crate::engine) fn mend_trunks(&mut self) {
+        self.trunks.clear();
+        self.trunks_by_mirror.clear();
+        let (graph, dispatch) = (&mut self.graph, &mut self.media.dispatch);
+        let (trunks, by_mirror) = (&mut self.trunks, &mut self.trunks_by_mirror);
+        self.media.trunks.retain(|key, trunk| {
+            trunk.source = None;
+            let is_kept = graph.contains(trunk.element)
+                && graph.element(trunk.element).role == Role::Trunk
+                && graph.feeder(trunk.element, trunk.kind).is_some()
+                && !trunks.contains_key(&trunk.element);
+            if is_kept {
+                trunks.insert(trunk.element, TrunkKey(key));
+                by_mirror.insert((trunk.to, trunk.mirror), TrunkKey(key));
+            } else {
+                dispatch.tell(trunk.to, trunk.mirror, News::Ended);
+            }
+            is_kept
+        });
+        let orphans: Vec<_> = graph
+            .keys()
+            .filter(|key| graph.element(*key).role == Role::Trunk && !trunks.contains_key(key))
+            .collect();
+        for orphan in orphans {
+            graph.remove_element(orphan);
+        }
+        for key in self.trunks.values().copied().collect::<Vec<_>>() {
+            self.rewire_trunk(key);
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! What publishers change while their media crosses to another worker, and panics there.
+
+use media::Error;
+
+use super::*;
+use crate::engine::counters::RelayDrop;
+use crate::engine::relay::Parcel;
+
+/// Two workers with one pipeline.
+struct Beds {
+    near: Bed,
+    far: Bed,
+}
+
+impl Beds {
+    fn new() -> Self {
+        let near = Bed::new();
+        let far = near.beside(1);
+        Self { near, far }
+    }
+
+    /// Feeds somebody on the far worker.
+    fn connect(&mut self, from: &Peer, to: &Peer) {
+        self.far.connect(from, to);
+        self.carry();
+    }
+
+    /// Carries everything that the engines have for each other. Returns the number of packets towards the far one.
+    fn carry(&mut self) -> usize {
+        self.carry_unless(|_| false)
+    }
+
+    /// The same, but packets for which there is no room.
+    fn carry_unless(&mut self, is_full: impl Fn(&Parcel<'_>) -> bool) -> usize {
+        let now = self.near.now;
+        let mut packets = 0;
+        for _ in 0..4 {
+            let far = &mut self.far.engine;
+            self.near.engine.poll_relayed(now, |to, parcel| {
+                assert_eq!(to, 1);
+                let is_packet = matches!(parcel, Parcel::Packet { .. });
+                if is_packet && is_full(&parcel) {
+                    return false;
+                }
+                packets += usize::from(is_packet);
+                far.handle_relayed(now, 0, parcel);
+                true
+            });
+            let near = &mut self.near.engine;
+            self.far.engine.poll_relayed(now, |to, parcel| {
+                assert_eq!(to, 0);
+                near.handle_relayed(now, 1, parcel);
+                true
+            });
+        }
+        packets
+    }
+
+    fn send(&mut self, from: &Peer, ssrc: u32, seq: u16, payload_type: u8) -> usize {
+        self.near.send(from, ssrc, seq, payload_type, &KEY_FRAME);
+        self.carry()
+    }
+
+    fn run_for(&mut self, duration: Duration) {
+        self.near.run_for(duration);
+        self.far.now = self.near.now;
+        self.carry();
+    }
+
+    fn layers(&self) -> usize {
+        let sources = &self.far.engine.media.sources;
+        sources.iter().map(|(_, source)| source.layers.len()).sum()
+    }
+}
+
+/// One worker's payload types by the order of what a peer got.
+fn payload_types(sent: &[Sent]) -> Vec<u8> {
+    sent.iter()
+        .map(|(_, _, payload_type)| *payload_type)
+        .collect()
+}
+
+#[test]
+fn publisher_may_change_codecs_and_negotiate_others() {
+    let mut beds = Beds::new();
+    let both = format!("{VP8_ONLY}{VP9_ALSO}");
+    let publisher = beds.near.join("sendonly", &both);
+    let viewer = beds.far.join("recvonly", &both);
+    beds.connect(&publisher, &viewer);
+    for (seq, payload_type) in [(1, VP8), (2, VP9), (3, VP8)] {
+        let mut payload = KEY_FRAME.to_vec();
+        if payload_type == VP9 {
+            payload = vec![0x8a, 0, 0, 0];
+        }
+        beds.near.send(&publisher, 5, seq, payload_type, &payload);
+    }
+    beds.carry();
+    let sent = beds.far.take_sent(&viewer);
+    assert_eq!(payload_types(&sent), [VP8, VP9, VP8]);
+
+    // What was sent before, in the meaning of the former description, comes first.
+    beds.near.send(&publisher, 5, 4, VP8, &KEY_FRAME);
+    beds.near.negotiate(&publisher.id, "sendonly", VP8_ONLY);
+    beds.near.send(&publisher, 5, 5, VP8, &KEY_FRAME);
+    beds.carry();
+    assert_eq!(beds.far.take_sent(&viewer).len(), 2);
+    beds.near.negotiate(&publisher.id, "inactive", VP8_ONLY);
+    assert_eq!(beds.send(&publisher, 5, 6, VP8), 0);
+    assert!(beds.far.engine.media.sources.is_empty());
+    beds.near.negotiate(&publisher.id, "sendonly", VP8_ONLY);
+    assert_eq!(beds.send(&publisher, 5, 7, VP8), 1);
+    let after = beds.far.take_sent(&viewer);
+    assert_eq!(after.len(), 1);
+    assert_eq!((after[0].0, after[0].1), (sent[0].0, sent[0].1 + 5));
+}
+
+#[test]
+fn only_the_layer_that_is_seen_crosses() {
+    let mut beds = Beds::new();
+    let simulcast = format!(
+        "{VP8_ONLY}a=ssrc-group:SIM 11 12 13\na=ssrc:11 cname:c\na=ssrc:12 cname:c\na=ssrc:13 cname:c\n"
+    );
+    let publisher = beds.near.join("sendonly", &simulcast);
+    let viewer = beds.far.join("recvonly", VP8_ONLY);
+    beds.connect(&publisher, &viewer);
+    let mut seq = 0;
+    let mut send_for_3_seconds = |beds: &mut Beds, ssrcs: &[u32]| {
+        let (mut crossed, mut forwarded) = (0, 0);
+        for _ in 0..75 {
+            seq += 1;
+            for ssrc in ssrcs {
+                let mut payload = KEY_FRAME.to_vec();
+                payload.resize(50 * (*ssrc as usize - 10).pow(3), 0);
+                // The layers' key frames are apart.
+                payload[0] = if (seq + *ssrc as u16).is_multiple_of(10) {
+                    0x10
+                } else {
+                    0
+                };
+                beds.near.send(&publisher, *ssrc, seq, VP8, &payload);
+            }
+            crossed += beds.carry();
+            beds.run_for(SECOND / 25);
+            forwarded += beds.far.take_sent(&viewer).len();
+        }
+        (crossed, forwarded)
+    };
+    send_for_3_seconds(&mut beds, &[11, 12, 13]);
+    assert_eq!(send_for_3_seconds(&mut beds, &[11, 12, 13]), (75, 75));
+    send_for_3_seconds(&mut beds, &[11, 12]);
+    assert_eq!(send_for_3_seconds(&mut beds, &[11, 12]), (75, 75));
+    assert!(beds.layers() <= 2);
+}
+
+#[test]
+fn publisher_may_change_its_ssrc_any_number_of_times() {
+    let mut beds = Beds::new();
+    let publisher = beds.near.join("sendonly", VP8_ONLY);
+    let mut viewer = beds.far.join("recvonly", VP8_ONLY);
+    beds.connect(&publisher, &viewer);
+    for restart in 0..30 {
+        assert_eq!(beds.send(&publisher, 100 + restart, 1, VP8), 1);
+    }
+    let sent = beds.far.take_sent(&viewer);
+    assert_eq!(sent.len(), 30);
+    assert!(beds.layers() <= 2);
+    let (ssrc, last, _) = sent[29];
+    beds.far.nack(&mut viewer, ssrc, &[last]);
+    assert_eq!(beds.far.take_sent(&viewer), [sent[29]]);
+}
+
+#[test]
+fn gap_is_closed_by_a_key_frame_once_there_is_room() {
+    let mut beds = Beds::new();
+    let publisher = beds.near.join("sendonly", VP8_ONLY);
+    let viewer = beds.far.join("recvonly", VP8_ONLY);
+    beds.connect(&publisher, &viewer);
+    beds.send(&publisher, 5, 1, VP8);
+    beds.run_for(2 * SECOND);
+    let asked = beds.near.engine.counters().key_frames_requested;
+    for seq in 2..10 {
+        beds.near.send(&publisher, 5, seq, VP8, &KEY_FRAME);
+        assert_eq!(beds.carry_unless(|_| true), 0);
+        beds.run_for(SECOND);
+    }
+    let counters = beds.near.engine.counters();
+    assert_eq!(counters.relay_dropped[RelayDrop::Full as usize], 8);
+    assert_eq!(counters.key_frames_requested, asked);
+
+    assert_eq!(beds.send(&publisher, 5, 10, VP8), 1);
+
+    let counters = beds.near.engine.counters();
+    assert_eq!(counters.key_frames_requested, asked + 1);
+    assert_eq!(beds.far.take_sent(&viewer).len(), 2);
+}
+
+#[test]
+fn source_on_another_worker_gives_way_to_one_here_and_back() {
+    let mut beds = Beds::new();
+    let there = beds.near.join("sendonly", VP8_ONLY);
+    let here = beds.far.join("sendonly", VP8_ONLY);
+    let viewer = beds.far.join("recvonly", VP8_ONLY);
+    for seq in 1..10 {
+        let from = if seq % 2 == 0 { &there } else { &here };
+        beds.connect(from, &viewer);
+        assert_eq!(beds.send(&there, 5, seq, VP8), usize::from(seq % 2 == 0));
+        beds.far.send(&here, 5, seq, VP8, &KEY_FRAME);
+        assert_eq!(beds.far.take_sent(&viewer).len(), 1);
+    }
+    assert!(beds.near.engine.trunks.is_empty() && beds.far.engine.mirrors.is_empty());
+}
+
+/// A command on the engine where a publisher lives, or that of its viewer.
+type Command = fn(&mut Engine, Instant, &ElementId, &ElementId) -> Result<(), Error>;
+
+const FAR: [Command; 4] = [
+    |engine, now, publisher, viewer| engine.connect(now, publisher, viewer, None),
+    |engine, now, publisher, viewer| engine.disconnect(now, publisher, viewer, None),
+    |engine, now, _, viewer| {
+        engine.release_element(now, viewer);
+        Ok(())
+    },
+    |engine, now, _, viewer| {
+        let answer = engine.process_offer(now, viewer, &offer("inactive", VP8_ONLY));
+        answer.map(|_| ())
+    },
+];
+
+const NEAR: [Command; 3] = [
+    |engine, now, publisher, _| {
+        let answer = engine.process_offer(now, publisher, &offer("inactive", VP8_ONLY));
+        answer.map(|_| ())
+    },
+    |engine, now, publisher, _| {
+        engine.release_element(now, publisher);
+        Ok(())
+    },
+    |engine, now, publisher, _| engine.disconnect(now, publisher, publisher, None),
+];
+
+/// Whatever leads to another worker, or from there, leads to something that exists, and back.
+fn check_references(engine: &Engine) {
+    let media = &engine.media;
+    assert_eq!(media.trunks.len(), engine.trunks.len());
+    assert_eq!(media.trunks.len(), engine.trunks_by_mirror.len());
+    for (element, key) in &engine.trunks {
+        let trunk = &media.trunks[key.0];
+        assert_eq!(trunk.element, *element);
+        assert!(engine.graph.feeder(*element, trunk.kind).is_some());
+        if let Some(source) = trunk.source {
+            assert!(media.sources[source.0].trunks.contains(key));
+        }
+    }
+    for (key, source) in &media.sources {
+        for trunk in &source.trunks {
+            assert_eq!(media.trunks[trunk.0].source.unwrap().0, key);
+        }
+    }
+    let mut listed = engine
+        .endpoints
+        .values()
+        .flat_map(|endpoint| endpoint.mirrors);
+    assert_eq!(listed.by_ref().flatten().count(), engine.mirrors.len());
+    for (id, mirror) in &engine.mirrors {
+        let endpoint = &engine.endpoints[&mirror.element];
+        assert_eq!(endpoint.mirrors[mirror.kind as usize], Some(*id));
+        if let Some(transport) = mirror.transport {
+            assert_eq!(media.transports[transport.0].owner, mirror.element);
+        }
+    }
+}
+
+#[test]
+fn workers_agree_again_after_a_panic_in_a_command() {
+    let commands = FAR.map(|command| (command, true)).into_iter();
+    for (index, (command, is_far)) in (0..).zip(commands.chain(NEAR.map(|it| (it, false)))) {
+        for steps in 0.. {
+            let mut beds = Beds::new();
+            let publisher = beds.near.join("sendonly", VP8_ONLY);
+            let viewer = beds.far.join("recvonly", VP8_ONLY);
+            let bystander = beds.far.join("recvonly", VP8_ONLY);
+            beds.connect(&publisher, &bystander);
+            if index > 0 {
+                beds.connect(&publisher, &viewer);
+            }
+            let (bed, subject) = match is_far {
+                true => (&mut beds.far, &viewer),
+                false => (&mut beds.near, &publisher),
+            };
+            bed.engine.steps_left.set(Some(steps));
+            let subject = Subject::Element(subject.id.clone());
+            let now = bed.now;
+            let ended = bed.engine.contain(&subject, |engine| {
+                command(engine, now, &publisher.id, &viewer.id)
+            });
+            bed.engine.steps_left.set(None);
+            if ended.is_ok() {
+                assert!(steps > 0, "command {index} has no steps");
+                break;
+            }
+            for engine in [&beds.near.engine, &beds.far.engine] {
+                check_references(engine);
+            }
+            beds.carry();
+            for engine in [&beds.near.engine, &beds.far.engine] {
+                check_references(engine);
+            }
+            let lives = beds.near.engine.graph.key(&publisher.id).is_ok();
+            assert_eq!(lives, is_far);
+            if lives {
+                assert_eq!(beds.send(&publisher, 5, 1, VP8), 1);
+                assert_eq!(beds.far.take_sent(&bystander).len(), 1, "{index} {steps}");
+            }
+            for bed in [&mut beds.near, &mut beds.far] {
+                bed.engine.release_pipeline(bed.now, &bed.pipeline.clone());
+            }
+            beds.carry();
+            for engine in [&beds.near.engine, &beds.far.engine] {
+                assert_eq!(engine.graph.element_count(), 0);
+                assert!(engine.media.trunks.is_empty() && engine.mirrors.is_empty());
+                assert!(engine.media.transports.is_empty() && engine.endpoints.is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn panic_in_what_another_worker_says_is_mended() {
+    for (connects, steps) in [(true, 0), (true, 1), (true, 2), (false, 0), (false, 1)] {
+        let mut beds = Beds::new();
+        let publisher = beds.near.join("sendonly", VP8_ONLY);
+        let viewer = beds.far.join("recvonly", VP8_ONLY);
+        if !connects {
+            beds.connect(&publisher, &viewer);
+            beds.far
+                .engine
+                .disconnect(beds.far.now, &publisher.id, &viewer.id, None)
+                .unwrap();
+        } else {
+            beds.far.connect(&publisher, &viewer);
+        }
+        beds.near.engine.steps_left.set(Some(steps));
+        beds.carry();
+        beds.near.engine.steps_left.set(None);
+        assert_eq!(beds.near.engine.counters().panics, 1, "{connects} {steps}");
+        check_references(&beds.near.engine);
+        check_references(&beds.far.engine);
+        // Connected anew, it works.
+        beds.far
+            .engine
+            .disconnect(beds.far.now, &publisher.id, &viewer.id, None)
+            .unwrap();
+        beds.connect(&publisher, &viewer);
+        assert_eq!(beds.send(&publisher, 5, 1, VP8), 1);
+        assert_eq!(beds.far.take_sent(&viewer).len(), 1);
+    }
+}
