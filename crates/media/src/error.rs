@@ -41,6 +41,16 @@ pub enum Error {
     /// The server did not answer in time.
     #[error("media server did not answer in time")]
     Timeout,
+    /// A media server behind a network refused in its own words, for a reason not listed here.
+    #[error("{message}")]
+    Refused {
+        /// Kurento's number of the refusal.
+        code: i32,
+        /// Kurento's name of the refusal, such as `MARSHALL_ERROR`; may be empty.
+        kind: String,
+        /// For humans.
+        message: String,
+    },
     /// The server is gone or shutting down.
     #[error("media server is not available: {0}")]
     Unavailable(String),
@@ -58,12 +68,13 @@ impl Error {
             Self::Candidate(_) => 40401,
             Self::DifferentPipelines => 40004,
             Self::Full(_) => 40001,
+            Self::Refused { code, .. } => *code,
             Self::Timeout | Self::Unavailable(_) => 40000,
         }
     }
 
     /// The type name a Kurento Media Server sends along with [`kurento_code`](Self::kurento_code).
-    pub fn kurento_type(&self) -> &'static str {
+    pub fn kurento_type(&self) -> &str {
         match self {
             Self::PipelineNotFound(_) | Self::ElementNotFound(_) => "MEDIA_OBJECT_NOT_FOUND",
             Self::Unsupported { .. } => "MEDIA_OBJECT_ILLEGAL_PARAM_ERROR",
@@ -73,6 +84,7 @@ impl Error {
             Self::Candidate(_) => "ICE_ADD_CANDIDATE_ERROR",
             Self::DifferentPipelines => "CONNECT_ERROR",
             Self::Full(_) => "NOT_ENOUGH_RESOURCES",
+            Self::Refused { kind, .. } => kind,
             Self::Timeout | Self::Unavailable(_) => "UNEXPECTED_ERROR",
         }
     }

@@ -22,6 +22,29 @@ pub enum Event {
         /// True while packets arrive.
         flowing: bool,
     },
+    /// ICE of one component of the transport moved on. Optional: a server that reports only
+    /// [`MediaStateChanged`](Self::MediaStateChanged) says less, not something else.
+    IceStateChanged {
+        /// 1 for RTP and everything bundled with it, 2 for RTCP on a port of its own.
+        component: u8,
+        /// Where it is.
+        state: IceState,
+    },
+    /// ICE chose a pair of candidates, or a better one. Optional.
+    CandidatePairSelected {
+        /// As in [`IceStateChanged`](Self::IceStateChanged).
+        component: u8,
+        /// Ours, `candidate:…`.
+        local: String,
+        /// The peer's, `candidate:…`.
+        remote: String,
+    },
+    /// The DTLS handshake of the transport moved on. Optional.
+    DtlsStateChanged(DtlsState),
+    /// A data channel was opened, by its SCTP stream.
+    DataChannelOpened(u16),
+    /// A data channel was closed, by its SCTP stream.
+    DataChannelClosed(u16),
     /// Something failed after the call that caused it had returned.
     Error {
         /// Kurento's name of the failure.
@@ -40,6 +63,38 @@ pub enum MediaState {
     Connected,
     /// Not up yet, or lost.
     Disconnected,
+}
+
+/// Where ICE of one component is (the states of RFC 8445 agents, as Kurento names them).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IceState {
+    /// Nothing has begun, or the path was lost.
+    Disconnected,
+    /// Local candidates are being found.
+    Gathering,
+    /// Pairs are being checked.
+    Connecting,
+    /// A pair works.
+    Connected,
+    /// All checks are done.
+    Ready,
+    /// No pair works.
+    Failed,
+}
+
+/// Where a DTLS handshake is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DtlsState {
+    /// Not begun.
+    New,
+    /// In progress.
+    Connecting,
+    /// Done; keys are known.
+    Connected,
+    /// Refused by either side.
+    Failed,
+    /// Ended by either side.
+    Closed,
 }
 
 /// Names of asynchronous failures, as applications written for Kurento know them.

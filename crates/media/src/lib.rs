@@ -13,11 +13,12 @@ mod server;
 mod stats;
 
 pub use error::Error;
-pub use event::{ErrorKind, Event, EventSender, MediaState};
+pub use event::{DtlsState, ErrorKind, Event, EventSender, IceState, MediaState};
 #[cfg(any(test, feature = "fake"))]
 pub use fake::{Call, Fake, Hold, Script};
 pub use id::{ElementId, PipelineId};
 pub use server::{
-    BandwidthLimits, ElementKind, IceCandidate, Kilobits, MediaKind, MediaServer, OfferOptions,
+    BandwidthLimits, DataChannelOptions, ElementKind, IceCandidate, Kilobits, MediaKind,
+    MediaServer, OfferOptions, Parameter, Parameters,
 };
 pub use stats::{Direction, StreamStats};

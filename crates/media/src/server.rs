@@ -1,5 +1,6 @@
 //! The seam itself.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use crate::{ElementId, Error, EventSender, PipelineId, StreamStats};
@@ -91,12 +92,106 @@ pub trait MediaServer: Send + Sync + 'static {
         element: &ElementId,
     ) -> impl Future<Output = Result<Vec<StreamStats>, Error>> + Send;
 
+    /// Makes an element of a class that only some media servers know, with what its constructor
+    /// needs. A server without such classes treats it as [`ElementKind::Other`].
+    fn create_custom_element(
+        &self,
+        pipeline: &PipelineId,
+        class: &str,
+        parameters: &Parameters,
+        events: EventSender,
+    ) -> impl Future<Output = Result<ElementId, Error>> + Send {
+        let _ = parameters;
+        self.create_element(pipeline, ElementKind::Other(class.to_owned()), events)
+    }
+
+    /// Calls an operation that only the class of the element knows, such as `setOverlayedImage`,
+    /// and throws its result away.
+    fn invoke(
+        &self,
+        element: &ElementId,
+        operation: &'static str,
+        parameters: &Parameters,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let _ = parameters;
+        unsupported(element, operation)
+    }
+
+    /// Asks the source of what this endpoint sends for a key frame.
+    fn request_key_frame(
+        &self,
+        element: &ElementId,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        unsupported(element, "requestKeyframe")
+    }
+
+    /// Opens a data channel towards the peer.
+    fn create_data_channel(
+        &self,
+        element: &ElementId,
+        options: DataChannelOptions,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let _ = options;
+        unsupported(element, "createDataChannel")
+    }
+
+    /// Closes the data channel on an SCTP stream.
+    fn close_data_channel(
+        &self,
+        element: &ElementId,
+        stream: u16,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let _ = stream;
+        unsupported(element, "closeDataChannel")
+    }
+
     /// Releases an element with all its connections. Unknown ids are ignored. Not `async`, so that
     /// a drop guard can call it.
     fn release_element(&self, element: &ElementId);
 
     /// Releases a pipeline with all its elements. Unknown ids are ignored.
     fn release_pipeline(&self, pipeline: &PipelineId);
+}
+
+fn unsupported(
+    element: &ElementId,
+    operation: &'static str,
+) -> std::future::Ready<Result<(), Error>> {
+    std::future::ready(Err(Error::Unsupported {
+        element: element.clone(),
+        operation,
+    }))
+}
+
+/// Named arguments of a class that the seam does not know.
+pub type Parameters = BTreeMap<String, Parameter>;
+
+/// One argument.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Parameter {
+    /// Text, an enumeration's symbol, or the id of another element.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+    /// Any other number.
+    Real(f64),
+    /// A truth value.
+    Flag(bool),
+}
+
+/// How a data channel is opened (RFC 8832, section 5.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataChannelOptions {
+    /// Its name; may be empty.
+    pub label: String,
+    /// Messages arrive in the order in which they were sent.
+    pub ordered: bool,
+    /// A message is given up after that many milliseconds.
+    pub max_packet_life_time_ms: Option<u16>,
+    /// A message is given up after that many retransmissions.
+    pub max_retransmits: Option<u16>,
+    /// The sub-protocol; may be empty.
+    pub protocol: String,
 }
 
 /// What to create.
