@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    BandwidthLimits, ElementId, ElementKind, Error, Event, EventSender, IceCandidate, MediaKind,
-    MediaServer, OfferOptions, PipelineId, StreamStats,
+    BandwidthLimits, DataChannelOptions, ElementId, ElementKind, Error, Event, EventSender,
+    IceCandidate, MediaKind, MediaServer, OfferOptions, PipelineId, StreamStats,
 };
 
 /// A media server that does what it is told, unless a [`Script`] says otherwise. Clones share state.
@@ -90,6 +90,15 @@ pub enum Call {
     },
     /// [`MediaServer::stats`]
     Stats { element: ElementId },
+    /// [`MediaServer::request_key_frame`]
+    RequestKeyFrame { element: ElementId },
+    /// [`MediaServer::create_data_channel`]
+    CreateDataChannel {
+        element: ElementId,
+        options: DataChannelOptions,
+    },
+    /// [`MediaServer::close_data_channel`]
+    CloseDataChannel { element: ElementId, stream: u16 },
     /// [`MediaServer::release_element`]
     ReleaseElement { element: ElementId },
     /// [`MediaServer::release_pipeline`]
@@ -448,6 +457,37 @@ impl MediaServer for Fake {
         .await?;
         self.0.lock().element(element)?;
         Ok(Vec::new())
+    }
+
+    async fn request_key_frame(&self, element: &ElementId) -> Result<(), Error> {
+        self.begin(Call::RequestKeyFrame {
+            element: element.clone(),
+        })
+        .await?;
+        self.0.lock().endpoint(element, "requestKeyframe")?;
+        Ok(())
+    }
+
+    async fn create_data_channel(
+        &self,
+        element: &ElementId,
+        options: DataChannelOptions,
+    ) -> Result<(), Error> {
+        self.begin(Call::CreateDataChannel {
+            element: element.clone(),
+            options,
+        })
+        .await?;
+        self.0.lock().web_endpoint(element, "createDataChannel")
+    }
+
+    async fn close_data_channel(&self, element: &ElementId, stream: u16) -> Result<(), Error> {
+        self.begin(Call::CloseDataChannel {
+            element: element.clone(),
+            stream,
+        })
+        .await?;
+        self.0.lock().web_endpoint(element, "closeDataChannel")
     }
 
     fn release_element(&self, element: &ElementId) {

@@ -1,0 +1,114 @@
+//! The little that this layer knows about session descriptions (RFC 8866): their sections.
+
+use media::IceCandidate;
+
+use crate::fault::Fault;
+
+/// Refuses what is no session description at all.
+pub(super) fn check(text: &str) -> Result<(), Fault> {
+    if text.trim_start().starts_with("v=") {
+        Ok(())
+    } else {
+        Err(Fault::kurento(Fault::SDP_PARSE, "Invalid SDP"))
+    }
+}
+
+/// The section that a candidate belongs to: by its index, or by its `mid` if that leads nowhere.
+pub(super) fn section(text: &str, index: Option<u16>, mid: &str) -> Option<u16> {
+    let sections = text.lines().filter(|line| line.starts_with("m=")).count();
+    if let Some(index) = index
+        && (usize::from(index) < sections || sections == 0)
+    {
+        return Some(index);
+    }
+    let mut section = None;
+    for line in text.lines() {
+        if line.starts_with("m=") {
+            section = Some(section.map_or(0, |section: u16| section.saturating_add(1)));
+        } else if line.strip_prefix("a=mid:") == Some(mid) {
+            return section;
+        }
+    }
+    None
+}
+
+/// The description with those candidates that are not in it yet, at the ends of their sections.
+pub(super) fn with_candidates(text: &str, candidates: &[IceCandidate]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut section: Option<usize> = None;
+    let add = |out: &mut String, section: Option<usize>| {
+        let own = candidates.iter().filter(|candidate| {
+            section == Some(usize::from(candidate.sdp_m_line_index))
+                && !text.contains(&candidate.candidate)
+        });
+        for candidate in own {
+            out.push_str("a=");
+            out.push_str(&candidate.candidate);
+            out.push_str("\r\n");
+        }
+    };
+    for line in text.split_inclusive('\n') {
+        if line.starts_with("m=") {
+            add(&mut out, section);
+            section = Some(section.map_or(0, |section| section + 1));
+        }
+        out.push_str(line);
+    }
+    if section.is_some() {
+        if !out.ends_with('\n') {
+            out.push_str("\r\n");
+        }
+        add(&mut out, section);
+    }
+    out
+}
+
+/// The offer with media in one direction only.
+pub(super) fn redirected(text: &str, direction: Option<&str>) -> String {
+    match direction {
+        Some(direction) => text.replace("a=sendrecv", &format!("a={direction}")),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str =
+        "v=0\r\nm=audio 9 X 0\r\na=mid:a\r\nm=video 9 X 96\r\na=mid:v\r\na=sendrecv\r\n";
+
+    fn candidate(text: &str, section: u16) -> IceCandidate {
+        IceCandidate {
+            candidate: format!("candidate:{text}"),
+            sdp_mid: String::new(),
+            sdp_m_line_index: section,
+        }
+    }
+
+    #[test]
+    fn candidates_are_added_to_their_sections_once() {
+        let candidates = [candidate("1", 0), candidate("2", 1), candidate("3", 7)];
+        let shown = with_candidates(TEXT, &candidates);
+        assert_eq!(
+            shown,
+            "v=0\r\nm=audio 9 X 0\r\na=mid:a\r\na=candidate:1\r\nm=video 9 X 96\r\na=mid:v\r\na=sendrecv\r\na=candidate:2\r\n"
+        );
+        assert_eq!(with_candidates(&shown, &candidates), shown);
+        assert_eq!(with_candidates("v=0", &candidates), "v=0");
+    }
+
+    #[test]
+    fn sections_are_found_by_index_then_by_mid() {
+        for (index, mid, found) in [
+            (Some(0), "v", Some(0)),
+            (Some(1), "", Some(1)),
+            (Some(2), "v", Some(1)),
+            (None, "a", Some(0)),
+            (Some(77), "zz", None),
+            (None, "", None),
+        ] {
+            assert_eq!(section(TEXT, index, mid), found);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What the media server tells, in the words of the protocol.
+
+use media::{DtlsState, Event, IceState, MediaState};
+use serde_json::json;
+
+use super::Server;
+use super::endpoints::{Endpoint, dtls_members, ice_name, pair};
+use super::work::ObjectKey;
+use crate::model::events;
+use crate::model::marshal::register;
+
+/// RTP, and everything that is bundled with it.
+const COMPONENT: u8 = 1;
+
+impl Server {
+    pub(super) fn media_event(&mut self, key: ObjectKey, event: Event) {
+        match event {
+            Event::IceCandidateFound(candidate) => {
+                if let Some(endpoint) = self.endpoint_state(key) {
+                    endpoint.note_local_candidate(&candidate);
+                }
+                let members = json!({
+                    "candidate": candidate.candidate,
+                    "sdpMid": candidate.sdp_mid,
+                    "sdpMLineIndex": candidate.sdp_m_line_index,
+                });
+                let own = json!({ "candidate": register("IceCandidate", members) });
+                self.emit(key, &events::ICE_CANDIDATE_FOUND, own);
+            }
+            Event::IceGatheringDone => {
+                self.set_ice(key, COMPONENT, IceState::Connecting);
+                self.emit(key, &events::ICE_GATHERING_DONE, json!({}));
+            }
+            Event::IceStateChanged { component, state } => self.set_ice(key, component, state),
+            Event::CandidatePairSelected {
+                component,
+                local,
+                remote,
+            } => {
+                let own = json!({ "candidatePair": pair(component, &local, &remote) });
+                if let Some(endpoint) = self.endpoint_state(key) {
+                    endpoint.pairs.insert(component, (local, remote));
+                }
+                self.emit(key, &events::NEW_CANDIDATE_PAIR_SELECTED, own);
+            }
+            Event::DtlsStateChanged(state) => self.set_dtls(key, state),
+            Event::MediaStateChanged(state) => {
+                self.transport_changed(key, state == MediaState::Connected);
+            }
+            Event::MediaFlowInChanged { kind, flowing } => {
+                if let Some(endpoint) = self.endpoint_state(key) {
+                    endpoint.note_received(kind, flowing);
+                }
+                self.refresh_flows_around(key);
+            }
+            Event::DataChannelOpened(stream) => {
+                if let Some(endpoint) = self.endpoint_state(key) {
+                    endpoint.channels_opened += 1;
+                }
+                self.emit(
+                    key,
+                    &events::DATA_CHANNEL_OPENED,
+                    json!({ "channelId": stream }),
+                );
+            }
+            Event::DataChannelClosed(stream) => {
+                if let Some(endpoint) = self.endpoint_state(key) {
+                    endpoint.channels_closed += 1;
+                }
+                self.emit(
+                    key,
+                    &events::DATA_CHANNEL_CLOSED,
+                    json!({ "channelId": stream }),
+                );
+            }
+            Event::Error {
+                kind,
+                description,
+                code,
+            } => self.emit_error(key, kind.as_str(), code, &description),
+            // The seam may learn more; what has no name in the protocol is not told.
+            _ => {}
+        }
+    }
+
+    fn endpoint_state(&mut self, key: ObjectKey) -> Option<&mut Endpoint> {
+        self.objects.get_mut(key)?.endpoint.as_deref_mut()
+    }
+
+    /// The media server may say only that the transport is up or down. Clients expect the steps that
+    /// lead there, in this order.
+    fn transport_changed(&mut self, key: ObjectKey, connected: bool) {
+        if connected {
+            let ice = self
+                .endpoint_state(key)
+                .map(|e| e.ice.get(&COMPONENT).copied());
+            if !matches!(ice, Some(Some(IceState::Connected | IceState::Ready))) {
+                self.set_ice(key, COMPONENT, IceState::Connected);
+            }
+            self.set_dtls(key, DtlsState::Connected);
+            self.set_connected(key, true);
+            self.set_media_connected(key, true);
+            self.set_ice(key, COMPONENT, IceState::Ready);
+        } else {
+            self.set_ice(key, COMPONENT, IceState::Disconnected);
+            self.set_connected(key, false);
+            self.set_media_connected(key, false);
+        }
+    }
+
+    pub(super) fn set_ice(&mut self, key: ObjectKey, component: u8, state: IceState) {
+        let Some(endpoint) = self.endpoint_state(key) else {
+            return;
+        };
+        let former = endpoint.ice.get(&component).copied();
+        // Candidates may still be found, or be found to be all, when a pair works already.
+        let late = matches!(state, IceState::Gathering | IceState::Connecting)
+            && matches!(former, Some(IceState::Connected | IceState::Ready));
+        if former == Some(state) || late {
+            return;
+        }
+        endpoint.ice.insert(component, state);
+        let own = json!({ "streamId": 1, "componentId": component, "state": ice_name(state) });
+        self.emit(key, &events::ICE_COMPONENT_STATE_CHANGED, own);
+    }
+
+    fn set_dtls(&mut self, key: ObjectKey, state: DtlsState) {
+        let Some(endpoint) = self.endpoint_state(key) else {
+            return;
+        };
+        if endpoint.dtls.replace(state) != Some(state) {
+            let own = dtls_members(state);
+            self.emit(key, &events::DTLS_CONNECTION_STATE_CHANGE, own);
+        }
+    }
+
+    pub(super) fn set_connected(&mut self, key: ObjectKey, connected: bool) {
+        let Some(endpoint) = self.endpoint_state(key) else {
+            return;
+        };
+        if std::mem::replace(&mut endpoint.connected, connected) != connected {
+            let own = change(connected);
+            self.emit(key, &events::CONNECTION_STATE_CHANGED, own);
+        }
+    }
+
+    fn set_media_connected(&mut self, key: ObjectKey, connected: bool) {
+        let Some(endpoint) = self.endpoint_state(key) else {
+            return;
+        };
+        if std::mem::replace(&mut endpoint.media_connected, connected) != connected {
+            let own = change(connected);
+            self.emit(key, &events::MEDIA_STATE_CHANGED, own);
+        }
+    }
+}
+
+fn change(connected: bool) -> serde_json::Value {
+    if connected {
+        json!({ "oldState": "DISCONNECTED", "newState": "CONNECTED" })
+    } else {
+        json!({ "oldState": "CONNECTED", "newState": "DISCONNECTED" })
+    }
+}
