@@ -3,16 +3,18 @@
 //! Read [`Config`] first. A flag beats an environment variable, which beats the file, which beats the
 //! default. All four use the same names.
 
-use std::fmt;
+mod values;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use clap::{Arg, Parser, ValueEnum};
+use clap::{Arg, Parser};
 use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+
+pub use self::values::{LogFormat, PinWorkers, PortRange, UdpOffload, VideoCodec};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,10 @@ pub struct Config {
     pub announce: Vec<IpAddr>,
     /// Media threads. 0: one per core.
     pub workers: usize,
+    /// Whether media threads stay on one CPU each.
+    pub pin_workers: PinWorkers,
+    /// Ways to move many UDP datagrams at once.
+    pub udp_offload: UdpOffload,
     /// Where the certificate is kept.
     pub data_dir: PathBuf,
     /// Certificate chain in PEM; needs `key`.
@@ -74,75 +80,6 @@ pub struct Config {
     pub filter_request_param: String,
 }
 
-/// Ports from the first to the last, both included; `20000-20999` in text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct PortRange {
-    /// The first.
-    pub first: u16,
-    /// The last.
-    pub last: u16,
-}
-
-impl FromStr for PortRange {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let ports = text.split_once('-').and_then(|(first, last)| {
-            let first = first.trim().parse().ok()?;
-            let last = last.trim().parse().ok()?;
-            (first <= last).then_some(Self { first, last })
-        });
-        ports.ok_or_else(|| format!("`{text}` is no range of ports such as 20000-20999"))
-    }
-}
-
-impl TryFrom<String> for PortRange {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<PortRange> for String {
-    fn from(ports: PortRange) -> Self {
-        ports.to_string()
-    }
-}
-
-impl fmt::Display for PortRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.first, self.last)
-    }
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-/// A video codec, by its name in session descriptions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "UPPERCASE")]
-#[value(rename_all = "UPPER")]
-pub enum VideoCodec {
-    /// Every browser has it.
-    Vp8,
-    /// Many phones have it in hardware.
-    H264,
-    /// Better than VP8 at the same rate.
-    Vp9,
-    /// The best at low rates, and the most work.
-    Av1,
-}
-
 /// The port of the original server.
 const PORT: u16 = 8443;
 /// See `sfu::Config::udp_port`.
@@ -166,6 +103,8 @@ impl Default for Config {
             rtp_ports: RTP_PORTS,
             announce: Vec::new(),
             workers: 0,
+            pin_workers: PinWorkers::Auto,
+            udp_offload: UdpOffload::AUTO,
             data_dir: default_data_dir(),
             cert: None,
             key: None,
@@ -296,6 +235,16 @@ struct Network {
     #[arg(long, value_name = "N", env = "TERTULIA_WORKERS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     workers: Option<usize>,
+    /// Whether media threads stay on one CPU each. `auto`: if there are several, and one per CPU that this process
+    /// may use. Linux only [default: auto].
+    #[arg(long, value_name = "WHEN", env = "TERTULIA_PIN_WORKERS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pin_workers: Option<PinWorkers>,
+    /// Ways to move many UDP packets at the cost of one: `auto` for all that the system does, `off`, or a list of
+    /// gso (it cuts runs of packets), gro (it joins them) and sendmmsg (one call for many) [default: auto].
+    #[arg(long, value_name = "WHICH", env = "TERTULIA_UDP_OFFLOAD")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    udp_offload: Option<UdpOffload>,
     /// Connections at once, HTTP and WebSocket [default: 10000].
     #[arg(long, value_name = "N", env = "TERTULIA_MAX_CONNECTIONS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -629,16 +578,6 @@ mod tests {
         ];
         let unknown = unknown_variables(variables.map(str::to_owned));
         assert_eq!(unknown, ["TERTULIA_UDP_PROT"]);
-    }
-
-    #[test]
-    fn port_ranges_are_read_as_they_are_written() {
-        let range: PortRange = "20000 - 20999".parse().unwrap();
-        assert_eq!(range, RTP_PORTS);
-        assert_eq!(range.to_string().parse(), Ok(range));
-        for text in ["", "20000", "-", "2-1", "1-65536", "a-b", "1-2-3"] {
-            assert!(text.parse::<PortRange>().is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::num::NonZeroUsize;
 
 use metrics::Label;
 use sfu::NativeMediaServer;
+use sfu::config::Pinning;
 use sfu::engine::sdp::Codec;
 use sfu::metrics::{Metrics, SampleKind};
 
-use crate::config::{Config, VideoCodec};
+use crate::config::{Config, PinWorkers, VideoCodec};
 
 /// Opens the media ports and starts the workers.
 ///
@@ -21,6 +22,12 @@ pub fn start(config: &Config) -> Result<NativeMediaServer, sfu::StartError> {
         udp_port: config.udp_port,
         rtp_ports: config.rtp_ports.first..=config.rtp_ports.last,
         workers: NonZeroUsize::new(config.workers).unwrap_or(defaults.workers),
+        pin_workers: match config.pin_workers {
+            PinWorkers::Auto => Pinning::Auto,
+            PinWorkers::On => Pinning::On,
+            PinWorkers::Off => Pinning::Off,
+        },
+        udp_offload: config.udp_offload.0,
         announce: config.announce.clone(),
         // A demo on one's own machine must work without a network.
         announce_loopback: config.announce.is_empty() && config.listen.ip().is_loopback(),

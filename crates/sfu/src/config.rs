@@ -2,6 +2,7 @@
 //!
 //! Read [`Config`] first. Without addresses to announce, those of the network interfaces are taken.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
@@ -32,6 +33,8 @@ pub struct Config {
     pub rtp_ports: RangeInclusive<u16>,
     /// Worker threads. Default: one per core.
     pub workers: NonZeroUsize,
+    /// Whether each worker stays on one CPU. Default: if there are as many as CPUs that this process may use.
+    pub pin_workers: Pinning,
     /// Addresses to listen on. A missing IPv6 is tolerated for `::`. Default: `0.0.0.0` and `::`.
     pub listen: Vec<IpAddr>,
     /// Addresses told to peers, such as the public address of a host behind a 1:1 NAT. Empty: those of
@@ -42,9 +45,82 @@ pub struct Config {
     pub announce_loopback: bool,
     /// Accept ICE over TCP on the same port number, for peers whose network blocks UDP.
     pub ice_tcp: bool,
+    /// What to use of the system's ways to move many UDP datagrams at once, as far as they work. Default: all.
+    pub udp_offload: UdpOffload,
     /// Put first in descriptions, whatever the peer prefers, so that all endpoints of a pipeline agree.
     /// `None`: keep the order of the peer.
     pub preferred_video_codec: Option<Codec>,
+}
+
+/// Whether a worker stays on one CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pinning {
+    /// If there are several, and exactly as many as CPUs which this process may use and keep busy. Fewer leave CPUs
+    /// free, and the system knows better which; more would wait for each other.
+    #[default]
+    Auto,
+    /// Always; more workers than CPUs share them.
+    On,
+    /// Never.
+    Off,
+}
+
+/// Ways to move many UDP datagrams at the cost of one. What the system does not do is left out by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UdpOffload {
+    /// Generic segmentation offload (`UDP_SEGMENT`, Linux 4.18): datagrams of one length for one peer go to the
+    /// system as one message. Worth more than all else.
+    pub gso: bool,
+    /// Generic receive offload (`UDP_GRO`, Linux 5.0): such datagrams come from the system as one.
+    pub gro: bool,
+    /// Messages for several peers by one system call (`sendmmsg`, Linux 3.0).
+    pub sendmmsg: bool,
+}
+
+impl UdpOffload {
+    /// All of them.
+    pub const ALL: Self = Self {
+        gso: true,
+        gro: true,
+        sendmmsg: true,
+    };
+
+    /// None of them: one system call for each datagram that leaves.
+    pub const NONE: Self = Self {
+        gso: false,
+        gro: false,
+        sendmmsg: false,
+    };
+
+    /// What both have.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            gso: self.gso && other.gso,
+            gro: self.gro && other.gro,
+            sendmmsg: self.sendmmsg && other.sendmmsg,
+        }
+    }
+
+    /// Each by its name, and whether it is chosen.
+    pub fn parts(self) -> [(&'static str, bool); 3] {
+        [
+            ("gso", self.gso),
+            ("gro", self.gro),
+            ("sendmmsg", self.sendmmsg),
+        ]
+    }
+}
+
+impl fmt::Display for UdpOffload {
+    /// `gso,sendmmsg`, or `off`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let chosen = self.parts().into_iter().filter(|(_, chosen)| *chosen);
+        let names: Vec<_> = chosen.map(|(name, _)| name).collect();
+        match names.is_empty() {
+            true => f.write_str("off"),
+            false => f.write_str(&names.join(",")),
+        }
+    }
 }
 
 impl Default for Config {
@@ -57,6 +133,8 @@ impl Default for Config {
             announce: Vec::new(),
             announce_loopback: false,
             ice_tcp: true,
+            pin_workers: Pinning::Auto,
+            udp_offload: UdpOffload::ALL,
             preferred_video_codec: None,
         }
     }

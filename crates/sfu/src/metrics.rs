@@ -2,6 +2,7 @@
 //!
 //! A worker adds to plain numbers of its own; [`Metrics`] is the copy it hands out when asked.
 
+use crate::config::UdpOffload;
 use crate::engine::counters::{Counters, Discard, RelayDrop};
 use crate::engine::srtp::Profile;
 
@@ -25,6 +26,8 @@ pub struct SocketCounters {
     pub udp_backlog_dropped: u64,
     /// UDP datagrams that the system refused to send, as to an unreachable network.
     pub udp_refused: u64,
+    /// Runs that left one by one, since the system refused to cut them.
+    pub udp_runs_refused: u64,
     /// Failures to receive from a UDP socket.
     pub udp_receive_errors: u64,
     /// Datagrams that arrived at this worker and were handed over to the one that owns their flow, and TCP
@@ -101,6 +104,8 @@ pub struct Metrics {
     pub commands_waiting: u64,
     /// Bytes that wait for a full socket.
     pub backlog_bytes: u64,
+    /// What all sockets for WebRTC use.
+    pub offload: UdpOffload,
     /// Sockets.
     pub sockets: SocketCounters,
     /// Media.
@@ -232,6 +237,11 @@ impl Metrics {
                 "udp_refused",
                 sockets.udp_refused,
                 "UDP datagrams that the system refused to send",
+            ),
+            (
+                "udp_runs_refused",
+                sockets.udp_runs_refused,
+                "Runs of UDP datagrams that left one by one, since the system refused to cut them",
             ),
             (
                 "udp_receive_errors",
@@ -405,6 +415,13 @@ impl Metrics {
             kind: SampleKind::Counter,
             value,
         };
+        let by_offload = |(offload, is_used)| Sample {
+            name: "udp_offload",
+            help: "1 if all media sockets of the worker use it, 0 if it is off or the system does not do it",
+            label: Some(("offload", offload)),
+            kind: SampleKind::Gauge,
+            value: u64::from(is_used),
+        };
         let discarded = Discard::ALL.map(Discard::label).into_iter();
         let relay_dropped = RelayDrop::ALL.map(RelayDrop::label).into_iter();
         let dropped = engine.dropped.iter();
@@ -412,6 +429,7 @@ impl Metrics {
             .into_iter()
             .map(plain(SampleKind::Counter))
             .chain(gauges.into_iter().map(plain(SampleKind::Gauge)))
+            .chain(self.offload.parts().map(by_offload))
             .chain(profiles.zip(engine.srtp_profiles).map(by_profile))
             .chain(
                 discarded

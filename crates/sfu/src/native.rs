@@ -26,7 +26,8 @@ use crate::engine::clock::Clock;
 use crate::engine::{Engine, EngineConfig, Subject, ids};
 use crate::metrics::Metrics;
 use crate::worker::{
-    BindError, CommandQueue, RtpAddress, RtpPool, RtpSockets, Sockets, Worker, gone,
+    BindError, CommandQueue, RtpAddress, RtpPool, RtpSockets, Sockets, Worker, detect_offload,
+    gone, plan_pinning,
 };
 
 /// Load of a pipeline's home, in elements, from which endpoints may be made elsewhere: a room of eight in which
@@ -83,6 +84,8 @@ impl NativeMediaServer {
         let interfaces = interface_addresses();
         let clock = read_clocks();
         let rtp_pool = Arc::new(RtpPool::new(&config.rtp_ports));
+        let offload = detect_offload(config.udp_offload);
+        let cpus = plan_pinning(config.pin_workers, config.workers.get());
         let mut workers = Workers {
             queues: Vec::new(),
             ports: Vec::new(),
@@ -118,7 +121,8 @@ impl NativeMediaServer {
                 clock,
             };
             let engine = Engine::new(engine_config, index);
-            let worker = Worker::new(sockets, engine, Arc::clone(&rtp_pool), rtp_address)
+            let rtp_pool = Arc::clone(&rtp_pool);
+            let worker = Worker::new(sockets, engine, rtp_pool, rtp_address, offload)
                 .map_err(StartError::Worker)?;
             workers.queues.push(worker.queue());
             prepared.push(worker);
@@ -132,10 +136,19 @@ impl NativeMediaServer {
         // Threads come last: what fails before leaves nothing running.
         let workers = Arc::new(workers);
         for (index, worker) in prepared.into_iter().enumerate() {
-            let thread = worker.spawn(index).map_err(StartError::Worker)?;
+            let cpu = cpus.get(index).copied();
+            let thread = worker.spawn(index, cpu).map_err(StartError::Worker)?;
             workers.threads.lock().push(thread);
         }
-        tracing::info!(ports = ?workers.ports, ice_tcp = config.ice_tcp, "media server started");
+        tracing::info!(
+            ports = ?workers.ports,
+            ice_tcp = config.ice_tcp,
+            workers = workers.queues.len(),
+            share_port = workers.ports.len() < workers.queues.len(),
+            pinned_to = ?cpus,
+            udp_offload = %offload,
+            "media server started"
+        );
         tracing::debug!(candidates = ?workers.candidates, "announcing");
         Ok(Self { workers })
     }

@@ -9,6 +9,8 @@ mod bind;
 mod doorbell;
 mod framing;
 mod handover;
+mod offload;
+mod pinning;
 mod queue;
 mod relay;
 mod ring;
@@ -32,12 +34,15 @@ use self::rtp::FIRST_RTP;
 use self::tcp::TcpFlows;
 use self::transmit::Transmitter;
 use self::udp::{ReceiveBatch, UdpPort};
+use crate::config::UdpOffload;
 use crate::engine::flow::Flow;
 use crate::engine::{Engine, Subject};
 use crate::metrics::{HOP_BOUNDS_US, Histogram, Metrics, SocketCounters};
 
 pub use self::bind::BindError;
 pub(crate) use self::bind::Sockets;
+pub(crate) use self::offload::detect as detect_offload;
+pub(crate) use self::pinning::plan as plan_pinning;
 pub(crate) use self::queue::{Command, CommandQueue, gone};
 pub(crate) use self::rtp::{RtpAddress, RtpPool, RtpSockets};
 
@@ -119,6 +124,12 @@ impl UdpPorts {
         self.shared.iter().map(UdpPort::backlog_bytes).sum()
     }
 
+    /// What all shared sockets use.
+    fn offload(&self) -> UdpOffload {
+        let used = self.shared.iter().map(UdpPort::offload);
+        used.reduce(UdpOffload::and).unwrap_or(UdpOffload::NONE)
+    }
+
     /// When [`Self::handle_timeout`] wants to be called.
     fn poll_timeout(&self) -> Option<Instant> {
         let shared = self.shared.iter().filter_map(UdpPort::poll_timeout);
@@ -143,18 +154,20 @@ impl Worker {
         engine: Engine,
         rtp_pool: Arc<RtpPool>,
         rtp_address: Option<RtpAddress>,
+        offload: UdpOffload,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let queue = Arc::new(CommandQueue::new(Arc::clone(&waker)));
         let mut shared = Vec::with_capacity(sockets.udp.len());
         for (index, socket) in sockets.udp.into_iter().enumerate() {
-            let mut port = UdpPort::new(socket)?;
+            let mut port = UdpPort::new(socket, offload)?;
             port.register(poll.registry(), Token(FIRST_UDP + index))?;
             shared.push(port);
         }
         let tcp = TcpFlows::new(sockets.tcp, poll.registry(), FIRST_UDP + shared.len())?;
-        let rtp = RtpSockets::new(rtp_pool, rtp_address, poll.registry().try_clone()?);
+        let registry = poll.registry().try_clone()?;
+        let rtp = RtpSockets::new(rtp_pool, rtp_address, offload, registry);
         Ok(Self {
             poll,
             doorbell: Arc::new(Doorbell::new(waker)),
@@ -199,12 +212,15 @@ impl Worker {
         Arc::clone(&self.queue)
     }
 
-    /// Runs until [`Command::Stop`], on a thread named `media-` and `index`.
-    pub(crate) fn spawn(mut self, index: usize) -> io::Result<JoinHandle<()>> {
+    /// Runs until [`Command::Stop`], on a thread named `media-` and `index`, and on `cpu` only if there is one.
+    pub(crate) fn spawn(mut self, index: usize, cpu: Option<usize>) -> io::Result<JoinHandle<()>> {
         thread::Builder::new()
             .name(format!("media-{index}"))
             .spawn(move || {
                 let abort = AbortOnPanic;
+                if let Some(cpu) = cpu {
+                    pinning::pin(cpu);
+                }
                 self.run();
                 self.queue.close();
                 drop(abort);
@@ -434,6 +450,7 @@ impl Worker {
                         hop: self.hop,
                         commands_waiting: self.queue.len() as u64,
                         backlog_bytes: self.ports.backlog_bytes() as u64,
+                        offload: self.ports.offload(),
                         sockets: self.counters,
                         engine: self.engine.counters(),
                     });

@@ -18,6 +18,7 @@ use slab::Slab;
 
 use super::bind::open_rtp_pair;
 use super::udp::UdpPort;
+use crate::config::UdpOffload;
 use crate::engine::RtpPorts;
 use crate::engine::sdp::PlainPorts;
 use crate::metrics::SocketCounters;
@@ -100,6 +101,7 @@ impl RtpAddress {
 pub(crate) struct RtpSockets {
     pool: Arc<RtpPool>,
     address: Option<RtpAddress>,
+    offload: UdpOffload,
     registry: Registry,
     sockets: Slab<UdpPort>,
     /// Their place, by port.
@@ -114,10 +116,16 @@ pub(crate) struct RtpSockets {
 }
 
 impl RtpSockets {
-    pub(super) fn new(pool: Arc<RtpPool>, address: Option<RtpAddress>, registry: Registry) -> Self {
+    pub(super) fn new(
+        pool: Arc<RtpPool>,
+        address: Option<RtpAddress>,
+        offload: UdpOffload,
+        registry: Registry,
+    ) -> Self {
         Self {
             pool,
             address,
+            offload,
             registry,
             sockets: Slab::new(),
             by_port: FxHashMap::default(),
@@ -255,7 +263,10 @@ impl RtpSockets {
     fn try_open_pair(&mut self, ip: IpAddr, slot: u16) -> io::Result<u16> {
         let (rtp, rtcp) = open_rtp_pair(ip, slot)?;
         let (rtp_port, rtcp_port) = (rtp.local_addr()?.port(), rtcp.local_addr()?.port());
-        let (rtp, rtcp) = (UdpPort::new(rtp)?, UdpPort::new(rtcp)?);
+        let (rtp, rtcp) = (
+            UdpPort::new(rtp, self.offload)?,
+            UdpPort::new(rtcp, self.offload)?,
+        );
         for (port, mut socket) in [(rtp_port, rtp), (rtcp_port, rtcp)] {
             let entry = self.sockets.vacant_entry();
             let key = entry.key();
@@ -299,7 +310,8 @@ mod tests {
             told: IpAddr::from([192, 0, 2, 1]),
         };
         let registry = poll.registry().try_clone().unwrap();
-        RtpSockets::new(Arc::new(RtpPool::new(&range)), Some(address), registry)
+        let pool = Arc::new(RtpPool::new(&range));
+        RtpSockets::new(pool, Some(address), UdpOffload::ALL, registry)
     }
 
     #[test]

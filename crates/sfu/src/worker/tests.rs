@@ -14,6 +14,7 @@ use rtc_stun::fingerprint::FINGERPRINT;
 use rtc_stun::integrity::MessageIntegrity;
 use rtc_stun::message::{BINDING_REQUEST, BINDING_SUCCESS, Message, Setter, TransactionId};
 
+use crate::config::Pinning;
 use crate::{Config, NativeMediaServer};
 
 mod placement;
@@ -206,6 +207,43 @@ async fn idle_worker_sleeps() {
 
     // One for each request; a few more are harmless.
     assert!(turns <= 110, "{turns} turns for 101 requests");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn workers_stay_on_the_cpus_they_are_pinned_to() {
+    use nix::sched::{CpuSet, sched_getaffinity};
+    use nix::unistd::Pid;
+    let cpus_of_this_thread = || {
+        let set = sched_getaffinity(Pid::from_raw(0)).unwrap();
+        let cpus = (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap());
+        cpus.collect::<Vec<_>>()
+    };
+    let allowed = cpus_of_this_thread();
+    for (pin_workers, is_pinned) in [(Pinning::On, true), (Pinning::Off, false)] {
+        let config = Config {
+            udp_port: 0,
+            workers: NonZeroUsize::new(2).unwrap(),
+            pin_workers,
+            ..Config::default()
+        };
+        let server = NativeMediaServer::start(&config).unwrap();
+        for (index, queue) in server.queues().iter().enumerate() {
+            let (told, tells) = std::sync::mpsc::channel();
+            queue
+                .call(Box::new(move |_, _, _| {
+                    let name = std::thread::current().name().map(str::to_owned);
+                    told.send((name, cpus_of_this_thread())).unwrap();
+                }))
+                .unwrap();
+            let expected = match is_pinned {
+                true => vec![allowed[index % allowed.len()]],
+                false => allowed.clone(),
+            };
+            let name = Some(format!("media-{index}"));
+            assert_eq!(tells.recv().unwrap(), (name, expected));
+        }
+    }
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ impl Transmitter {
 }
 
 /// Cuts a run into messages of at most `segments_max` datagrams.
-fn messages(run: &Run, segments_max: usize) -> impl Iterator<Item = Message> {
+pub(super) fn messages(run: &Run, segments_max: usize) -> impl Iterator<Item = Message> {
     let step = run.segment_bytes * segments_max.max(1);
     let starts = run.range.clone().step_by(step);
     // An empty datagram is one, too.

@@ -1,9 +1,16 @@
 //! One UDP socket of a worker: batched receive, segmented send, and what waits while it is full.
 //!
-//! Read [`UdpPort`] first; [`ReceiveBatch`] is the memory that all ports of a worker receive into.
+//! Read [`UdpPort`] first; [`ReceiveBatch`] is the memory that all ports of a worker receive into. What the system
+//! turns out not to do (cut runs, take many messages at once) is done without from then on, and nothing is lost
+//! by finding out.
+
+mod backlog;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod tests;
 
 use std::array;
-use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::slice::ChunksMut;
@@ -14,7 +21,9 @@ use mio::{Interest, Registry, Token};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use udp_batch::Batch;
 
+use self::backlog::Backlog;
 use super::transmit::Message;
+use crate::config::UdpOffload;
 use crate::engine::flow::{Flow, FlowProtocol};
 use crate::engine::outbox::Outbox;
 use crate::metrics::{RUN_BOUNDS, SocketCounters};
@@ -26,13 +35,8 @@ const RECEIVE_BYTES_MAX: usize = 65_535;
 /// buffers would then compete for the same few cache lines.
 const RECEIVE_STRIDE_BYTES: usize = RECEIVE_BYTES_MAX + 1 + 21 * 64;
 
-/// Bytes that may wait for a full socket. Too low: a burst is lost. Too high: a stall ends in a flood of
-/// stale media.
-const BACKLOG_BYTES_MAX: usize = 1024 * 1024;
-
-/// Least time between two attempts to switch segmentation offload on again. Too low: system calls
-/// wasted on a peer that cannot be reached. Too high: all others pay for such a peer.
-const OFFLOAD_RESTORE_INTERVAL: Duration = Duration::from_millis(100);
+/// Datagrams that Linux cuts from one message (`UDP_MAX_SEGMENTS`).
+const SEGMENTS_MAX: usize = 64;
 
 /// Time after which a device whose queue was full is tried again. Too low: system calls wasted. Too high:
 /// packets late.
@@ -74,36 +78,53 @@ impl ReceiveBatch {
 /// One UDP socket.
 pub(super) struct UdpPort {
     socket: UdpSocket,
-    offload: UdpSocketState,
-    /// Segments per send that the system allowed when the socket was opened.
-    segments_supported: usize,
-    /// Segmentation was switched off for the sake of one peer; see [`restore_offload`](Self::restore_offload).
-    offload_suspended: bool,
-    offload_restored_at: Option<Instant>,
+    state: UdpSocketState,
+    /// What is in use: what was wanted, without what the system has refused since.
+    offload: UdpOffload,
     local: SocketAddr,
     /// There may be something to receive: readiness is told once, so it must be remembered.
     readable: bool,
     registered: Option<Interest>,
     backlog: Backlog,
     retry_at: Option<Instant>,
+    #[cfg(test)]
+    faults: std::cell::RefCell<faults::Faults>,
 }
 
 impl UdpPort {
-    pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+    pub(super) fn new(socket: std::net::UdpSocket, wanted: UdpOffload) -> io::Result<Self> {
         let local = socket.local_addr()?;
-        let offload = UdpSocketState::new((&socket).into())?;
+        let state = UdpSocketState::new((&socket).into())?;
+        let coalesces = state.gro_segments() > 1;
+        if coalesces && !wanted.gro {
+            receive_singly(&socket)?;
+        }
         Ok(Self {
             socket: UdpSocket::from_std(socket),
-            segments_supported: offload.max_gso_segments(),
-            offload,
-            offload_suspended: false,
-            offload_restored_at: None,
+            offload: UdpOffload {
+                gso: wanted.gso && state.max_gso_segments() > 1,
+                gro: wanted.gro && coalesces,
+                sendmmsg: wanted.sendmmsg,
+            },
+            state,
             local,
             readable: true,
             registered: None,
             backlog: Backlog::default(),
             retry_at: None,
+            #[cfg(test)]
+            faults: std::cell::RefCell::default(),
         })
+    }
+
+    /// The address it is bound to.
+    pub(super) fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// What is in use.
+    pub(super) fn offload(&self) -> UdpOffload {
+        self.offload
     }
 
     /// Tells the poll loop what to wait for. Room to send matters only while something waits for it:
@@ -158,8 +179,8 @@ impl UdpPort {
             rest = tail;
             IoSliceMut::new(&mut head[..RECEIVE_BYTES_MAX])
         });
-        let (socket, offload, meta) = (&self.socket, &self.offload, &mut batch.meta);
-        let result = socket.try_io(|| offload.recv(socket.into(), &mut slices, meta));
+        let (socket, state, meta) = (&self.socket, &self.state, &mut batch.meta);
+        let result = socket.try_io(|| state.recv(socket.into(), &mut slices, meta));
         batch.filled = match result {
             Ok(filled) => filled,
             Err(error) => {
@@ -174,9 +195,9 @@ impl UdpPort {
         };
     }
 
-    /// Datagrams that one send may carry.
+    /// Datagrams that one message may have.
     pub(super) fn segments_max(&self) -> usize {
-        self.offload.max_gso_segments()
+        if self.offload.gso { SEGMENTS_MAX } else { 1 }
     }
 
     /// Sends messages that all leave here. Behind a backlog they wait in it, so that order is kept.
@@ -189,23 +210,24 @@ impl UdpPort {
         counters: &mut SocketCounters,
     ) {
         let mut rest = messages;
-        while let Some(first) = rest.first()
+        while let Some((first, others)) = rest.split_first()
             && self.backlog.is_empty()
         {
-            let sent = match self.send_batch(outbox, rest, batch, counters) {
-                Ok(sent) => sent,
+            match self.send_batch(outbox, rest, batch, counters) {
+                Ok(sent) if sent > 0 => {
+                    rest = &rest[sent.min(rest.len())..];
+                    continue;
+                }
                 Err(error) if is_full(&error) => {
                     self.note_full(now, &error);
                     break;
                 }
-                // One by one tells what is wrong with it.
-                Err(_) => {
-                    let bytes = outbox.bytes(first.range.clone());
-                    self.send_one(now, first, bytes, counters);
-                    1
-                }
-            };
-            rest = &rest[sent.min(rest.len())..];
+                // Alone it leaves, or tells what is wrong with it.
+                _ => {}
+            }
+            let bytes = outbox.bytes(first.range.clone());
+            self.send_one(now, first, bytes, counters);
+            rest = others;
         }
         for message in rest {
             let bytes = outbox.bytes(message.range.clone());
@@ -213,15 +235,44 @@ impl UdpPort {
         }
     }
 
-    /// Returns how many of `messages` one system call took, at least one.
+    /// Returns how many of `messages` one system call took; 0 if there is no such call.
     fn send_batch(
-        &self,
+        &mut self,
         outbox: &Outbox,
         messages: &[Message],
         batch: &mut Batch,
         counters: &mut SocketCounters,
     ) -> io::Result<usize> {
+        if !self.offload.sendmmsg {
+            return Ok(0);
+        }
         counters.udp_send_calls += 1;
+        let sent = match self.call_batch(outbox, messages, batch) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.offload.sendmmsg = false;
+                tracing::warn!(%error, "no sendmmsg on this system; sending message by message");
+                return Ok(0);
+            }
+            Err(error) => return Err(error),
+        };
+        for message in &messages[..sent.min(messages.len())] {
+            let datagrams = segments(message.range.len(), message.segment_bytes);
+            counters.udp_sent += datagrams;
+            counters.udp_sent_bytes += message.range.len() as u64;
+            counters.udp_runs.record(&RUN_BOUNDS, datagrams, 1);
+        }
+        Ok(sent)
+    }
+
+    fn call_batch(
+        &self,
+        outbox: &Outbox,
+        messages: &[Message],
+        batch: &mut Batch,
+    ) -> io::Result<usize> {
+        #[cfg(test)]
+        let messages = self.faults.borrow_mut().taken(messages)?;
         let arguments = messages.iter().map(|message| udp_batch::Message {
             remote: message.flow.remote,
             source: source_of(&message.flow),
@@ -231,14 +282,7 @@ impl UdpPort {
                 .then_some(message.segment_bytes as u16),
         });
         let socket = &self.socket;
-        let sent = socket.try_io(|| batch.send(socket, arguments))?;
-        for message in &messages[..sent.min(messages.len())] {
-            let datagrams = segments(message.range.len(), message.segment_bytes);
-            counters.udp_sent += datagrams;
-            counters.udp_sent_bytes += message.range.len() as u64;
-            counters.udp_runs.record(&RUN_BOUNDS, datagrams, 1);
-        }
-        Ok(sent)
+        socket.try_io(|| batch.send(socket, arguments))
     }
 
     fn send_one(
@@ -265,7 +309,7 @@ impl UdpPort {
 
     /// Bytes that wait for room.
     pub(super) fn backlog_bytes(&self) -> usize {
-        self.backlog.arena.len() - self.backlog.sent
+        self.backlog.len_bytes()
     }
 
     /// When the backlog should be tried again although nothing told that there is room.
@@ -304,29 +348,48 @@ impl UdpPort {
         segment_bytes: usize,
         counters: &mut SocketCounters,
     ) -> usize {
-        if self.offload_suspended {
-            self.restore_offload(now);
-        }
-        let error = match self.send_once(flow, bytes, segment_bytes, counters) {
-            Ok(()) => return bytes.len(),
-            Err(error) if is_full(&error) => {
-                self.note_full(now, &error);
-                return 0;
-            }
-            Err(error) => error,
-        };
-        tracing::trace!(%error, "send refused");
-        if bytes.len() <= segment_bytes {
-            counters.udp_refused += 1;
-            self.restore_offload(now);
-            return bytes.len();
-        }
-        // Either the device cannot segment, or nothing reaches this peer; one by one tells which.
+        let len_max = segment_bytes * self.segments_max();
         let mut taken = 0;
-        let mut sent = false;
+        loop {
+            let message = &bytes[taken..bytes.len().min(taken + len_max)];
+            let done = match self.send_once(flow, message, segment_bytes, counters) {
+                Ok(()) => message.len(),
+                Err(error) if is_full(&error) => {
+                    self.note_full(now, &error);
+                    0
+                }
+                Err(error) if message.len() > segment_bytes => {
+                    self.try_singly(now, flow, message, segment_bytes, &error, counters)
+                }
+                Err(error) => {
+                    tracing::trace!(%error, "send refused");
+                    counters.udp_refused += 1;
+                    message.len()
+                }
+            };
+            taken += done;
+            if done < message.len() || taken == bytes.len() {
+                return taken;
+            }
+        }
+    }
+
+    /// As [`Self::try_send`], for a run that was refused with `refusal`: either the device does not cut runs, or
+    /// nothing reaches this peer. Single datagrams tell which.
+    fn try_singly(
+        &mut self,
+        now: Instant,
+        flow: &Flow,
+        bytes: &[u8],
+        segment_bytes: usize,
+        refusal: &io::Error,
+        counters: &mut SocketCounters,
+    ) -> usize {
+        let (mut taken, mut gets_through) = (0, false);
         for datagram in bytes.chunks(segment_bytes) {
             match self.send_once(flow, datagram, segment_bytes, counters) {
-                Ok(()) => sent = true,
+                // A shorter one may have a length that the others exceed.
+                Ok(()) => gets_through |= datagram.len() == segment_bytes,
                 Err(error) if is_full(&error) => {
                     self.note_full(now, &error);
                     break;
@@ -335,8 +398,15 @@ impl UdpPort {
             }
             taken += datagram.len();
         }
-        if !sent && taken > 0 {
-            self.restore_offload(now);
+        if gets_through {
+            counters.udp_runs_refused += 1;
+            if self.offload.gso && is_about_runs(refusal) {
+                self.offload.gso = false;
+                tracing::warn!(
+                    error = %refusal,
+                    "the network device does not cut runs of datagrams (GSO); sending them one by one"
+                );
+            }
         }
         taken
     }
@@ -349,6 +419,10 @@ impl UdpPort {
         counters: &mut SocketCounters,
     ) -> io::Result<()> {
         counters.udp_send_calls += 1;
+        #[cfg(test)]
+        self.faults
+            .borrow_mut()
+            .check(bytes.len() > segment_bytes)?;
         let transmit = Transmit {
             destination: flow.remote,
             ecn: None,
@@ -357,29 +431,12 @@ impl UdpPort {
             src_ip: source_of(flow),
         };
         let socket = &self.socket;
-        socket.try_io(|| self.offload.try_send(socket.into(), &transmit))?;
+        socket.try_io(|| self.state.try_send(socket.into(), &transmit))?;
         let datagrams = segments(bytes.len(), segment_bytes);
         counters.udp_runs.record(&RUN_BOUNDS, datagrams, 1);
         counters.udp_sent += datagrams;
         counters.udp_sent_bytes += bytes.len() as u64;
         Ok(())
-    }
-
-    /// `quinn-udp` takes any `EINVAL` for a device that cannot segment, and never segments again. A
-    /// single unreachable peer (its local address is gone, its packets exceed the MTU) causes the same
-    /// error and must not slow down all others.
-    fn restore_offload(&mut self, now: Instant) {
-        self.offload_suspended = self.segments_max() < self.segments_supported;
-        let recent = |at| now.saturating_duration_since(at) < OFFLOAD_RESTORE_INTERVAL;
-        if !self.offload_suspended || self.offload_restored_at.is_some_and(recent) {
-            return;
-        }
-        self.offload_restored_at = Some(now);
-        self.offload_suspended = false;
-        match UdpSocketState::new((&self.socket).into()) {
-            Ok(offload) => self.offload = offload,
-            Err(error) => tracing::debug!(%error, "cannot restore segmentation offload"),
-        }
     }
 }
 
@@ -397,72 +454,32 @@ fn is_full(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(NOBUFS)
 }
 
+/// True if the device, or what encrypts on the way to it, may be to blame rather than the message.
+fn is_about_runs(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(EIO)
+        || matches!(
+            error.kind(),
+            io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+        )
+}
+
+/// `EIO`, for which the standard library has no kind of its own.
+const EIO: i32 = 5;
+
 /// `ENOBUFS`, for which the standard library has no kind of its own.
 #[cfg(target_os = "linux")]
 const NOBUFS: i32 = 105;
 #[cfg(not(target_os = "linux"))]
 const NOBUFS: i32 = 55;
 
-/// Datagrams of one flow and size.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    flow: Flow,
-    bytes: usize,
-    segment_bytes: usize,
+/// Undoes what `quinn-udp` does to every socket: lets the system give each datagram by itself.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn receive_singly(socket: &std::net::UdpSocket) -> io::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt::UdpGroSegment};
+    Ok(setsockopt(socket, UdpGroSegment, &false)?)
 }
 
-/// What waits for a full socket, in order.
-#[derive(Debug, Default)]
-struct Backlog {
-    arena: Vec<u8>,
-    sent: usize,
-    runs: VecDeque<Run>,
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn receive_singly(_socket: &std::net::UdpSocket) -> io::Result<()> {
+    Ok(())
 }
-
-impl Backlog {
-    fn is_empty(&self) -> bool {
-        self.runs.is_empty()
-    }
-
-    /// False if there is no room.
-    fn push(&mut self, flow: Flow, bytes: &[u8], segment_bytes: usize) -> bool {
-        if self.arena.len() - self.sent + bytes.len() > BACKLOG_BYTES_MAX {
-            return false;
-        }
-        if self.arena.len() + bytes.len() > BACKLOG_BYTES_MAX {
-            self.arena.drain(..self.sent);
-            self.sent = 0;
-        }
-        self.arena.extend_from_slice(bytes);
-        self.runs.push_back(Run {
-            flow,
-            bytes: bytes.len(),
-            segment_bytes,
-        });
-        true
-    }
-
-    fn first(&self) -> Option<(Run, &[u8])> {
-        let run = *self.runs.front()?;
-        Some((run, &self.arena[self.sent..self.sent + run.bytes]))
-    }
-
-    /// Forgets the first `bytes` of the first run.
-    fn advance(&mut self, bytes: usize) {
-        let Some(run) = self.runs.front_mut() else {
-            return;
-        };
-        self.sent += bytes;
-        run.bytes -= bytes;
-        if run.bytes == 0 {
-            self.runs.pop_front();
-        }
-        if self.runs.is_empty() {
-            self.arena.clear();
-            self.sent = 0;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

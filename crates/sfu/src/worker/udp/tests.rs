@@ -1,11 +1,21 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+use super::faults::Fault;
 use super::*;
+use crate::worker::transmit::messages;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn port(ip: IpAddr) -> UdpPort {
-    UdpPort::new(std::net::UdpSocket::bind((ip, 0)).unwrap()).unwrap()
+    port_with(ip, UdpOffload::ALL)
+}
+
+fn port_with(ip: IpAddr, wanted: UdpOffload) -> UdpPort {
+    UdpPort::new(std::net::UdpSocket::bind((ip, 0)).unwrap(), wanted).unwrap()
 }
 
 fn peer() -> std::net::UdpSocket {
@@ -128,6 +138,7 @@ fn packets_that_leave_do_not_wake_the_worker() {
 fn peer_that_cannot_be_reached_does_not_cost_the_others_segmentation() {
     let mut port = port(Ipv4Addr::UNSPECIFIED.into());
     let supported = port.segments_max();
+    assert!(supported > 1);
     let gone = Flow {
         protocol: FlowProtocol::Udp,
         local: ([203, 0, 113, 1], port.local.port()).into(),
@@ -140,12 +151,8 @@ fn peer_that_cannot_be_reached_does_not_cost_the_others_segmentation() {
     send(&mut port, now, &gone, &[0; 300], 100, &mut counters);
 
     assert_eq!((counters.udp_refused, counters.udp_sent), (4, 0));
-    let peer = peer();
-    let flow = flow_to(&port, peer.local_addr().unwrap());
-    let later = now + OFFLOAD_RESTORE_INTERVAL;
-    send(&mut port, later, &flow, &[0; 100], 100, &mut counters);
     assert_eq!(port.segments_max(), supported);
-    assert_eq!(counters.udp_sent, 1);
+    assert_eq!(counters.udp_runs_refused, 0);
 }
 
 #[test]
@@ -252,23 +259,303 @@ fn full_queue_of_the_device_is_tried_again_after_a_while() {
     assert_eq!((port.poll_timeout(), counters.udp_sent), (None, 1));
 }
 
-#[test]
-fn backlog_is_bounded_and_reuses_its_memory() {
-    let port = port(Ipv4Addr::UNSPECIFIED.into());
-    let flow = flow_to(&port, ([127, 0, 0, 1], 9).into());
-    let mut backlog = Backlog::default();
-    let mut queued: usize = 0;
-    while backlog.push(flow, &[1; 1000], 1000) {
-        queued += 1;
-    }
-    assert_eq!(queued, BACKLOG_BYTES_MAX / 1000);
+const INVALID: i32 = 22;
+const TOO_LONG: i32 = 90;
+const FORBIDDEN: i32 = 1;
+const MISSING: i32 = 38;
+const FULL: i32 = 11;
 
-    for _ in 0..3 * queued {
-        backlog.advance(400);
-        assert_eq!(backlog.first().unwrap().1.len(), 600);
-        backlog.advance(600);
-        assert!(backlog.push(flow, &[2; 1000], 1000));
-        assert!(!backlog.push(flow, &[2; 1000], 1000));
+/// Sends all of `outbox` as a worker does.
+fn send_all(port: &mut UdpPort, outbox: &Outbox, counters: &mut SocketCounters) {
+    let runs = outbox.runs().iter();
+    let all: Vec<_> = runs
+        .flat_map(|run| messages(run, port.segments_max()))
+        .collect();
+    let mut batch = Batch::with_capacity(all.len());
+    port.send(Instant::now(), outbox, &all, &mut batch, counters);
+}
+
+#[track_caller]
+fn assert_received<'a>(peer: &std::net::UdpSocket, expected: impl IntoIterator<Item = &'a [u8]>) {
+    let mut buffer = [0; 2000];
+    for expected in expected {
+        let len = peer.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..len], expected);
     }
-    assert!(backlog.arena.len() <= BACKLOG_BYTES_MAX);
+}
+
+#[test]
+fn device_that_does_not_cut_runs_gets_single_datagrams_from_then_on() {
+    for sendmmsg in [true, false] {
+        for code in [EIO, INVALID] {
+            let wanted = UdpOffload {
+                sendmmsg,
+                ..UdpOffload::ALL
+            };
+            let mut port = port_with(Ipv4Addr::UNSPECIFIED.into(), wanted);
+            port.faults.get_mut().of_runs = Some(code);
+            let (one, two) = (peer(), peer());
+            let flows = [&one, &two].map(|peer| flow_to(&port, peer.local_addr().unwrap()));
+            let mut outbox = Outbox::default();
+            for (flow, bytes) in [
+                (0, "a1"),
+                (0, "a2"),
+                (1, "alone"),
+                (1, "b1"),
+                (1, "b2"),
+                (0, "a3"),
+                (0, "a4"),
+                (0, "5"),
+            ] {
+                outbox.push(flows[flow], bytes.as_bytes());
+            }
+            let mut counters = SocketCounters::default();
+
+            send_all(&mut port, &outbox, &mut counters);
+
+            for (flow, peer) in flows.iter().zip([&one, &two]) {
+                let of_flow = outbox.datagrams().filter(|(to, _)| to == flow);
+                assert_received(peer, of_flow.map(|(_, bytes)| bytes));
+            }
+            assert_eq!((counters.udp_sent, counters.udp_refused), (8, 0));
+            let expected = UdpOffload {
+                gso: false,
+                ..wanted
+            };
+            assert_eq!(port.offload(), expected);
+            // Those of the batch that had found out.
+            assert!((1..=3).contains(&counters.udp_runs_refused));
+
+            let before = counters.udp_runs_refused;
+            send_all(&mut port, &outbox, &mut counters);
+            assert_eq!(counters.udp_sent, 16);
+            assert_eq!(counters.udp_runs_refused, before);
+        }
+    }
+}
+
+/// Linux cuts no runs for sockets without checksums (`udp_send_skb`, net/ipv4/udp.c).
+#[cfg(target_os = "linux")]
+#[test]
+fn kernel_that_refuses_runs_gets_single_datagrams_from_then_on() {
+    #[derive(Clone)]
+    struct NoChecksum;
+    nix::setsockopt_impl!(
+        NoChecksum,
+        libc::SOL_SOCKET,
+        libc::SO_NO_CHECK,
+        bool,
+        nix::sys::socket::sockopt::SetBool
+    );
+    let mut port = port(Ipv4Addr::UNSPECIFIED.into());
+    nix::sys::socket::setsockopt(&port.socket, NoChecksum, &true).unwrap();
+    let peer = peer();
+    let mut outbox = Outbox::default();
+    let flow = flow_to(&port, peer.local_addr().unwrap());
+    for number in 0..10 {
+        outbox.push(flow, &[number; 100]);
+    }
+    let mut counters = SocketCounters::default();
+
+    send_all(&mut port, &outbox, &mut counters);
+    send_all(&mut port, &outbox, &mut counters);
+
+    let sent = || outbox.datagrams().map(|(_, bytes)| bytes);
+    assert_received(&peer, sent().chain(sent()));
+    assert_eq!((counters.udp_sent, counters.udp_runs_refused), (20, 1));
+    assert!(!port.offload().gso);
+}
+
+#[test]
+fn refusals_that_say_nothing_about_runs_leave_segmentation_on() {
+    // What the run, and each of its datagrams, gets; the last is shorter.
+    for (run, singles, refused) in [
+        // Too long for the way there.
+        (INVALID, [TOO_LONG, TOO_LONG, 0], 2),
+        (TOO_LONG, [TOO_LONG, TOO_LONG, 0], 2),
+        // A firewall that drops some.
+        (FORBIDDEN, [0, FORBIDDEN, 0], 1),
+        // An address that is gone.
+        (INVALID, [INVALID; 3], 3),
+    ] {
+        let mut port = port(Ipv4Addr::UNSPECIFIED.into());
+        let peer = peer();
+        let flow = flow_to(&port, peer.local_addr().unwrap());
+        let codes = [run, run].into_iter().chain(singles);
+        port.faults.get_mut().script = codes
+            .map(|code| {
+                if code == 0 {
+                    Fault::None
+                } else {
+                    Fault::Fails(code)
+                }
+            })
+            .collect();
+        let mut counters = SocketCounters::default();
+
+        let now = Instant::now();
+        send(&mut port, now, &flow, &[7; 250], 100, &mut counters);
+
+        assert!(port.offload().gso, "{run} {singles:?}");
+        assert_eq!(
+            (counters.udp_sent, counters.udp_refused),
+            (3 - refused, refused)
+        );
+    }
+}
+
+#[test]
+fn system_without_sendmmsg_gets_a_call_for_each_message() {
+    let mut port = port(Ipv4Addr::UNSPECIFIED.into());
+    port.faults.get_mut().of_batches = Some(MISSING);
+    let peer = peer();
+    let flow = flow_to(&port, peer.local_addr().unwrap());
+    let mut outbox = Outbox::default();
+    for len in [10, 20, 20, 5, 30] {
+        outbox.push(flow, &vec![len as u8; len]);
+    }
+    let mut counters = SocketCounters::default();
+
+    send_all(&mut port, &outbox, &mut counters);
+    let calls = counters.udp_send_calls;
+    send_all(&mut port, &outbox, &mut counters);
+
+    let sent = || outbox.datagrams().map(|(_, bytes)| bytes);
+    assert_received(&peer, sent().chain(sent()));
+    // Messages of one, three and one datagrams, and the call that found out.
+    assert_eq!((calls, counters.udp_send_calls), (4, 7));
+    let expected = UdpOffload {
+        sendmmsg: false,
+        ..UdpOffload::ALL
+    };
+    assert_eq!(port.offload(), expected);
+}
+
+/// Calls that take a part, a full socket, a full device, a device that begins to refuse runs, and a system that begins
+/// to refuse `sendmmsg`, in all orders.
+#[test]
+fn nothing_is_lost_or_overtaken_whatever_the_calls_answer() {
+    for seed in 0..300 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let wanted = UdpOffload {
+            gso: random.random(),
+            gro: true,
+            sendmmsg: random.random(),
+        };
+        let mut port = port_with(Ipv4Addr::UNSPECIFIED.into(), wanted);
+        let peers = [peer(), peer(), peer()];
+        let mut expected: [Vec<Vec<u8>>; 3] = Default::default();
+        let mut counters = SocketCounters::default();
+        for round in 0..10_u8 {
+            port.faults.get_mut().script = (0..random.random_range(0..8))
+                .map(|_| match random.random_range(0..6) {
+                    0 => Fault::Fails(FULL),
+                    1 => Fault::Fails(NOBUFS),
+                    2 | 3 => Fault::Takes(random.random_range(0..4)),
+                    _ => Fault::None,
+                })
+                .collect();
+            if random.random_bool(0.05) {
+                port.faults.get_mut().of_runs = Some(EIO);
+            }
+            if random.random_bool(0.05) {
+                port.faults.get_mut().of_batches = Some(MISSING);
+            }
+            let mut outbox = Outbox::default();
+            for number in 0..random.random_range(0..12_u8) {
+                let peer = random.random_range(0..peers.len());
+                let mut bytes = vec![0; *[100, 100, 100, 60, 200].choose(&mut random).unwrap()];
+                bytes[..2].copy_from_slice(&[round, number]);
+                let flow = flow_to(&port, peers[peer].local_addr().unwrap());
+                outbox.push(flow, &bytes);
+                expected[peer].push(bytes);
+            }
+            send_all(&mut port, &outbox, &mut counters);
+            if random.random() {
+                port.handle_writable(Instant::now(), &mut counters);
+            }
+        }
+        port.faults.get_mut().script.clear();
+        port.handle_writable(Instant::now(), &mut counters);
+
+        assert_eq!(port.backlog_bytes(), 0, "seed {seed}");
+        let total: usize = expected.iter().map(Vec::len).sum();
+        assert_eq!(counters.udp_sent, total as u64, "seed {seed}");
+        assert_eq!((counters.udp_refused, counters.udp_backlog_dropped), (0, 0));
+        for (peer, expected) in peers.iter().zip(&expected) {
+            assert_received(peer, expected.iter().map(Vec::as_slice));
+        }
+    }
+}
+
+/// What arrives at `receiver` until `count` datagrams have, and in how many buffers.
+fn receive_all(receiver: &mut UdpPort, count: usize) -> (Vec<Vec<u8>>, usize) {
+    let mut poll = mio::Poll::new().unwrap();
+    receiver.register(poll.registry(), mio::Token(0)).unwrap();
+    let (mut batch, mut counters) = (ReceiveBatch::new(), SocketCounters::default());
+    let (mut received, mut buffers) = (Vec::new(), 0);
+    while received.len() < count {
+        let mut events = mio::Events::with_capacity(1);
+        poll.poll(&mut events, Some(PATIENCE)).unwrap();
+        assert!(!events.is_empty(), "{} of {count} arrived", received.len());
+        receiver.handle_readable();
+        while receiver.is_readable() {
+            receiver.receive(&mut batch, &mut counters);
+            buffers += batch.filled();
+            for index in 0..batch.filled() {
+                let (_, _, datagrams) = batch.buffer(index);
+                received.extend(datagrams.map(|datagram| datagram.to_vec()));
+            }
+        }
+    }
+    poll.registry().deregister(&mut receiver.socket).unwrap();
+    receiver.registered = None;
+    (received, buffers)
+}
+
+#[test]
+fn runs_come_as_one_buffer_only_if_wanted() {
+    for gro in [true, false] {
+        let wanted = UdpOffload {
+            gro,
+            ..UdpOffload::ALL
+        };
+        let mut receiver = port_with(Ipv4Addr::LOCALHOST.into(), wanted);
+        assert_eq!(receiver.offload(), wanted);
+        let mut sender = port(Ipv4Addr::LOCALHOST.into());
+        let flow = flow_to(&sender, receiver.local);
+        let mut outbox = Outbox::default();
+        for number in 0..10 {
+            outbox.push(flow, &[number; 1200]);
+        }
+
+        send_all(&mut sender, &outbox, &mut SocketCounters::default());
+
+        let (received, buffers) = receive_all(&mut receiver, 10);
+        assert!(outbox.datagrams().map(|(_, bytes)| bytes).eq(&received));
+        assert_eq!(buffers, if gro { 1 } else { 10 });
+    }
+}
+
+#[test]
+fn datagrams_of_every_length_are_received_whole() {
+    // What UDP over IPv4 can carry.
+    const LEN_MAX: usize = 65_507;
+    for wanted in [UdpOffload::ALL, UdpOffload::NONE] {
+        let mut receiver = port_with(Ipv4Addr::LOCALHOST.into(), wanted);
+        let sender = peer();
+        let lengths = (1..1600)
+            .chain((1600..LEN_MAX).step_by(997))
+            .chain([LEN_MAX - 1, LEN_MAX]);
+        for len in lengths {
+            let bytes: Vec<u8> = (0..len).map(|at| (at ^ len) as u8).collect();
+            sender.send_to(&bytes, receiver.local).unwrap();
+            let (received, _) = receive_all(&mut receiver, 1);
+            assert!(received == [bytes], "{len}");
+        }
+        // An empty one is none of ours, and stops nothing.
+        sender.send_to(&[], receiver.local).unwrap();
+        sender.send_to(b"next", receiver.local).unwrap();
+        assert_eq!(receive_all(&mut receiver, 1).0, [b"next"]);
+    }
 }
