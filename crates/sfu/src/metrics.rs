@@ -106,6 +106,9 @@ pub struct Metrics {
     pub backlog_bytes: u64,
     /// What all sockets for WebRTC use.
     pub offload: UdpOffload,
+    /// UDP datagrams that the system dropped before a socket for WebRTC received them: the worker did not keep up, or
+    /// the socket's buffer is too small for a burst.
+    pub udp_overflowed: u64,
     /// Sockets.
     pub sockets: SocketCounters,
     /// Media.
@@ -212,6 +215,11 @@ impl Metrics {
                 "udp_received_bytes",
                 sockets.udp_received_bytes,
                 "Bytes of the UDP datagrams received",
+            ),
+            (
+                "udp_overflowed",
+                self.udp_overflowed,
+                "UDP datagrams that the system dropped as the buffer of a socket for WebRTC was full",
             ),
             (
                 "udp_sent",

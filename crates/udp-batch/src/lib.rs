@@ -1,11 +1,11 @@
 //! Many UDP messages by one system call: `sendmmsg` with segmentation offload and source addresses.
 //!
 //! [`Batch`] is the memory in which the arguments of the call are laid out; it is kept and filled again.
-//! This is the one place in the workspace with `unsafe`: no published crate offers the call with control messages
-//! per message. Deliberately absent: receiving, which `quinn-udp` does well, and everything that knows
-//! what the bytes mean.
+//! [`dropped`] asks what a socket had no room for. This is the one place in the workspace with `unsafe`: no published
+//! crate offers the first call with control messages per message, nor the second. Deliberately absent: receiving,
+//! which `quinn-udp` does well, and everything that knows what the bytes mean.
 //!
-//! On systems other than Linux with glibc [`Batch::send`] fails with [`io::ErrorKind::Unsupported`].
+//! On systems other than Linux with glibc both fail with [`io::ErrorKind::Unsupported`].
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -25,7 +25,7 @@ pub struct Message<'a> {
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub use linux::Batch;
+pub use linux::{Batch, dropped};
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod linux {
@@ -37,6 +37,41 @@ mod linux {
 
     use libc::{c_int, cmsghdr, in_pktinfo, in6_pktinfo, iovec, mmsghdr, msghdr};
     use socket2::SockAddr;
+
+    /// Datagrams that the system has received for `socket` and dropped since it was opened, because its buffer was
+    /// full or the checksum wrong. Wraps around.
+    ///
+    /// # Errors
+    /// What the system says; some sandboxes do not tell.
+    pub fn dropped(socket: impl AsFd) -> io::Result<u32> {
+        /// What `SO_MEMINFO` fills (`SK_MEMINFO_VARS`, linux/sock_diag.h).
+        const LEN: usize = 9;
+        /// Index of the number of drops in it (`SK_MEMINFO_DROPS`).
+        const DROPS: usize = 8;
+        let mut info = [0_u32; LEN];
+        let whole = mem::size_of_val(&info) as libc::socklen_t;
+        let mut len = whole;
+        let (fd, at) = (socket.as_fd().as_raw_fd(), info.as_mut_ptr());
+        // SAFETY: the kernel writes at most `len` bytes to `at`, which are those of `info`, and any are numbers. Both
+        // pointers are to locals that outlive the call.
+        #[expect(unsafe_code, reason = "argued above")]
+        let failed = unsafe {
+            libc::getsockopt(
+                fd,
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                at.cast(),
+                &raw mut len,
+            )
+        };
+        if failed != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if len < whole {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Ok(info[DROPS])
+    }
 
     /// Room for the control messages of one message: a source address and a segment length.
     const CONTROL_BYTES: usize = 64;
@@ -218,6 +253,15 @@ mod linux {
     }
 }
 
+/// Tells nothing.
+///
+/// # Errors
+/// Always.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn dropped(_socket: impl Sized) -> io::Result<u32> {
+    Err(io::Error::from(io::ErrorKind::Unsupported))
+}
+
 /// The arguments of one call.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub struct Batch;
@@ -306,6 +350,29 @@ mod tests {
                 assert_eq!(from.port(), sender.local_addr().unwrap().port());
             }
         }
+    }
+
+    #[test]
+    fn what_a_full_socket_drops_is_counted() {
+        let receiver = socket("127.0.0.1:0");
+        let sender = socket("127.0.0.1:0");
+        assert_eq!(dropped(&receiver).unwrap(), 0);
+        let buffer_bytes = socket2::SockRef::from(&receiver)
+            .recv_buffer_size()
+            .unwrap();
+        // The kernel counts more than the payload.
+        let fit_at_most = buffer_bytes / 1000 + 1;
+        for _ in 0..fit_at_most + 100 {
+            let to = receiver.local_addr().unwrap();
+            sender.send_to(&[0; 1000], to).unwrap();
+        }
+
+        let lost = dropped(&receiver).unwrap() as usize;
+
+        receiver.set_nonblocking(true).unwrap();
+        let received = std::iter::from_fn(|| receiver.recv(&mut [0; 1000]).ok()).count();
+        assert!(lost >= 100, "{lost}");
+        assert_eq!(lost + received, fit_at_most + 100);
     }
 
     #[test]

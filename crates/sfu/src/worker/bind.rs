@@ -62,6 +62,7 @@ impl Sockets {
             };
             all.push(next);
         }
+        report_buffers(&all);
         Ok(all)
     }
 
@@ -218,14 +219,6 @@ fn share(_socket: &Socket) -> io::Result<()> {
 fn open_udp(address: SocketAddr, binding: Binding) -> io::Result<UdpSocket> {
     let socket = open(address, Type::DGRAM, Protocol::UDP)?;
     enlarge_buffers(&socket, SOCKET_BUFFER_BYTES);
-    let granted_bytes = socket.recv_buffer_size()?;
-    if granted_bytes < SOCKET_BUFFER_BYTES {
-        tracing::info!(
-            granted_bytes,
-            wanted_bytes = SOCKET_BUFFER_BYTES,
-            "small UDP receive buffer; raise net.core.rmem_max and net.core.wmem_max under load"
-        );
-    }
     if binding == Binding::Shared {
         share(&socket)?;
     }
@@ -262,6 +255,42 @@ fn enlarge_buffers(socket: &Socket, bytes: usize) {
             tracing::debug!(%error, "cannot enlarge a socket buffer");
         }
     }
+}
+
+/// Says what the system granted; all sockets get the same.
+fn report_buffers(all: &[Sockets]) {
+    let Some(socket) = all.iter().find_map(|sockets| sockets.udp.first()) else {
+        return;
+    };
+    let (receive_bytes, send_bytes) = granted_bytes(&SockRef::from(socket));
+    if receive_bytes.min(send_bytes) < SOCKET_BUFFER_BYTES {
+        tracing::warn!(
+            receive_bytes,
+            send_bytes,
+            wanted_bytes = SOCKET_BUFFER_BYTES,
+            "small UDP buffers: bursts will lose packets; set the sysctls net.core.rmem_max and net.core.wmem_max to \
+             wanted_bytes"
+        );
+    } else {
+        tracing::info!(receive_bytes, send_bytes, "UDP buffers");
+    }
+}
+
+/// For receiving and for sending; 0 if the system does not tell. Linux tells twice what one may ask for, to account for
+/// its own needs (socket(7)).
+fn granted_bytes(socket: &Socket) -> (usize, usize) {
+    let asked = |told: io::Result<usize>| {
+        let told = told.unwrap_or(0);
+        if cfg!(target_os = "linux") {
+            told / 2
+        } else {
+            told
+        }
+    };
+    (
+        asked(socket.recv_buffer_size()),
+        asked(socket.send_buffer_size()),
+    )
 }
 
 fn open_tcp(address: SocketAddr, binding: Binding) -> io::Result<TcpListener> {
@@ -324,6 +353,15 @@ mod tests {
             let error = Sockets::open_all(&listen, all[0].port, false, workers).unwrap_err();
             assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
         }
+    }
+
+    #[test]
+    fn buffers_are_told_as_they_are_asked_for() {
+        // What every system grants.
+        const BYTES: usize = 64 * 1024;
+        let socket = open(SocketAddr::new(UNSPECIFIED, 0), Type::DGRAM, Protocol::UDP).unwrap();
+        enlarge_buffers(&socket, BYTES);
+        assert_eq!(granted_bytes(&socket), (BYTES, BYTES));
     }
 
     #[test]

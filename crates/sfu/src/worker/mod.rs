@@ -130,6 +130,11 @@ impl UdpPorts {
         used.reduce(UdpOffload::and).unwrap_or(UdpOffload::NONE)
     }
 
+    /// See [`Metrics::udp_overflowed`].
+    fn dropped(&self) -> u64 {
+        self.shared.iter().map(UdpPort::dropped).sum()
+    }
+
     /// When [`Self::handle_timeout`] wants to be called.
     fn poll_timeout(&self) -> Option<Instant> {
         let shared = self.shared.iter().filter_map(UdpPort::poll_timeout);
@@ -451,6 +456,7 @@ impl Worker {
                         commands_waiting: self.queue.len() as u64,
                         backlog_bytes: self.ports.backlog_bytes() as u64,
                         offload: self.ports.offload(),
+                        udp_overflowed: self.ports.dropped(),
                         sockets: self.counters,
                         engine: self.engine.counters(),
                     });

@@ -307,6 +307,11 @@ impl UdpPort {
         }
     }
 
+    /// Datagrams that the system dropped before they were received; 0 if it does not tell.
+    pub(super) fn dropped(&self) -> u64 {
+        udp_batch::dropped(&self.socket).map_or(0, u64::from)
+    }
+
     /// Bytes that wait for room.
     pub(super) fn backlog_bytes(&self) -> usize {
         self.backlog.len_bytes()

@@ -11,6 +11,7 @@ use mio::{Events, Interest, Poll, Token};
 use sfu::engine::certificate::Certificate;
 use sfu::metrics::Metrics;
 use sfu::{Config, NativeMediaServer};
+use udp_batch::{Batch, Message};
 
 /// Limit of waiting; nothing takes that long unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -161,6 +162,13 @@ impl Bed {
         viewer
     }
 
+    /// From here on a peer sends what it is told to.
+    pub(crate) fn stop_media(&mut self, id: usize) {
+        for kind in [MediaKind::Audio, MediaKind::Video] {
+            self.clients[id].peer.set_pace(Instant::now(), kind, None);
+        }
+    }
+
     /// The latest peer is gone, which the server does not learn.
     pub(crate) fn vanish(&mut self) {
         let mut client = self.clients.pop().unwrap();
@@ -220,5 +228,24 @@ impl Client {
         while let Some(datagram) = self.peer.poll_transmit() {
             self.socket.send(&datagram).unwrap();
         }
+    }
+
+    /// Lets the peer send a frame by one call, its packets in runs, which may reach the server as they are.
+    pub(crate) fn send_frame(&mut self, kind: MediaKind, pace: &Pace) {
+        self.peer.send_frame(Instant::now(), kind, pace);
+        let remote = self.socket.peer_addr().unwrap();
+        let packets: Vec<_> = std::iter::from_fn(|| self.peer.poll_transmit()).collect();
+        let runs: Vec<_> = packets
+            .chunk_by(|one, two| one.len() == two.len())
+            .map(|run| (run[0].len(), run.concat()))
+            .collect();
+        let messages = runs.iter().map(|(len, bytes)| Message {
+            remote,
+            source: None,
+            bytes,
+            segment_bytes: (bytes.len() > *len).then_some(*len as u16),
+        });
+        let sent = Batch::with_capacity(runs.len()).send(&self.socket, messages);
+        assert_eq!(sent.unwrap(), runs.len());
     }
 }
