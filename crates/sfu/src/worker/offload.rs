@@ -1,8 +1,8 @@
 //! Which ways to move many UDP datagrams at once work on this system: [`detect`].
 //!
-//! Asking for the kernel's version, or whether an option can be set, does not tell: sandboxes take the options
-//! and ignore them, and filters of system calls forbid what the kernel can do. So some datagrams go from one
-//! socket to another over the loopback interface, in the way that workers send and receive.
+//! The kernel's version, or whether an option can be set, does not tell what a sandbox that imitates a kernel does, nor
+//! what a filter of system calls forbids. So some datagrams go from one socket to another over the loopback
+//! interface, in the way that workers send and receive.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -27,6 +27,12 @@ const LENGTHS: [usize; 4] = [100, 100, 100, 150];
 
 /// What of `wanted` works. Blocks for less than a millisecond where all does.
 pub(crate) fn detect(wanted: UdpOffload) -> UdpOffload {
+    detect_by(wanted, open)
+}
+
+/// The same, with ports that `open` makes.
+fn detect_by(wanted: UdpOffload, open: fn(UdpOffload) -> io::Result<UdpPort>) -> UdpOffload {
+    let carries = |offload| carries(offload, open(offload)?, open(offload)?);
     let found = match carries(UdpOffload::NONE) {
         Ok(true) => choices(wanted).find(|choice| matches!(carries(*choice), Ok(true))),
         // Without a loopback interface nothing can be learned; what fails later is done without then.
@@ -63,8 +69,7 @@ fn choices(wanted: UdpOffload) -> impl Iterator<Item = UdpOffload> {
 }
 
 /// True if datagrams arrive as they were sent, by as few system calls as `offload` promises.
-fn carries(offload: UdpOffload) -> io::Result<bool> {
-    let (mut sender, mut receiver) = (open(offload)?, open(offload)?);
+fn carries(offload: UdpOffload, mut sender: UdpPort, mut receiver: UdpPort) -> io::Result<bool> {
     if sender.offload() != offload || receiver.offload() != offload {
         return Ok(false);
     }
@@ -145,6 +150,50 @@ mod tests {
             UdpOffload::NONE
         };
         assert_eq!(detect(UdpOffload::ALL), all);
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_left_out() {
+        const FORBIDDEN: i32 = 1;
+        const EIO: i32 = 5;
+        let check = |open: fn(UdpOffload) -> io::Result<UdpPort>, expected: UdpOffload| {
+            assert_eq!(detect_by(UdpOffload::ALL, open), expected);
+        };
+        let all = UdpOffload::ALL;
+        // As a filter of system calls does; message by message it would go unnoticed at a cost.
+        let forbids_sendmmsg = |offload| {
+            let mut port = open(offload)?;
+            port.faults().of_batches = Some(FORBIDDEN);
+            Ok(port)
+        };
+        check(
+            forbids_sendmmsg,
+            UdpOffload {
+                sendmmsg: false,
+                ..all
+            },
+        );
+        let cuts_no_runs = |offload| {
+            let mut port = open(offload)?;
+            port.faults().of_runs = Some(EIO);
+            Ok(port)
+        };
+        check(cuts_no_runs, UdpOffload { gso: false, ..all });
+        let joins_nothing = |offload| {
+            open(UdpOffload {
+                gro: false,
+                ..offload
+            })
+        };
+        check(joins_nothing, UdpOffload { gro: false, ..all });
+        let does_nothing = |_| open(UdpOffload::NONE);
+        check(does_nothing, UdpOffload::NONE);
+    }
+
+    #[test]
+    fn system_that_cannot_be_tried_gets_what_is_wanted() {
+        let opens_nothing = |_| Err(io::ErrorKind::AddrNotAvailable.into());
+        assert_eq!(detect_by(UdpOffload::ALL, opens_nothing), UdpOffload::ALL);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 mod backlog;
 #[cfg(test)]
-mod faults;
+pub(super) mod faults;
 #[cfg(test)]
 mod tests;
 
@@ -115,6 +115,11 @@ impl UdpPort {
             #[cfg(test)]
             faults: std::cell::RefCell::default(),
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn faults(&mut self) -> &mut faults::Faults {
+        self.faults.get_mut()
     }
 
     /// The address it is bound to.

@@ -7,13 +7,13 @@ use super::Message;
 
 /// Consulted before each call; by default all is well.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
+pub(in crate::worker) struct Faults {
     /// For the next calls, oldest first.
     pub(super) script: VecDeque<Fault>,
     /// What every call with a run gets, as from a device that does not cut them.
-    pub(super) of_runs: Option<i32>,
+    pub(in crate::worker) of_runs: Option<i32>,
     /// What every call for several messages gets, as from a system without it.
-    pub(super) of_batches: Option<i32>,
+    pub(in crate::worker) of_batches: Option<i32>,
 }
 
 /// What happens to one call.
