@@ -12,6 +12,10 @@ use crate::rtp::{Seq, Ssrc, Unroller};
 /// (libwebrtc sends every 50 to 250 ms).
 const INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long a due feedback waits for the next packet, to be sent when the sender's thread is awake anyway. Too low →
+/// many wake-ups; too high → the last packets before a pause are reported late.
+const PATIENCE: Duration = Duration::from_millis(25);
+
 /// Numbers waiting to be reported. A publisher sends perhaps a hundred packets per interval; one that jumps further
 /// ahead than this starts a fresh report instead of thousands of losses.
 const PENDING_MAX: usize = 2_000;
@@ -30,7 +34,7 @@ pub struct TransportFeedback {
     pending: VecDeque<Option<Instant>>,
     /// Time zero of the reference times.
     epoch: Option<Instant>,
-    /// Due time of the next feedback; `None` if nothing waits.
+    /// From when on a packet makes feedback leave; `None` if nothing waits.
     due_at: Option<Instant>,
     count: u8,
 }
@@ -67,11 +71,10 @@ impl TransportFeedback {
     ///
     /// `sender` is our SSRC, `media` that of any stream of the transport.
     pub fn poll(&mut self, now: Instant, sender: Ssrc, media: Ssrc, out: &mut Vec<u8>) -> bool {
-        let due = self.due_at.is_some_and(|at| now >= at);
         let (Some(epoch), Some(base)) = (self.epoch, self.base) else {
             return false;
         };
-        if !due || self.pending.is_empty() {
+        if !self.is_due(now) || self.pending.is_empty() {
             return false;
         }
         let feedback = write::Feedback {
@@ -91,9 +94,15 @@ impl TransportFeedback {
         true
     }
 
-    /// When [`Self::poll`] has something to say.
+    /// True if [`Self::poll`] has something to say: to be asked after each packet.
+    #[inline]
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.due_at.is_some_and(|at| now >= at)
+    }
+
+    /// When [`Self::poll`] is to be called if no packet comes until then.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.due_at
+        self.due_at.map(|at| at + PATIENCE)
     }
 }
 

@@ -26,6 +26,10 @@ use super::transport::{Session, Transport, TransportKey};
 /// of loss, round trip and lip sync late.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Reports of different transports whose times differ by less than this leave together. Too short: a wake-up for each.
+/// Too long: bursts of reports.
+const REPORT_GRID: Duration = Duration::from_millis(50);
+
 /// Numbers that the NACKs of one datagram may name. Too low: a burst loss is repaired in part only.
 /// Too high: one datagram makes us search for a long time.
 const NACKED_MAX: usize = 512;
@@ -215,12 +219,13 @@ impl MediaPath {
             .is_some_and(|at| at <= now)
         {
             self.send_reports(now, key);
-            self.transports[key.0].reports_at = Some(now + REPORT_INTERVAL);
+            let next = self.clock.round_up(now + REPORT_INTERVAL, REPORT_GRID);
+            self.transports[key.0].reports_at = Some(next);
         }
     }
 
     /// Loss and key-frame requests and transport-wide feedback to a publisher.
-    fn send_feedback(&mut self, now: Instant, key: TransportKey) {
+    pub(super) fn send_feedback(&mut self, now: Instant, key: TransportKey) {
         self.begin_feedback(key);
         let empty = self.transports[key.0].rtcp.len();
         for source_key in self.transports[key.0].sources.clone() {

@@ -165,7 +165,11 @@ impl MediaPath {
         let source = &mut self.sources[bound.source.0];
         if let Some(seq) = transport_seq(source, &header) {
             transport.feedback.handle_packet(now, seq);
+            if transport.feedback.is_due(now) {
+                self.send_feedback(now, key);
+            }
         }
+        let source = &mut self.sources[bound.source.0];
 
         let opened = read(source, &header, bound.repair)?;
         let layer = &mut source.layers[bound.layer];
