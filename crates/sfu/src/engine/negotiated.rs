@@ -146,7 +146,11 @@ impl Engine {
         )
         .map_err(|error| Error::Unavailable(error.to_string()))?;
         let events = self.graph.element(owner).events.clone();
-        let transport = Transport::new(owner, events, Session::Secure { ice, dtls });
+        let session = Session::Secure {
+            ice: Box::new(ice),
+            dtls: Box::new(dtls),
+        };
+        let transport = Transport::new(owner, events, session);
         Ok(PreparedTransport::Fresh(Box::new(transport)))
     }
 

@@ -54,7 +54,9 @@ impl Run {
 /// Datagrams in the order in which they must leave.
 #[derive(Debug)]
 pub struct Outbox {
+    /// Its length is that of the longest content so far: what was written once need not be zeroed again.
     arena: Vec<u8>,
+    filled: usize,
     runs: Vec<Run>,
 }
 
@@ -62,6 +64,7 @@ impl Default for Outbox {
     fn default() -> Self {
         Self {
             arena: Vec::with_capacity(ARENA_BYTES_START),
+            filled: 0,
             runs: Vec::new(),
         }
     }
@@ -95,13 +98,15 @@ impl Outbox {
 
     /// Bytes waiting.
     pub fn len_bytes(&self) -> usize {
-        self.arena.len()
+        self.filled
     }
 
     /// Queues a copy of `bytes`.
     pub fn push(&mut self, flow: Flow, bytes: &[u8]) {
-        self.arena.extend_from_slice(bytes);
-        self.note(flow, bytes.len());
+        self.push_with(flow, bytes.len(), |out| {
+            out.copy_from_slice(bytes);
+            Some(bytes.len())
+        });
     }
 
     /// Queues a datagram of at most `len_max` bytes that `write` makes in place. `write` gets a
@@ -112,31 +117,34 @@ impl Outbox {
         len_max: usize,
         write: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> bool {
-        let start = self.arena.len();
-        self.arena.resize(start + len_max, 0);
-        let written = write(&mut self.arena[start..]);
-        self.arena.truncate(start + written.unwrap_or(0));
-        if let Some(len) = written {
-            self.note(flow, len);
+        let end = self.filled + len_max;
+        if end > self.arena.len() {
+            self.arena.resize(end, 0);
         }
-        written.is_some()
+        let Some(len) = write(&mut self.arena[self.filled..end]) else {
+            return false;
+        };
+        self.note(flow, len);
+        true
     }
 
     /// Forgets everything, keeping memory for as much again within reason.
     pub fn clear(&mut self) {
-        self.arena.clear();
+        self.filled = 0;
+        self.arena.truncate(ARENA_BYTES_KEPT);
         self.arena.shrink_to(ARENA_BYTES_KEPT);
         self.runs.clear();
     }
 
-    /// Adds the last `len` bytes of the arena to the runs.
+    /// Adds the next `len` bytes of the arena to the runs.
     fn note(&mut self, flow: Flow, len: usize) {
-        let start = self.arena.len() - len;
+        let start = self.filled;
+        self.filled += len;
         match self.runs.last_mut() {
             Some(run) if run.takes(flow, start, len) => run.range.end += len,
             _ => self.runs.push(Run {
                 flow,
-                range: start..self.arena.len(),
+                range: start..self.filled,
                 segment_bytes: len.max(1),
             }),
         }

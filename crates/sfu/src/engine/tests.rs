@@ -444,7 +444,7 @@ fn burst_of_messages_opens_one_channel() {
     let viewer = bed.join("recvonly", VP8_ONLY);
     let now = bed.now;
     let sctp = Sctp::new(DtlsRole::Server, 5000, 5000, 0, now);
-    bed.engine.media.transports[viewer.transport.0].sctp = Some(sctp);
+    bed.engine.media.transports[viewer.transport.0].sctp = Some(Box::new(sctp));
     let sink = bed.engine.graph.key(&viewer.id).unwrap();
 
     for _ in 0..5 {

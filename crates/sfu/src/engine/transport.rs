@@ -50,13 +50,11 @@ pub(super) struct Inbound {
 }
 
 /// How a peer is known and reached.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all transports are of the large one"
-)]
+///
+/// Boxed, like data channels: a [`Transport`] is what every packet touches, so it should be small.
 pub(super) enum Session {
     /// ICE proves who sends, DTLS makes the keys.
-    Secure { ice: IceLite, dtls: Dtls },
+    Secure { ice: Box<IceLite>, dtls: Box<Dtls> },
     /// The description names the peer's addresses, and nothing is proved.
     Plain(PlainPeer),
     /// There is no peer: another worker passes the media on.
@@ -99,7 +97,7 @@ pub(super) struct Transport {
     pub(super) protection: Option<Protection>,
     /// Data channels, once negotiated.
     pub(super) data: Option<DataDescription>,
-    pub(super) sctp: Option<Sctp>,
+    pub(super) sctp: Option<Box<Sctp>>,
     /// Where everything is sent, but the RTCP of plain sessions.
     pub(super) flow: Option<Flow>,
     pub(super) inbound: Vec<Inbound>,
@@ -220,7 +218,7 @@ impl Transport {
         let Session::Secure { ice, dtls } = &self.session else {
             return None;
         };
-        let sctp = self.sctp.as_ref().and_then(Sctp::poll_timeout);
+        let sctp = self.sctp.as_deref().and_then(Sctp::poll_timeout);
         [ice.poll_timeout(), dtls.poll_timeout(), sctp]
             .into_iter()
             .flatten()
@@ -284,13 +282,13 @@ impl Transport {
         if let (Some(data), true, None, Session::Secure { dtls, .. }) =
             (self.data, self.connected, &self.sctp, &self.session)
         {
-            self.sctp = Some(Sctp::new(
+            self.sctp = Some(Box::new(Sctp::new(
                 dtls.role(),
                 data.sctp_port,
                 data.sctp_port,
                 data.max_message_size,
                 now,
-            ));
+            )));
         }
     }
 

@@ -2,7 +2,9 @@
 //!
 //! Packets that came in one batch are forwarded together, subscriber by subscriber, so that each gets its
 //! packets of a frame in one run, and its state is touched once. Only what is known about a packet waits
-//! here; its payload is in the history. Deliberately absent: time. The queue is emptied whenever it is full, and
+//! here; its payload is in the history. Runs do not span tracks: an endpoint has one of audio, which goes first so that
+//! no video delays it, and one of video, whose packets are larger, as no later datagram of a run may be.
+//! Deliberately absent: time. The queue is emptied whenever it is full, and
 //! before the worker waits for more.
 
 use forwarding::packet::SourcePacket;
