@@ -8,6 +8,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
@@ -97,16 +98,19 @@ pub(crate) struct Floor {
 
 /// Runs the loop.
 pub(crate) fn measure(config: &Config) -> io::Result<Floor> {
-    let mut bench = Bench::new(config)?;
+    let mut bench = Bench::new(config.subscribers, config.run, config.whole)?;
+    let everybody = 0..config.subscribers;
     let packets = (config.run * config.subscribers) as f64;
     let mut samples: [Vec<f64>; 3] = Default::default();
     let mut batch = 0;
     let began = Instant::now();
     while began.elapsed() < config.duration || samples[0].is_empty() {
-        bench.publish();
-        let (seal, user) = (bench.seal(), bench.forward(false)?);
-        bench.publish();
-        let spent = [seal, user, bench.forward(true)?];
+        bench.publish(config.run);
+        let seal = bench.seal();
+        let user = timed(|| bench.forward(everybody.clone(), false))?;
+        bench.publish(config.run);
+        let total = timed(|| bench.forward(everybody.clone(), true))?;
+        let spent = [seal, user, total];
         bench.drain();
         batch += 1;
         if batch > WARM_UP_BATCHES {
@@ -138,30 +142,63 @@ struct Subscriber {
     index: u64,
 }
 
-struct Bench {
-    run: usize,
-    publisher: Sealer,
+/// CPU time of this thread for some work.
+fn timed(work: impl FnOnce() -> io::Result<()>) -> io::Result<Duration> {
+    let began = machine::thread_cpu();
+    work()?;
+    Ok(machine::thread_cpu() - began)
+}
+
+/// A publisher, the loop, and the sockets of the subscribers.
+pub(crate) struct Bench {
+    publisher: Publisher,
     opener: Opener,
     replay: ReceiveIndex,
-    /// Of the next packet of the publisher.
-    index: u64,
-    /// Sealed packets of the publisher, opened in place.
-    ingress: Vec<Vec<u8>>,
+    /// Sealed packets of the publisher, all of one size, opened in place.
+    pub(crate) ingress: Vec<Vec<u8>>,
     subscribers: Vec<Subscriber>,
     arena: Vec<u8>,
     sender: UdpSocket,
-    receivers: Vec<UdpSocket>,
-    headers: MultiHeaders<SockaddrIn>,
+    pub(crate) receivers: Vec<UdpSocket>,
+    headers: [MultiHeaders<SockaddrIn>; 2],
     scratch: Vec<u8>,
 }
 
 const SSRC: u32 = 7;
 const HEADER_LEN: usize = 12;
 
+/// Seals what the loop opens.
+pub(crate) struct Publisher {
+    sealer: Sealer,
+    /// Of the next packet.
+    index: u64,
+}
+
+impl Publisher {
+    pub(crate) fn new() -> Self {
+        Self {
+            sealer: Sealer::new(&key(255)),
+            index: 1,
+        }
+    }
+
+    /// Makes the next packet, of `len` bytes in the clear.
+    pub(crate) fn write(&mut self, packet: &mut Vec<u8>, len: usize) {
+        packet.clear();
+        packet.resize(len + self.sealer.rtp_overhead(), 0x5a);
+        packet[..2].copy_from_slice(&[0x80, 96]);
+        packet[2..4].copy_from_slice(&(self.index as u16).to_be_bytes());
+        packet[8..HEADER_LEN].copy_from_slice(&SSRC.to_be_bytes());
+        self.sealer.seal_rtp(self.index, SSRC, HEADER_LEN, packet);
+        self.index += 1;
+    }
+}
+
 impl Bench {
-    fn new(config: &Config) -> io::Result<Self> {
-        let receivers = (0..config.subscribers)
-            .map(|_| receiver(config.whole))
+    /// For runs of at most `run_max` packets, see [`Config::whole`].
+    pub(crate) fn new(subscribers: usize, run_max: usize, whole: bool) -> io::Result<Self> {
+        let receivers = (0..subscribers)
+            .map(|_| receiver(whole))
             .collect::<io::Result<Vec<_>>>()?;
         let subscribers = receivers
             .iter()
@@ -179,35 +216,27 @@ impl Bench {
                 })
             })
             .collect::<io::Result<Vec<_>>>()?;
-        let control = (config.run > 1).then(|| nix::cmsg_space!(u16));
+        let headers = [None, Some(nix::cmsg_space!(u16))]
+            .map(|control| MultiHeaders::preallocate(RUNS_PER_CALL, control));
         Ok(Self {
-            run: config.run,
-            publisher: Sealer::new(&key(255)),
+            publisher: Publisher::new(),
             opener: Opener::new(&key(255)),
             replay: ReceiveIndex::default(),
-            index: 1,
             ingress: Vec::new(),
             subscribers,
-            arena: vec![0; RUNS_PER_CALL * config.run * (PACKET_BYTES + HEADER_LEN_MAX + 16)],
+            arena: vec![0; RUNS_PER_CALL * run_max * (PACKET_BYTES + HEADER_LEN_MAX + 16)],
             sender: UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?,
             receivers,
-            headers: MultiHeaders::preallocate(RUNS_PER_CALL, control),
+            headers,
             scratch: vec![0; 65_536],
         })
     }
 
     /// Makes the packets that the next [`Self::forward`] opens; not timed.
-    fn publish(&mut self) {
-        self.ingress.resize_with(self.run, Vec::new);
+    fn publish(&mut self, run: usize) {
+        self.ingress.resize_with(run, Vec::new);
         for packet in &mut self.ingress {
-            packet.clear();
-            packet.resize(PACKET_BYTES + self.publisher.rtp_overhead(), 0x5a);
-            packet[..2].copy_from_slice(&[0x80, 96]);
-            packet[2..4].copy_from_slice(&(self.index as u16).to_be_bytes());
-            packet[8..HEADER_LEN].copy_from_slice(&SSRC.to_be_bytes());
-            self.publisher
-                .seal_rtp(self.index, SSRC, HEADER_LEN, packet);
-            self.index += 1;
+            self.publisher.write(packet, PACKET_BYTES);
         }
     }
 
@@ -229,24 +258,23 @@ impl Bench {
         machine::thread_cpu() - began
     }
 
-    /// Forwards one run to everybody, with or without sending it.
-    fn forward(&mut self, sends: bool) -> io::Result<Duration> {
-        let began = machine::thread_cpu();
+    /// Forwards what came in to some subscribers, as one run each, with or without sending it.
+    pub(crate) fn forward(&mut self, viewers: Range<usize>, sends: bool) -> io::Result<()> {
         for packet in &mut self.ingress {
             self.opener
                 .open_rtp(&mut self.replay, HEADER_LEN, packet)
                 .expect("sealed above with the same key");
         }
-        let mut first = 0;
-        while first < self.subscribers.len() {
-            let end = (first + RUNS_PER_CALL).min(self.subscribers.len());
+        let mut first = viewers.start;
+        while first < viewers.end {
+            let end = (first + RUNS_PER_CALL).min(viewers.end);
             let packet_bytes = self.fill(first, end);
             if sends {
                 self.flush(first, end, packet_bytes)?;
             }
             first = end;
         }
-        Ok(machine::thread_cpu() - began)
+        Ok(())
     }
 
     /// Writes the runs of some subscribers one behind the other; returns the length of a packet.
@@ -270,7 +298,7 @@ impl Bench {
                     .template
                     .write(&mut self.arena[at..], &fields)
                     .expect("the arena has room for the longest header");
-                let tail = &packet[HEADER_LEN..PACKET_BYTES];
+                let tail = &packet[HEADER_LEN..packet.len() - self.publisher.sealer.rtp_overhead()];
                 sealed_bytes = header_len + tail.len() + subscriber.sealer.rtp_overhead();
                 subscriber.sealer.seal_rtp_from(
                     subscriber.index,
@@ -287,7 +315,8 @@ impl Bench {
     }
 
     fn flush(&mut self, first: usize, end: usize, packet_bytes: usize) -> io::Result<()> {
-        let run_bytes = packet_bytes * self.run;
+        let is_run = self.ingress.len() > 1;
+        let run_bytes = packet_bytes * self.ingress.len();
         let runs: Vec<[IoSlice<'_>; 1]> = self
             .arena
             .chunks(run_bytes)
@@ -300,10 +329,10 @@ impl Bench {
             .collect();
         let segment_bytes = packet_bytes as u16;
         let segments = [ControlMessage::UdpGsoSegments(&segment_bytes)];
-        let control = if self.run > 1 { &segments[..] } else { &[] };
+        let control = if is_run { &segments[..] } else { &[] };
         let sent = sendmmsg(
             self.sender.as_raw_fd(),
-            &mut self.headers,
+            &mut self.headers[usize::from(is_run)],
             &runs,
             &addresses,
             control,
@@ -353,15 +382,9 @@ mod tests {
     #[test]
     fn every_receiver_gets_its_run() {
         for (run, whole) in [(1, false), (4, false), (4, true)] {
-            let config = Config {
-                run,
-                subscribers: RUNS_PER_CALL + 3,
-                whole,
-                ..Config::default()
-            };
-            let mut bench = Bench::new(&config).unwrap();
-            bench.publish();
-            bench.forward(true).unwrap();
+            let mut bench = Bench::new(RUNS_PER_CALL + 3, run, whole).unwrap();
+            bench.publish(run);
+            bench.forward(0..RUNS_PER_CALL + 3, true).unwrap();
             for socket in &bench.receivers {
                 let mut datagrams = 0;
                 while socket.recv(&mut bench.scratch).is_ok() {

@@ -136,6 +136,18 @@ impl Process {
         (sum > 0).then(|| Duration::from_nanos(sum))
     }
 
+    /// CPU time of the threads whose name begins with `prefix`, in nanoseconds by the scheduler's count.
+    pub(crate) fn cpu_of_threads(self, prefix: &str) -> Option<Duration> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id)).ok()?;
+        let nanos = tasks.flatten().filter_map(|task| {
+            let name = fs::read_to_string(task.path().join("comm")).ok()?;
+            let times = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            let nanos: u64 = times.split(' ').next()?.parse().ok()?;
+            name.starts_with(prefix).then_some(nanos)
+        });
+        Some(Duration::from_nanos(nanos.sum()))
+    }
+
     /// Memory that is really in use.
     pub(crate) fn resident_bytes(self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id)).ok()?;

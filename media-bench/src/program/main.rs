@@ -64,7 +64,8 @@ Scenarios (N, R and P are numbers of your choice):
   idle-N         N viewers of somebody who sends nothing        1000
 
 Columns: ns/pkt is CPU time of the server per packet that viewers received, x floor the same by what
-the bare loop of `floor` needs in runs of four. delivered: share of packets that arrived. p50 to max:
+a bare loop needs that opens, seals and sends the same packets at the same pace. srv %: CPU time of the whole
+server, media %: of its media threads without signaling. delivered: share of packets that arrived. p50 to max:
 latency from publisher to viewer. join50/95: ms from opening the WebSocket until media can flow.
 gen %: CPU time of this program; near 100 it is the bottleneck. other %: that of everybody else on
 the machine, which spoils the figures.";

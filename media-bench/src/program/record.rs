@@ -29,10 +29,12 @@ pub(crate) struct Record {
     pub(crate) forwarded_pps: f64,
     /// CPU time of the whole server divided by the packets that viewers received.
     pub(crate) cpu_ns_per_forwarded_packet: Option<f64>,
-    /// What the bare loop needs per packet on this machine, in runs of four.
-    pub(crate) floor_ns: f64,
+    /// What the bare loop needs per packet for the same traffic on the same processors.
+    pub(crate) floor_ns: Option<f64>,
     /// CPU time of the server; 100 is one core.
     pub(crate) server_cpu_percent: Option<f64>,
+    /// CPU time of its media threads alone: the rest is signaling, which a viewer's pings keep busy.
+    pub(crate) media_cpu_percent: Option<f64>,
     /// Share of what viewers should have received, 1 for all.
     pub(crate) delivered_ratio: f64,
     /// From a publisher's frame to the arrival of its packets at a viewer's socket.

@@ -58,7 +58,7 @@ pub(crate) fn page(records: &[Record]) -> String {
 }
 
 const NOTES: &str = "<p>ns per packet: CPU time of the whole server by packets that viewers received, the kernel's \
-work included. × floor: by what a bare loop needs that opens, seals and sends runs of four. Latency: from the publisher's frame to the arrival at a viewer's socket, whole microseconds. \
+work included. × floor: by what a bare loop needs that opens, seals and sends the same packets at the same pace. Latency: from the publisher's frame to the arrival at a viewer's socket, whole microseconds. \
 Join: from opening the WebSocket until media can flow. Other CPU: of everybody else on the machine, which \
 disturbs all figures.</p>\n";
 

@@ -3,13 +3,14 @@
 use crate::record::{Quantiles, Record};
 
 /// Heading and width of each column.
-const COLUMNS: [(&str, usize); 16] = [
+const COLUMNS: [(&str, usize); 17] = [
     ("scenario", 13),
     ("subs", 7),
     ("pps", 8),
     ("ns/pkt", 8),
     ("x floor", 9),
     ("srv %", 7),
+    ("media %", 9),
     ("delivered", 11),
     ("p50 ms", 9),
     ("p95", 9),
@@ -82,6 +83,7 @@ fn cells(record: &Record) -> [String; COLUMNS.len()] {
         number(record.cpu_ns_per_forwarded_packet, 0),
         number(times_floor(record), 2),
         number(record.server_cpu_percent, 1),
+        number(record.media_cpu_percent, 1),
         number(Some(record.delivered_ratio), 5),
         latency(|latency| latency.p50),
         latency(|latency| latency.p95),
@@ -101,7 +103,8 @@ fn cells(record: &Record) -> [String; COLUMNS.len()] {
 /// CPU time per packet by that of the bare loop.
 pub(crate) fn times_floor(record: &Record) -> Option<f64> {
     let cpu = record.cpu_ns_per_forwarded_packet?;
-    (record.floor_ns > 0.0).then(|| cpu / record.floor_ns)
+    let floor = record.floor_ns.filter(|floor| *floor > 0.0)?;
+    Some(cpu / floor)
 }
 
 #[cfg(test)]

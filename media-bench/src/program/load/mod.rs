@@ -2,6 +2,7 @@
 //!
 //! Read [`run::run`] for the course of one measurement, [`traffic::Traffic`] for the media.
 
+mod floor;
 mod run;
 mod scenario;
 mod server;
@@ -19,7 +20,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::machine::{self, Machine, Process};
 use crate::record::Record;
-use crate::{floor, report, table};
+use crate::{report, table};
+use floor::Cores;
 use run::Setting;
 use scenario::{ALL, Scenario};
 use server::Target;
@@ -27,11 +29,9 @@ use server::Target;
 /// File descriptors that a participant needs at most, beside those for transports.
 const FILES_PER_PARTICIPANT: u64 = 2;
 
-/// The floor that the server is compared with: packets of a frame leave together.
-const FLOOR_RUN: usize = 4;
-const FLOOR_SUBSCRIBERS: usize = 100;
-/// Too short: one disturbance is the result. Too long: the user waits.
-const FLOOR_TIME: Duration = Duration::from_millis(700);
+/// How long the floor of a scenario is measured at most. Too short: one disturbance is the result. Too long: the
+/// user waits.
+const FLOOR_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Options of `load`.
 #[derive(Clone, Debug, Args)]
@@ -95,7 +95,15 @@ pub(crate) fn command(options: &Options) -> io::Result<()> {
         }
         for repeat in 1..=options.repeat {
             let bar = progress(scenario, setting.duration);
-            let record = run::run(&setting, scenario, repeat, &bar);
+            bar.set_message("measuring the floor");
+            let record = floor::measure(
+                scenario,
+                setting.video_bits_per_second,
+                setting.whole,
+                &setting.cores,
+                setting.duration.min(FLOOR_TIME_MAX),
+            )
+            .and_then(|floor_ns| run::run(&setting, scenario, repeat, floor_ns, &bar));
             bar.finish_and_clear();
             let record = record?;
             table::print(&record);
@@ -145,21 +153,14 @@ fn setting(options: &Options) -> io::Result<Setting> {
     };
     // Before pinning, which leaves fewer cores to see.
     let machine = Machine::here();
-    let floor = floor::Config {
-        machine: machine.clone(),
-        run: FLOOR_RUN,
-        subscribers: FLOOR_SUBSCRIBERS,
-        whole: !options.cut_runs,
-        duration: FLOOR_TIME,
-    };
-    machine::pin(&server_cores);
-    let floor = floor::measure(&floor);
     machine::pin(&own_cores);
     Ok(Setting {
         target,
-        own_cores,
+        cores: Cores {
+            server: server_cores,
+            generator: own_cores,
+        },
         machine,
-        floor_ns: floor?.total_ns.median,
         duration: Duration::try_from_secs_f64(options.seconds).map_err(io::Error::other)?,
         video_bits_per_second: options.bitrate,
         whole: !options.cut_runs,

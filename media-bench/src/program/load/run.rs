@@ -7,6 +7,7 @@ use forwarding::codec::Codec;
 use indicatif::ProgressBar;
 use media_bench::peer::{Direction, PeerConfig};
 
+use super::floor::Cores;
 use super::scenario::{Scenario, Voice};
 use super::server::{Server, Target};
 use super::signaling::Job;
@@ -35,6 +36,9 @@ const JOINS_AT_ONCE: usize = 4;
 /// The same during a join storm, in which they come whether or not the earlier ones are done.
 const STORM_JOINS_AT_ONCE: usize = 10_000;
 
+/// How the names of the server's media threads begin.
+const MEDIA_THREADS: &str = "media-";
+
 /// As many viewers open all their packets; of twice as many each opens every second one, and so on. Too
 /// low: few latencies. Too high: this program becomes the bottleneck.
 const VIEWERS_OPENING_ALL: usize = 25;
@@ -46,11 +50,8 @@ const OPENS_EVERY_MAX: usize = 16;
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
     pub(crate) target: Target,
-    /// Processors of this program; empty if it is not pinned.
-    pub(crate) own_cores: Vec<usize>,
+    pub(crate) cores: Cores,
     pub(crate) machine: Machine,
-    /// See [`Record::floor_ns`].
-    pub(crate) floor_ns: f64,
     pub(crate) duration: Duration,
     pub(crate) video_bits_per_second: u32,
     /// Take runs of packets as the kernel got them.
@@ -62,13 +63,16 @@ pub(crate) fn run(
     setting: &Setting,
     scenario: &Scenario,
     repeat: u32,
+    floor_ns: Option<f64>,
     bar: &ProgressBar,
 ) -> io::Result<Record> {
-    let server = Server::start(&setting.target, &setting.own_cores)?;
-    measure(setting, scenario, repeat, &server, bar).map_err(|error| {
+    let server = Server::start(&setting.target, &setting.cores.generator)?;
+    let mut record = measure(setting, scenario, repeat, &server, bar).map_err(|error| {
         let log = server.log();
         io::Error::other(format!("{scenario}: {error}\n{log}").trim_end().to_owned())
-    })
+    })?;
+    record.floor_ns = floor_ns;
+    Ok(record)
 }
 
 fn measure(
@@ -161,8 +165,12 @@ fn measure(
         cpu_ns_per_forwarded_packet: server_cpu
             .filter(|_| forwarded > 0)
             .map(|cpu| cpu.as_nanos() as f64 / forwarded as f64),
-        floor_ns: setting.floor_ns,
+        floor_ns: None,
         server_cpu_percent: server_cpu.map(percent),
+        media_cpu_percent: after
+            .media
+            .zip(before.media)
+            .map(|(after, before)| percent(after.saturating_sub(before))),
         delivered_ratio: match totals.expected {
             0 => 1.0,
             expected => totals.received as f64 / expected as f64,
@@ -181,7 +189,7 @@ fn measure(
             .map(|server| percent(all_cpu.saturating_sub(server + generator_cpu))),
         load_average: machine::load_average(),
         server_cores,
-        generator_cores: setting.own_cores.clone(),
+        generator_cores: setting.cores.generator.clone(),
         workers,
         receives_whole_runs: setting.whole,
         machine: setting.machine.clone(),
@@ -210,6 +218,7 @@ fn all_join(traffic: &mut Traffic) -> io::Result<()> {
 struct Sample {
     at: Instant,
     server: Option<Duration>,
+    media: Option<Duration>,
     generator: Duration,
     machine: Duration,
     sent: u64,
@@ -222,6 +231,9 @@ impl Sample {
         Self {
             at: Instant::now(),
             server: server.process.and_then(machine::Process::cpu),
+            media: server
+                .process
+                .and_then(|process| process.cpu_of_threads(MEDIA_THREADS)),
             generator: machine::program_cpu(),
             machine: machine::machine_cpu(),
             sent: totals.sent,

@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
@@ -44,6 +45,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The highest latency told apart, in microseconds.
 const LATENCY_MAX_US: u64 = 60_000_000;
+
+/// How long arrivals are left alone while media is measured. To wake this thread is work of the server's system
+/// call, as it would not be if viewers were elsewhere. Too short: each run wakes it. Too long: it falls behind.
+pub(super) const NAP: Duration = Duration::from_millis(1);
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -247,7 +252,12 @@ impl Traffic {
                 return Ok(false);
             }
             let next = self.timers.peek().map_or(end, |timer| timer.0.0);
-            let wait = next.min(end).saturating_duration_since(now);
+            let mut wait = next.min(end).saturating_duration_since(now);
+            if self.measures_latency {
+                let nap = wait.min(NAP);
+                thread::sleep(nap);
+                wait -= nap;
+            }
             let poll = self
                 .poll
                 .poll(&mut self.events, Some(wait.min(LOOK_INTERVAL)));
