@@ -582,6 +582,13 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_fake_is_a_media_server() {
+        let fake = Fake::new();
+        crate::conformance::check(&fake, "v=0").await;
+        assert!(fake.pipelines().is_empty() && fake.elements().is_empty());
+    }
+
+    #[tokio::test]
     async fn endpoints_negotiate_once() {
         let fake = Fake::new();
         let (_, element) = endpoint(&fake).await;

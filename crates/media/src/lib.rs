@@ -4,6 +4,8 @@
 //! [`connect`](MediaServer::connect); packets never cross this seam, and nothing here does I/O.
 //! Deliberately absent: sockets, wire formats, and any knowledge of rooms.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod error;
 mod event;
 #[cfg(any(test, feature = "fake"))]

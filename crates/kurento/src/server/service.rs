@@ -61,7 +61,7 @@ impl<M: MediaServer> Service<M> {
     /// Starts to serve; connections come with [`serve`](Self::serve). Needs a tokio runtime.
     pub fn new(media: M, config: Config) -> Self {
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let server = Server::new(config, Instant::now(), unix.unwrap_or_default());
+        let server = Server::new(config, now(), unix.unwrap_or_default());
         let inner = Arc::new(Inner {
             server: Mutex::new(server),
             media,
@@ -84,7 +84,7 @@ impl<M: MediaServer> Service<M> {
     /// Serves one connection until it ends.
     pub async fn serve(&self, link: Link) {
         let inner = &self.0;
-        let opened = inner.server.lock().handle_opened(Instant::now());
+        let opened = inner.server.lock().handle_opened(now());
         let connection = match opened {
             Ok(connection) => connection,
             Err(error) => {
@@ -147,7 +147,7 @@ impl<M: MediaServer> Service<M> {
                     return;
                 }
             };
-            let now = Instant::now();
+            let now = self::now();
             self.0.server.lock().handle_frame(now, connection, text);
             Inner::act(&self.0);
         }
@@ -187,7 +187,7 @@ impl<M: MediaServer> Drop for ConnectionGuard<'_, M> {
     fn drop(&mut self) {
         let inner = &self.service.0;
         inner.connections.lock().remove(&self.connection);
-        let now = Instant::now();
+        let now = self::now();
         inner.server.lock().handle_closed(now, self.connection);
         Inner::act(inner);
     }
@@ -209,7 +209,7 @@ async fn pump<M: MediaServer>(inner: Weak<Inner<M>>, events: Arc<Inbox>) {
         let Some(inner) = inner.upgrade() else {
             return;
         };
-        let now = Instant::now();
+        let now = self::now();
         {
             let mut server = inner.server.lock();
             inner.events.drain_into(&mut server, now);
@@ -276,7 +276,7 @@ impl<M: MediaServer> Inner<M> {
             let reply = tokio::time::timeout(CALL_DEADLINE, inner.make(call)).await;
             replies.push(reply.unwrap_or(Err(media::Error::Timeout)));
         }
-        let now = Instant::now();
+        let now = self::now();
         {
             let mut server = inner.server.lock();
             // What happened before the answer is told before it.
@@ -343,6 +343,11 @@ impl<M: MediaServer> Inner<M> {
             _ => unreachable!("make() takes every call that returns something"),
         }
     }
+}
+
+/// By tokio's clock, which tests can stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 async fn refuse(mut link: Link, code: u16, reason: &str) {

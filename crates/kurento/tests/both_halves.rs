@@ -1,0 +1,332 @@
+//! The client half against the server half: everything that a media server must do, over the
+//! protocol, and what happens when the connection or the server is lost.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use kurento::Link;
+use kurento::client::{Dial, Kms, websocket};
+use kurento::server::{Config, Service};
+use media::{
+    Call, ElementKind, Error, Event, EventSender, Fake, Hold, IceCandidate, MediaKind, MediaServer,
+    MediaState, Parameter, Parameters, Script,
+};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// A server half that can be restarted and cut off.
+#[derive(Clone)]
+struct World {
+    fake: Fake,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    service: Option<Service<Fake>>,
+    connections: Vec<JoinHandle<()>>,
+    dialled: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        let fake = Fake::new();
+        let state = State {
+            service: Some(Service::new(fake.clone(), Config::default())),
+            connections: Vec::new(),
+            dialled: 0,
+        };
+        let state = Arc::new(Mutex::new(state));
+        Self { fake, state }
+    }
+
+    fn dial(&self) -> Dial {
+        let state = self.state.clone();
+        Arc::new(move || {
+            let mut state = state.lock();
+            state.dialled += 1;
+            let Some(service) = state.service.clone() else {
+                let refused = kurento::LinkError("nobody is there".to_owned());
+                return async move { Err(refused) }.boxed();
+            };
+            let (ours, theirs) = Link::pair();
+            let serving = tokio::spawn(async move { service.serve(theirs).await });
+            state.connections.push(serving);
+            async move { Ok(ours) }.boxed()
+        })
+    }
+
+    fn cut(&self) {
+        for connection in self.state.lock().connections.drain(..) {
+            connection.abort();
+        }
+    }
+
+    /// The server ends; what it had made is released by nobody, as after a crash.
+    fn crash(&self) {
+        self.state.lock().service = None;
+        self.cut();
+    }
+
+    fn start(&self) {
+        let service = Service::new(self.fake.clone(), Config::default());
+        self.state.lock().service = Some(service);
+    }
+
+    fn objects(&self) -> usize {
+        let state = self.state.lock();
+        let (_, _, objects) = state.service.as_ref().unwrap().load();
+        objects
+    }
+
+    fn dialled(&self) -> usize {
+        self.state.lock().dialled
+    }
+}
+
+fn listen() -> (EventSender, mpsc::UnboundedReceiver<Event>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let events = EventSender::new(move |event| {
+        let _ = sender.send(event);
+    });
+    (events, receiver)
+}
+
+const WEB: ElementKind = ElementKind::WebRtcEndpoint {
+    data_channels: true,
+};
+
+/// Waits until releases, which nobody waits for, have arrived.
+async fn settle(world: &World, objects: usize) {
+    for _ in 0..1000 {
+        if world.objects() == objects {
+            return;
+        }
+        tokio::task::yield_now().await;
+        tokio::time::advance(Duration::from_micros(10)).await;
+    }
+    panic!("{} objects are left", world.objects());
+}
+
+#[tokio::test]
+async fn a_remote_media_server_does_what_a_local_one_does() {
+    let world = World::new();
+    let kms = Kms::new(world.dial());
+    media::conformance::check(&kms, "v=0").await;
+    kms.shut_down().await.unwrap();
+}
+
+#[tokio::test]
+async fn websockets_carry_the_protocol() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = Service::new(Fake::new(), Config::default());
+    let accepting = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = service.clone();
+            let socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+            tokio::spawn(async move { service.serve(Link::over_websocket(socket)).await });
+        }
+    });
+    let kms = Kms::new(websocket(format!("ws://{address}/kurento"), None));
+    media::conformance::check(&kms, "v=0").await;
+    assert_eq!(kms.version().as_deref(), Some("7.3.0"));
+    accepting.abort();
+}
+
+#[tokio::test]
+async fn events_arrive_in_order() {
+    let world = World::new();
+    let kms = Kms::new(world.dial());
+    let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
+    let (events, mut happened) = listen();
+    let endpoint = kms.create_element(&pipeline, WEB, events).await.unwrap();
+    kms.process_offer(&endpoint, "v=0").await.unwrap();
+    let (element, _) = world.fake.elements()[0].clone();
+    let candidate = IceCandidate {
+        candidate: "candidate:1 1 UDP 1 192.0.2.1 1 typ host".to_owned(),
+        sdp_mid: "0".to_owned(),
+        sdp_m_line_index: 0,
+    };
+    world
+        .fake
+        .fire(&element, Event::IceCandidateFound(candidate.clone()));
+    world
+        .fake
+        .fire(&element, Event::MediaStateChanged(MediaState::Connected));
+    let flowing = Event::MediaFlowInChanged {
+        kind: MediaKind::Video,
+        flowing: true,
+    };
+    world.fake.fire(&element, flowing.clone());
+    world.fake.fire(&element, Event::DataChannelOpened(3));
+    let mut got = Vec::new();
+    while got.last() != Some(&Event::DataChannelOpened(3)) {
+        got.push(happened.recv().await.unwrap());
+    }
+    let expected = [
+        Event::IceCandidateFound(candidate),
+        Event::MediaStateChanged(MediaState::Connected),
+        flowing,
+    ];
+    got.retain(|event| expected.contains(event));
+    assert_eq!(got, expected);
+}
+
+#[tokio::test]
+async fn custom_elements_are_made_with_their_parameters() {
+    let world = World::new();
+    let kms = Kms::new(world.dial());
+    let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
+    let text = |text: &str| Parameter::Text(text.to_owned());
+    let parameters = Parameters::from([("command".to_owned(), text("videoflip"))]);
+    let create = |parameters: Parameters| {
+        let (kms, pipeline) = (kms.clone(), pipeline.clone());
+        async move {
+            let events = EventSender::discard();
+            kms.create_custom_element(&pipeline, "GStreamerFilter", &parameters, events)
+                .await
+        }
+    };
+    let filter = create(parameters).await.unwrap();
+    assert!(filter.as_str().ends_with("_kurento.GStreamerFilter"));
+    let refused = create(Parameters::new()).await.unwrap_err();
+    assert_eq!(refused.kurento_code(), 40001);
+    let property = Parameters::from([
+        ("propertyName".to_owned(), text("method")),
+        ("propertyValue".to_owned(), text("rotate-180")),
+    ]);
+    kms.invoke(&filter, "setElementProperty", &property)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_creation_leaves_nothing_behind() {
+    let world = World::new();
+    let kms = Kms::new(world.dial());
+    let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
+    let hold = Hold::default();
+    world.fake.once(
+        |call| matches!(call, Call::CreateElement { .. }),
+        Script::hold(hold.clone()),
+    );
+    let making = tokio::spawn({
+        let (kms, pipeline) = (kms.clone(), pipeline.clone());
+        async move {
+            kms.create_element(&pipeline, WEB, EventSender::discard())
+                .await
+        }
+    });
+    hold.reached().await;
+    making.abort();
+    assert!(making.await.unwrap_err().is_cancelled());
+    hold.release();
+    // The manager and the pipeline.
+    settle(&world, 2).await;
+    while !world.fake.elements().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    kms.release_pipeline(&pipeline);
+    settle(&world, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_is_made_again_and_nothing_is_lost() {
+    let world = World::new();
+    let kms = Kms::new(world.dial());
+    let (events, mut happened) = listen();
+    let pipeline = kms.create_pipeline(events).await.unwrap();
+    world.cut();
+    let made = kms
+        .create_element(&pipeline, WEB, EventSender::discard())
+        .await;
+    assert!(made.is_ok(), "{made:?}");
+    assert_eq!(world.dialled(), 2);
+    let (id, _) = (world.fake.pipelines()[0].clone(), ());
+    let failure = Event::Error {
+        kind: media::ErrorKind::StreamFailed,
+        description: "broken".to_owned(),
+        code: 1,
+    };
+    world.fake.fire_pipeline(&id, failure.clone());
+    assert_eq!(happened.recv().await, Some(failure));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_under_way_is_not_run_twice() {
+    let world = World::new();
+    let kms = Kms::new(world.dial());
+    let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
+    let hold = Hold::default();
+    world.fake.once(
+        |call| matches!(call, Call::CreateElement { .. }),
+        Script::hold(hold.clone()),
+    );
+    let making = tokio::spawn({
+        let (kms, pipeline) = (kms.clone(), pipeline.clone());
+        async move {
+            kms.create_element(&pipeline, WEB, EventSender::discard())
+                .await
+        }
+    });
+    hold.reached().await;
+    world.cut();
+    while world.dialled() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    hold.release();
+    making.await.unwrap().unwrap();
+    let created = |call: &Call| matches!(call, Call::CreateElement { .. });
+    assert_eq!(world.fake.count(created), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_server_is_used_again_and_what_it_lost_is_told() {
+    let world = World::new();
+    let kms = Kms::new(world.dial());
+    let (events, mut happened) = listen();
+    let pipeline = kms.create_pipeline(events).await.unwrap();
+    world.crash();
+    // The first attempt is made at once; then callers are told without delay.
+    while kms.is_up() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let start = tokio::time::Instant::now();
+    let refused = kms.create_pipeline(EventSender::discard()).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    assert!(start.elapsed() < Duration::from_millis(10));
+    world.start();
+    let Some(Event::Error { kind, code, .. }) = happened.recv().await else {
+        panic!("the creator of a lost pipeline is not told");
+    };
+    assert_eq!((kind.as_str(), code), ("MEDIA_SERVER_LOST", 40007));
+    let gone = kms
+        .create_element(&pipeline, WEB, EventSender::discard())
+        .await;
+    assert_eq!(gone, Err(Error::PipelineNotFound(pipeline)));
+    assert!(kms.create_pipeline(EventSender::discard()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_have_a_deadline() {
+    let world = World::new();
+    let kms = Kms::new(world.dial());
+    let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
+    world.fake.on_call(|call| {
+        matches!(call, Call::CreateElement { .. }).then(|| Script::delay(Duration::from_secs(60)))
+    });
+    let start = tokio::time::Instant::now();
+    let made = kms
+        .create_element(&pipeline, WEB, EventSender::discard())
+        .await;
+    assert!(made.is_err(), "{made:?}");
+    assert!(start.elapsed() <= Duration::from_secs(11));
+    assert!(kms.is_up());
+}
