@@ -29,7 +29,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 pub use config::{Config, Unsupported};
-pub use connection::{Close, ConnectionId, Outgoing, TooManyConnections};
+pub use connection::{ClientFrame, Close, ConnectionId, Outgoing, TooManyConnections};
 pub use service::Service;
 pub use work::{Call, JobId, ObjectKey, Reply, Work};
 
@@ -140,12 +140,12 @@ impl Server {
     }
 
     /// A text or binary frame arrived; both hold JSON.
-    pub fn handle_frame(&mut self, now: Instant, connection: ConnectionId, text: String) {
+    pub fn handle_frame(&mut self, now: Instant, connection: ConnectionId, frame: ClientFrame) {
         self.clock.now = now;
         let Some(state) = self.connections.get_mut(connection) else {
             return;
         };
-        if state.enqueue(text).is_err() {
+        if state.enqueue(frame).is_err() {
             self.close(connection, Close::TOO_MANY_REQUESTS);
         }
         self.advance(connection);
@@ -216,7 +216,7 @@ impl Server {
         let connections = &self.connections;
         let abandoned = self
             .sessions
-            .sweep(|session| connections.route(session).is_some());
+            .sweep(now, |session| connections.route(session).is_some());
         for session in abandoned {
             self.close_session(&session, false);
         }
@@ -251,12 +251,12 @@ impl Server {
 impl Server {
     /// Handles what waits on a connection, as far as that goes without the media server.
     fn advance(&mut self, connection: ConnectionId) {
-        while let Some(text) = self
+        while let Some(frame) = self
             .connections
             .get_mut(connection)
             .and_then(Connection::next_frame)
         {
-            self.handle_request(connection, &text);
+            self.handle_request(connection, frame.content);
         }
         self.effects.push_back(Effect::Transmit(connection));
     }
@@ -273,6 +273,13 @@ impl Server {
         self.jobs.insert(id, job);
         self.effects
             .push_back(Effect::Work(Work { job: id, calls }));
+    }
+
+    /// Makes calls whose results nobody waits for.
+    fn call_unasked(&mut self, calls: Vec<Call>) {
+        self.jobs_begun += 1;
+        let job = JobId(self.jobs_begun);
+        self.effects.push_back(Effect::Work(Work { job, calls }));
     }
 
     /// Answers a request that waited, to whoever sent and repeated it, and goes on.

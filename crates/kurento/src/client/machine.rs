@@ -20,6 +20,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_DEADLINE: Duration = Duration::from_secs(10);
 /// How long dialling and greeting may take, each.
 pub(super) const DIAL_DEADLINE: Duration = Duration::from_secs(10);
+/// Pause after a connection that was up. Too low: a server that drops every client is dialled all the
+/// time. Too high: a short break of the network becomes a long one.
+const PAUSE_AFTER_LOSS: Duration = Duration::from_millis(50);
 /// First pause after a failed attempt. It doubles up to [`PAUSE_MAX`], and there is no last attempt.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 /// Too low: a server that is starting is flooded. Too high: a room waits after it is back.
@@ -104,6 +107,7 @@ pub(super) struct Machine {
     session: Option<String>,
     ids: u64,
     requests: BTreeMap<RequestId, Request>,
+    deadlines: BTreeSet<(Instant, RequestId)>,
     watches: HashMap<String, Watch>,
     version: Option<String>,
     outbox: VecDeque<String>,
@@ -119,6 +123,7 @@ impl Machine {
             session: None,
             ids: 0,
             requests: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
             watches: HashMap::new(),
             version: None,
             outbox: VecDeque::new(),
@@ -169,9 +174,11 @@ impl Machine {
         };
         if matches!(request.purpose, Purpose::Create(_)) && request.sent {
             request.purpose = Purpose::Orphan;
-            request.deadline = None;
+            if let Some(deadline) = request.deadline.take() {
+                self.deadlines.remove(&(deadline, id));
+            }
         } else {
-            self.requests.remove(&id);
+            self.take(id);
         }
     }
 
@@ -225,14 +232,22 @@ impl Machine {
         }
         self.hang_up = false;
         self.outbox.clear();
-        let own =
-            |request: &Request| matches!(request.purpose, Purpose::Greeting(_) | Purpose::Ping);
-        self.requests.retain(|_, request| !own(request));
+        let requests = self.requests.iter();
+        let own: Vec<_> = requests
+            .filter(|(_, request)| matches!(request.purpose, Purpose::Greeting(_) | Purpose::Ping))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in own {
+            self.take(id);
+        }
         for request in self.requests.values_mut() {
             request.sent = false;
         }
-        // The first attempt after a loss is made at once.
-        let pause = if was_up { Duration::ZERO } else { self.pause() };
+        let pause = if was_up {
+            PAUSE_AFTER_LOSS
+        } else {
+            self.pause()
+        };
         self.link = Link::Down { until: now + pause };
     }
 
@@ -265,7 +280,7 @@ impl Machine {
     }
 
     fn handle_answer(&mut self, now: Instant, id: RequestId, outcome: Result<Value, Fault>) {
-        let Some(request) = self.requests.remove(&id) else {
+        let Some(request) = self.take(id) else {
             return;
         };
         let session = outcome
@@ -308,28 +323,21 @@ impl Machine {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let deadlines = self
-            .requests
-            .values()
-            .filter_map(|request| request.deadline);
+        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
         let own = match self.link {
             Link::Down { until } => Some(until),
             Link::Up { ping_at } => Some(ping_at),
             Link::Dialing | Link::Greeting => None,
         };
-        deadlines.chain(own).min()
+        deadline.into_iter().chain(own).min()
     }
 
     /// Gives up what took too long, and asks a quiet server whether it is there.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        let late = |request: &Request| request.deadline.is_some_and(|deadline| deadline <= now);
-        let late: Vec<_> = self
-            .requests
-            .iter()
-            .filter(|(_, request)| late(request))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in late {
+        while let Some(&(deadline, id)) = self.deadlines.first()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
             self.give_up(id);
         }
         if let Link::Up { ping_at } = self.link
@@ -350,7 +358,7 @@ impl Machine {
         };
         match request.purpose {
             Purpose::Greeting(_) | Purpose::Ping => {
-                self.requests.remove(&id);
+                self.take(id);
                 self.hang_up = true;
             }
             _ => {
@@ -388,7 +396,17 @@ impl Machine {
             sent: false,
         };
         self.requests.insert(id, request);
+        self.deadlines
+            .extend(deadline.map(|deadline| (deadline, id)));
         id
+    }
+
+    fn take(&mut self, id: RequestId) -> Option<Request> {
+        let request = self.requests.remove(&id)?;
+        if let Some(deadline) = request.deadline {
+            self.deadlines.remove(&(deadline, id));
+        }
+        Some(request)
     }
 
     fn transmit(&mut self, id: RequestId) {
@@ -474,6 +492,7 @@ impl Machine {
             self.outputs.push_back(Output::Event(watch.events, lost));
         }
         let lost = || Error::Unavailable("the media server was restarted".to_owned());
+        self.deadlines.clear();
         for id in std::mem::take(&mut self.requests).into_keys() {
             self.outputs.push_back(Output::Answered(id, Err(lost())));
         }

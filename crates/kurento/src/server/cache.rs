@@ -67,7 +67,7 @@ impl Cache {
         }
     }
 
-    fn expire(&mut self, now: Instant) {
+    pub(super) fn expire(&mut self, now: Instant) {
         let is_old = |(stored, _): &(Instant, CacheKey)| now.duration_since(*stored) >= LIFE;
         while self.answers.front().is_some_and(is_old) {
             self.drop_oldest();

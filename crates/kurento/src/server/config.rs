@@ -25,6 +25,8 @@ pub struct Config {
     /// What `maxVideoSendBandwidth` of an endpoint is before it is set, in kbit/s; 0 for no limit.
     /// The real value is low for today, and applications that know it raise it.
     pub max_video_send_kbps: u32,
+    /// Objects at once.
+    pub objects_max: usize,
     /// Objects that one session may hold.
     pub objects_per_session_max: usize,
 }
@@ -52,6 +54,7 @@ impl Default for Config {
             default_path: "file:///var/lib/kurento/".to_owned(),
             connections_max: 1000,
             max_video_send_kbps: 500,
+            objects_max: 200_000,
             objects_per_session_max: 50_000,
         }
     }

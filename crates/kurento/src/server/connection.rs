@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::sessions::SessionName;
+use crate::fault::Fault;
+use crate::wire::{self, Request};
 
 /// Frames of one connection that wait while a request is in progress. Too low: a flood of candidates
 /// crawls. Too high: memory for a client that never waits for answers.
@@ -13,9 +15,9 @@ const FRAMES_WANTED_MAX: usize = 128;
 const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Messages on their way to a client that does not read. Releasing a big pipeline makes thousands
 /// of events at once.
-const OUTBOX_FRAMES_MAX: usize = 100_000;
+const OUTBOX_FRAMES_MAX: usize = 50_000;
 /// Bytes of those messages.
-const OUTBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
+const OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// One WebSocket connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,11 +49,37 @@ pub struct Close {
 impl Close {
     /// The address has another path than the server's.
     pub const INVALID_PATH: Self = Self::new(1002, "Invalid path");
+    /// A frame exceeds [`ClientFrame::BYTES_MAX`].
+    pub const TOO_BIG: Self = Self::new(1009, "message is too big");
     pub(super) const TOO_MANY_REQUESTS: Self = Self::new(1008, "too many requests are waiting");
     pub(super) const TOO_SLOW: Self = Self::new(1008, "messages are not read");
 
     const fn new(code: u16, reason: &'static str) -> Self {
         Self { code, reason }
+    }
+}
+
+/// One text or binary frame of a client, parsed.
+///
+/// Parsing is separate from [`Server::handle_frame`](super::Server::handle_frame) so that a huge frame
+/// costs the reader of its connection, not everybody who waits for the server.
+#[derive(Clone, Debug)]
+pub struct ClientFrame {
+    size_bytes: usize,
+    pub(super) content: Result<Request, Fault>,
+}
+
+impl ClientFrame {
+    /// Bytes of a frame above which its connection should be closed. A session description has at
+    /// most some hundred thousand; a transaction may hold several.
+    pub const BYTES_MAX: usize = 4 * 1024 * 1024;
+
+    /// Parses any text.
+    pub fn parse(text: &str) -> Self {
+        Self {
+            size_bytes: text.len(),
+            content: wire::parse_request(text),
+        }
     }
 }
 
@@ -69,7 +97,7 @@ pub(super) struct Connection {
     pub(super) session: Option<SessionName>,
     /// A request of it waits for the media server.
     pub(super) busy: bool,
-    waiting: VecDeque<String>,
+    waiting: VecDeque<ClientFrame>,
     waiting_bytes: usize,
     outbox: VecDeque<String>,
     outbox_bytes: usize,
@@ -139,28 +167,28 @@ impl Connection {
         self.close.is_none() && self.waiting.len() < FRAMES_WANTED_MAX
     }
 
-    pub(super) fn enqueue(&mut self, text: String) -> Result<(), Overflow> {
+    pub(super) fn enqueue(&mut self, frame: ClientFrame) -> Result<(), Overflow> {
         if self.close.is_some() {
             return Ok(());
         }
-        let bytes = self.waiting_bytes + text.len();
+        let bytes = self.waiting_bytes + frame.size_bytes;
         let full = self.waiting.len() >= FRAMES_WAITING_MAX || bytes > WAITING_BYTES_MAX;
         if full && !self.waiting.is_empty() {
             return Err(Overflow);
         }
         self.waiting_bytes = bytes;
-        self.waiting.push_back(text);
+        self.waiting.push_back(frame);
         Ok(())
     }
 
     /// The frame to handle now, if any.
-    pub(super) fn next_frame(&mut self) -> Option<String> {
+    pub(super) fn next_frame(&mut self) -> Option<ClientFrame> {
         if self.busy || self.close.is_some() {
             return None;
         }
-        let text = self.waiting.pop_front()?;
-        self.waiting_bytes -= text.len();
-        Some(text)
+        let frame = self.waiting.pop_front()?;
+        self.waiting_bytes -= frame.size_bytes;
+        Some(frame)
     }
 
     pub(super) fn push(&mut self, text: String) -> Result<(), Overflow> {

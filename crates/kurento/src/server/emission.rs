@@ -107,6 +107,13 @@ impl Object {
         }
     }
 
+    /// Number of subscriptions of a session to an event.
+    pub(super) fn subscriptions(&self, session: &SessionName, name: &str) -> usize {
+        let mut same = self.subscribers.iter();
+        let found = same.find(|other| other.session == *session && other.name == name);
+        found.map_or(0, |subscriber| subscriber.ids.len())
+    }
+
     /// False if there is no such subscription.
     pub(super) fn remove_subscription(&mut self, session: &SessionName, id: &str) -> bool {
         let mut own = self

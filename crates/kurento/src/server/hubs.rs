@@ -9,8 +9,8 @@ use super::requests::{Answer, Outcome, Step};
 use super::wiring::kind_named;
 use super::work::{After, Call, ObjectKey};
 use crate::fault::Fault;
-use crate::model::core;
 use crate::model::marshal::Arguments;
+use crate::model::{core, elements};
 
 /// What hubs route.
 const KINDS: [MediaKind; 2] = [MediaKind::Audio, MediaKind::Video];
@@ -128,6 +128,40 @@ impl Server {
                 kind,
             },
         })
+    }
+
+    /// A port that is added to a broadcasting hub gets what the others get.
+    pub(super) fn join_broadcast(&mut self, port: ObjectKey) {
+        let Some(hub) = self.objects.get(port).and_then(|port| port.parent) else {
+            return;
+        };
+        let Some(hub) = self.objects.get(hub) else {
+            return;
+        };
+        if !hub.class.is(&elements::DISPATCHER_ONE_TO_MANY) {
+            return;
+        }
+        let routes = &self.objects.wires.routes;
+        let source = |kind| {
+            hub.children
+                .iter()
+                .find_map(|port| routes.get(&(*port, kind)))
+        };
+        let routes = KINDS.map(|kind| (port, kind, source(kind).copied()));
+        let routes: Vec<_> = routes
+            .into_iter()
+            .filter(|route| route.2.is_some())
+            .collect();
+        let calls: Vec<_> = routes
+            .iter()
+            .filter_map(|route| self.routing_call(*route))
+            .collect();
+        if !calls.is_empty() {
+            // Nobody waits for it: the port can be made without.
+            self.call_unasked(calls);
+            // Never fails.
+            let _ = self.routed(routes);
+        }
     }
 
     pub(super) fn routed(&mut self, routes: Vec<Route>) -> Answer {

@@ -40,6 +40,10 @@ impl Server {
                 let message = format!("Factory '{name}' not found");
                 Fault::kurento(Fault::NOT_AVAILABLE, message)
             })?;
+        let limit = self.config.objects_max;
+        if self.objects.len() >= limit {
+            return Err(Fault::full("objects", limit));
+        }
         let held = self.sessions.get_mut(session);
         let limit = self.config.objects_per_session_max;
         if held.is_some_and(|session| session.objects.len() >= limit) {
@@ -201,6 +205,7 @@ impl Server {
             }
         }
         self.emit_created(key);
+        self.join_broadcast(key);
         Ok(Outcome::Value(id.to_string().into()))
     }
 
@@ -279,9 +284,16 @@ impl Server {
         if !object.sessions.remove(session) {
             return;
         }
-        object
-            .subscribers
-            .retain(|subscriber| subscriber.session != *session);
+        let mut subscriptions = 0;
+        object.subscribers.retain(|subscriber| {
+            let is_own = subscriber.session == *session;
+            subscriptions += if is_own { subscriber.ids.len() } else { 0 };
+            !is_own
+        });
+        self.sessions.unsubscribe(session, subscriptions);
+        let Some(object) = self.objects.get(key) else {
+            return;
+        };
         if object.sessions.is_empty() && key != Objects::MANAGER {
             self.destroy(key);
         }
@@ -309,6 +321,8 @@ impl Server {
             return;
         };
         let subtree = self.objects.subtree(key);
+        let mut members = subtree.iter().filter_map(|key| self.objects.get(*key));
+        let flowed = members.any(|object| object.flows.any());
         for key in &subtree {
             self.unwire(*key);
         }
@@ -321,6 +335,10 @@ impl Server {
                     session.objects.remove(&key);
                 }
             }
+            for subscriber in &object.subscribers {
+                let count = subscriber.ids.len();
+                self.sessions.unsubscribe(&subscriber.session, count);
+            }
             self.emit_destroyed(&object.id);
             self.effects.extend(match object.media {
                 Media::None => vec![],
@@ -332,7 +350,7 @@ impl Server {
                 ],
             });
         }
-        if let Some(pipeline) = pipeline {
+        if let Some(pipeline) = pipeline.filter(|_| flowed) {
             self.refresh_flows(pipeline);
         }
     }
@@ -340,7 +358,7 @@ impl Server {
 
 impl Class {
     /// Whether its purpose needs decoded media.
-    fn transcodes(&'static self) -> bool {
+    pub(super) fn transcodes(&'static self) -> bool {
         self.is(&core::FILTER)
             || self.is(&elements::COMPOSITE)
             || self.is(&elements::ALPHA_BLENDING)

@@ -12,7 +12,7 @@ use super::requests::Step;
 use super::work::{After, Call, ObjectKey};
 use crate::fault::Fault;
 use crate::model::marshal::{Arguments, register};
-use crate::model::{Module, core, descriptor};
+use crate::model::{Class, Module, core, descriptor};
 
 /// Longest time over which the use of the processor is measured. The request's connection waits.
 const MEASURE_MAX: Duration = Duration::from_secs(5);
@@ -68,10 +68,11 @@ impl Server {
 
     fn info(&self) -> Value {
         let modules = Module::ALL.into_iter().map(|module| {
-            let factories = match (self.config.unsupported, module) {
-                (Unsupported::Reject, Module::Filters) => Vec::new(),
-                _ => module.factories(),
-            };
+            let mut factories = module.factories();
+            if self.config.unsupported == Unsupported::Reject {
+                let runs = |name: &&str| Class::creatable(name).is_some_and(|c| !c.transcodes());
+                factories.retain(runs);
+            }
             let members = json!({
                 "version": self.config.version,
                 "name": module.name(),

@@ -17,7 +17,11 @@ use crate::model::{Class, EventType, core};
 /// The id of the one object that always exists.
 pub(crate) const MANAGER_ID: &str = "manager_ServerManager";
 /// Tags of one object. They are copied into its events.
-pub(super) const TAGS_MAX: usize = 100;
+pub(super) const TAGS_MAX: usize = 64;
+/// Bytes of the key or the value of a tag.
+pub(super) const TAG_BYTES_MAX: usize = 1024;
+/// Subscriptions of one session to one event of one object, which all stand for one stream.
+pub(super) const SUBSCRIPTIONS_PER_EVENT_MAX: usize = 1000;
 
 /// Every object, and how they are wired.
 #[derive(Debug)]
@@ -72,6 +76,13 @@ pub(super) struct Flows {
     pub(super) out: [bool; 2],
     /// The client was told that nothing is transcoded.
     pub(super) announced: [bool; 2],
+}
+
+impl Flows {
+    /// Whether anything flows, in or out.
+    pub(super) fn any(self) -> bool {
+        self.into.into_iter().chain(self.out).any(|flows| flows)
+    }
 }
 
 /// The stream of one event to one session, under one of its names.

@@ -4,7 +4,7 @@ use media::{BandwidthLimits, Kilobits};
 use serde_json::{Value, json};
 
 use super::Server;
-use super::objects::{Object, TAGS_MAX, flow_index};
+use super::objects::{Object, TAG_BYTES_MAX, TAGS_MAX, flow_index};
 use super::requests::{Answer, Outcome, Params, Step};
 use super::sessions::SessionName;
 use super::wiring::kind_of;
@@ -181,6 +181,11 @@ impl Server {
         let tag = arguments.text("key");
         done(match method {
             "addTag" => {
+                for name in ["key", "value"] {
+                    if arguments.text(name).len() > TAG_BYTES_MAX {
+                        return Err(super::lifecycle::too_long(name));
+                    }
+                }
                 if object.tags.len() >= TAGS_MAX && !object.tags.contains_key(tag) {
                     return Err(Fault::full("tags", TAGS_MAX));
                 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::cache::{CacheKey, Cached as CachedAnswer};
-use super::objects::Objects;
+use super::objects::{Objects, SUBSCRIPTIONS_PER_EVENT_MAX};
 use super::sessions::{SESSION_ID_BYTES_MAX, SUBSCRIPTIONS_PER_SESSION_MAX, SessionName};
 use super::transactions::Progress;
 use super::work::{After, Call};
@@ -52,8 +52,12 @@ pub(super) struct Params {
 }
 
 impl Server {
-    pub(super) fn handle_request(&mut self, connection: ConnectionId, text: &str) {
-        let Request { id, method, params } = match wire::parse_request(text) {
+    pub(super) fn handle_request(
+        &mut self,
+        connection: ConnectionId,
+        request: Result<Request, Fault>,
+    ) {
+        let Request { id, method, params } = match request {
             Ok(request) => request,
             Err(fault) => {
                 let text = wire::response(&Value::Null, Err(&fault)).to_string();
@@ -328,6 +332,10 @@ impl Server {
             let message = format!("Event '{name}' not supported");
             Fault::kurento(Fault::EVENT_NOT_SUPPORTED, message)
         })?;
+        if object.subscriptions(session, name) >= SUBSCRIPTIONS_PER_EVENT_MAX {
+            let limit = SUBSCRIPTIONS_PER_EVENT_MAX;
+            return Err(Fault::full("subscriptions", limit));
+        }
         if let Some(session) = self.sessions.get_mut(session) {
             if session.subscriptions >= SUBSCRIPTIONS_PER_SESSION_MAX {
                 return Err(Fault::full("subscriptions", SUBSCRIPTIONS_PER_SESSION_MAX));
@@ -345,10 +353,8 @@ impl Server {
         let (object, subscription) = (params.text("object")?, params.text("subscription")?);
         let key = self.objects.find(&object).ok();
         let object = key.and_then(|key| self.objects.get_mut(key));
-        if object.is_some_and(|object| object.remove_subscription(session, &subscription))
-            && let Some(session) = self.sessions.get_mut(session)
-        {
-            session.subscriptions = session.subscriptions.saturating_sub(1);
+        if object.is_some_and(|object| object.remove_subscription(session, &subscription)) {
+            self.sessions.unsubscribe(session, 1);
         }
         Ok(Outcome::Members(Map::new()))
     }

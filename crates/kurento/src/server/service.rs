@@ -14,7 +14,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Call, Close, Config, ConnectionId, Effect, ObjectKey, Outgoing, Reply, Server, Work};
+use super::{
+    Call, ClientFrame, Close, Config, ConnectionId, Effect, ObjectKey, Outgoing, Reply, Server,
+    Work,
+};
 use crate::link::{Frame, Link};
 
 /// How long one call to the media server may take. Clients wait 10 to 20 seconds for an answer.
@@ -109,6 +112,13 @@ impl<M: MediaServer> Service<M> {
         tracing::info!(?connection, "a Kurento client disconnected");
     }
 
+    /// Whether the target of a WebSocket's request is the configured path. A query is ignored, a
+    /// trailing slash is not.
+    pub fn is_path(target: &str, path: &str) -> bool {
+        let target = target.split('?').next().unwrap_or_default();
+        target.strip_prefix('/').unwrap_or(target) == path
+    }
+
     /// Turns a connection away that asked for another path than the configured one. The real server
     /// does so only after the WebSocket is up.
     pub async fn refuse_path(link: Link) {
@@ -147,8 +157,14 @@ impl<M: MediaServer> Service<M> {
                     return;
                 }
             };
+            if text.len() > ClientFrame::BYTES_MAX {
+                self.0.server.lock().close(connection, Close::TOO_BIG);
+                Inner::act(&self.0);
+                continue;
+            }
+            let frame = ClientFrame::parse(&text);
             let now = self::now();
-            self.0.server.lock().handle_frame(now, connection, text);
+            self.0.server.lock().handle_frame(now, connection, frame);
             Inner::act(&self.0);
         }
     }

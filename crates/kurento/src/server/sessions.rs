@@ -8,7 +8,7 @@ use super::cache::{Cache, CacheKey, Cached};
 use super::work::{JobId, ObjectKey};
 
 /// Sessions at once. Too low: old applications that make one per call fail. Too high: memory.
-pub(super) const SESSIONS_MAX: usize = 100_000;
+pub(super) const SESSIONS_MAX: usize = 10_000;
 /// Bytes of an id that a client makes up.
 pub(super) const SESSION_ID_BYTES_MAX: usize = 256;
 /// Subscriptions of one session, over all objects.
@@ -57,6 +57,13 @@ impl Sessions {
         Some(session)
     }
 
+    /// Counts subscriptions down.
+    pub(super) fn unsubscribe(&mut self, name: &SessionName, count: usize) {
+        if let Some(session) = self.0.get_mut(name) {
+            session.subscriptions = session.subscriptions.saturating_sub(count);
+        }
+    }
+
     pub(super) fn remove(&mut self, name: &SessionName) -> Option<Session> {
         self.0.remove(name)
     }
@@ -70,10 +77,12 @@ impl Sessions {
     /// Names the sessions that nobody used since the last sweep.
     pub(super) fn sweep(
         &mut self,
+        now: Instant,
         is_connected: impl Fn(&SessionName) -> bool,
     ) -> Vec<SessionName> {
         let mut abandoned = Vec::new();
         for (name, session) in &mut self.0 {
+            session.cache.expire(now);
             let used = std::mem::take(&mut session.refreshed);
             if !used && !is_connected(name) {
                 abandoned.push(name.clone());

@@ -196,11 +196,13 @@ impl Server {
     }
 
     pub(super) fn connected_elements(&mut self, links: Vec<Link>) -> Answer {
+        let mut flows = false;
         for link in &links {
             let (source, sink) = (self.objects.get(link.source), self.objects.get(link.sink));
-            if source.is_none() || sink.is_none() {
+            let (Some(source), Some(sink)) = (source, sink) else {
                 continue;
-            }
+            };
+            flows |= source.flows.any() || sink.flows.any();
             if let Some(former) = self.objects.wires.insert(link) {
                 self.emit_link(&former, &events::ELEMENT_DISCONNECTED);
             }
@@ -208,7 +210,9 @@ impl Server {
         }
         if let Some(link) = links.first() {
             self.complain_about_mixing(link.sink);
-            self.refresh_flows_around(link.sink);
+            if flows {
+                self.refresh_flows_around(link.sink);
+            }
         }
         Ok(Outcome::Value(Value::Null))
     }
@@ -244,7 +248,10 @@ impl Server {
             self.emit_link(link, &events::ELEMENT_DISCONNECTED);
         }
         if let Some(link) = links.first() {
-            self.refresh_flows_around(link.sink);
+            let sink = self.objects.get(link.sink);
+            if sink.is_some_and(|sink| sink.flows.any()) {
+                self.refresh_flows_around(link.sink);
+            }
         }
         Ok(Outcome::Value(Value::Null))
     }
