@@ -1,9 +1,11 @@
 //! Benches of the media path, and the simulated peers that they and the tests of `sfu` share.
 //!
 //! Read [`peer::Peer`] first: a light WebRTC client without sockets or clocks. [`simulation`] puts peers
-//! and an [`Engine`](sfu::engine::Engine) on a simulated network, where a minute takes milliseconds.
+//! and an [`Engine`](sfu::engine::Engine) on a simulated network, where a minute takes milliseconds. [`network`] is a
+//! path with a bottleneck, for closed loops of congestion control.
 //! The program in `src/program` measures a real server with them.
 
+pub mod network;
 pub mod payload;
 pub mod peer;
 pub mod simulation;

@@ -33,8 +33,10 @@
 
 pub mod bandwidth;
 pub mod codec;
+pub mod congestion;
 pub mod history;
 pub mod keyframe;
+pub mod pacer;
 pub mod packet;
 pub mod rate;
 pub mod receive;

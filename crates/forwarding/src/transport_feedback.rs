@@ -24,6 +24,10 @@ const PENDING_MAX: usize = 2_000;
 /// datagram.
 const PENDING_URGENT: usize = 200;
 
+/// Numbers by which a packet may be late and still be reported. Too low → reordering looks like loss; too high → feedback
+/// repeats much that was told.
+const LATE_MAX: u64 = 128;
+
 /// Notes arrivals and writes feedback. One per transport, whatever streams it carries.
 #[derive(Clone, Debug, Default)]
 pub struct TransportFeedback {
@@ -46,11 +50,18 @@ impl TransportFeedback {
         let Some(extended) = self.unroller.unroll(seq) else {
             return;
         };
-        let base = *self.base.get_or_insert(extended.0);
-        // Already reported as lost: the sender has acted on that.
-        let Some(mut index) = extended.0.checked_sub(base).map(|index| index as usize) else {
-            return;
-        };
+        let mut base = *self.base.get_or_insert(extended.0);
+        // Reported as lost, but only late: told again, so that reordering does not look like loss. Of the numbers
+        // between, those that were reported as received stay so for the sender.
+        if let Some(back) = base.checked_sub(extended.0).filter(|back| *back > 0) {
+            if back > LATE_MAX {
+                return;
+            }
+            (0..back).for_each(|_| self.pending.push_front(None));
+            base = extended.0;
+            self.base = Some(base);
+        }
+        let mut index = (extended.0 - base) as usize;
         if index >= PENDING_MAX {
             self.pending.clear();
             self.base = Some(extended.0);

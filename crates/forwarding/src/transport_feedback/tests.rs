@@ -102,8 +102,21 @@ fn loss_between_two_feedbacks_is_told_by_the_second() {
     feedback.handle_packet(start, Seq(10));
     poll_all(&mut feedback, ms(start, 100));
     feedback.handle_packet(ms(start, 150), Seq(13));
-    feedback.handle_packet(ms(start, 151), Seq(9));
     let expected = [(11, None), (12, None), (13, Some(150_000))];
+    assert_eq!(poll_all(&mut feedback, ms(start, 250)), expected);
+}
+
+#[test]
+fn late_packet_is_told_although_it_was_called_lost() {
+    let start = Instant::now();
+    let mut feedback = TransportFeedback::default();
+    feedback.handle_packet(start, Seq(309));
+    feedback.handle_packet(start, Seq(312));
+    poll_all(&mut feedback, ms(start, 100));
+    feedback.handle_packet(ms(start, 150), Seq(313));
+    feedback.handle_packet(ms(start, 151), Seq(311));
+    feedback.handle_packet(ms(start, 152), Seq(311 - 1 - LATE_MAX as u16));
+    let expected = [(311, Some(151_000)), (312, None), (313, Some(150_000))];
     assert_eq!(poll_all(&mut feedback, ms(start, 250)), expected);
 }
 

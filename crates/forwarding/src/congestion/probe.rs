@@ -1,0 +1,270 @@
+//! Finding out whether the path carries more: [`Prober`].
+//!
+//! A probe is a short time in which packets leave at a higher rate: media if there is some, padding or retransmissions
+//! for the rest. How fast they arrive tells what the path carries, up to the rate of the probe.
+
+use crate::rate::Bitrate;
+
+/// How long a probe lasts, µs. Too low → the receiver's clock and bursts of a radio link falsify the result; too high → one
+/// that the path does not carry leaves as long a queue.
+const DURATION_MICROS: i64 = 25_000;
+/// One that cannot be filled in this time is given up.
+const DURATION_MICROS_MAX: i64 = 150_000;
+
+/// Packets that a probe has at least. Too low → one late packet decides; too high → small rates cannot be probed.
+const PACKETS_MIN: u32 = 5;
+
+/// Bounds of a padding packet, bytes on the wire. Probes of small rates take small packets.
+const PADDING_BYTES_MIN: i64 = 100;
+const PADDING_BYTES_MAX: i64 = 1_200;
+
+/// Share of a probe's packets that must be reported for a result.
+const REPORTED_MIN: f64 = 0.8;
+
+/// Wait for the reports of a probe, µs. Too low → slow paths never have a result; too high → the next has to wait.
+const REPORT_MICROS_MAX: i64 = 1_000_000;
+
+/// If packets arrive slower than this share of the rate at which they left, the path is full, and its rate is known.
+const FULL: f64 = 0.9;
+
+/// Of the rate that was measured on a full path, what may be used at once.
+const FULL_USED: f64 = 0.95;
+
+#[derive(Clone, Copy, Debug)]
+struct Cluster {
+    id: u16,
+    rate: Bitrate,
+    began: i64,
+    sent_packets: u32,
+    sent_bytes: i64,
+    last_sent: i64,
+    last_sent_bytes: i64,
+    /// Sending is over.
+    is_complete: bool,
+    reported_packets: u32,
+    arrived_packets: u32,
+    arrived_bytes: i64,
+    first_arrival: i64,
+    first_arrival_bytes: i64,
+    last_arrival: i64,
+}
+
+/// What a probe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ProbeResult {
+    /// What the path carries at least.
+    pub(super) rate: Bitrate,
+    /// It carries no more.
+    pub(super) is_full: bool,
+}
+
+/// Runs one probe at a time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Prober {
+    cluster: Option<Cluster>,
+    ids: u16,
+}
+
+impl Prober {
+    /// True if a probe is being sent or its result awaited.
+    pub(super) fn is_busy(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// Begins a probe, in place of one that is under way.
+    pub(super) fn begin(&mut self, now: i64, rate: Bitrate) {
+        self.ids = self.ids.wrapping_add(1).max(1);
+        self.cluster = Some(Cluster {
+            id: self.ids,
+            rate,
+            began: now,
+            sent_packets: 0,
+            sent_bytes: 0,
+            last_sent: now,
+            last_sent_bytes: 0,
+            is_complete: false,
+            reported_packets: 0,
+            arrived_packets: 0,
+            arrived_bytes: 0,
+            first_arrival: i64::MAX,
+            first_arrival_bytes: 0,
+            last_arrival: i64::MIN,
+        });
+    }
+
+    /// Gives up the probe under way.
+    pub(super) fn cancel(&mut self) {
+        self.cluster = None;
+    }
+
+    /// The rate at which packets should leave while a probe is being sent.
+    pub(super) fn sending(&self) -> Option<Bitrate> {
+        let cluster = self.cluster.as_ref().filter(|cluster| !cluster.is_complete);
+        cluster.map(|cluster| cluster.rate)
+    }
+
+    /// Takes note of a packet sent; the probe it belongs to, or 0.
+    pub(super) fn handle_sent(&mut self, now: i64, size_bytes: u32) -> u16 {
+        let Some(cluster) = self.cluster.as_mut().filter(|cluster| !cluster.is_complete) else {
+            return 0;
+        };
+        if cluster.sent_packets == 0 {
+            cluster.began = now;
+        }
+        cluster.sent_packets += 1;
+        cluster.sent_bytes += i64::from(size_bytes);
+        cluster.last_sent = now;
+        cluster.last_sent_bytes = i64::from(size_bytes);
+        let elapsed = now - cluster.began;
+        let is_long = elapsed >= DURATION_MICROS && cluster.sent_packets >= PACKETS_MIN;
+        cluster.is_complete = is_long || elapsed >= DURATION_MICROS_MAX;
+        cluster.id
+    }
+
+    /// Size of a padding packet that is due for the probe, bytes on the wire.
+    pub(super) fn poll_padding(&self, now: i64) -> Option<usize> {
+        let cluster = self.cluster.as_ref()?;
+        let due = self.padding_due(cluster)?;
+        let bytes = bytes_in(cluster.rate, DURATION_MICROS) / i64::from(PACKETS_MIN + 1);
+        (now >= due).then(|| bytes.clamp(PADDING_BYTES_MIN, PADDING_BYTES_MAX) as usize)
+    }
+
+    /// When padding is due if nothing else is sent, or the result given up.
+    pub(super) fn poll_timeout(&self) -> Option<i64> {
+        let cluster = self.cluster.as_ref()?;
+        let given_up = cluster.last_sent + REPORT_MICROS_MAX;
+        Some(self.padding_due(cluster).unwrap_or(given_up))
+    }
+
+    fn padding_due(&self, cluster: &Cluster) -> Option<i64> {
+        let sent = cluster.sent_bytes * 8_000_000 / (cluster.rate.0.max(1) as i64);
+        (!cluster.is_complete).then_some(cluster.began + sent)
+    }
+
+    /// Gives up what takes too long; true if so.
+    pub(super) fn expire(&mut self, now: i64) -> bool {
+        let is_late = self
+            .cluster
+            .is_some_and(|cluster| now - cluster.last_sent >= REPORT_MICROS_MAX);
+        if is_late {
+            self.cluster = None;
+        }
+        is_late
+    }
+
+    /// Takes note of a report about a packet of probe `id`: when it arrived, if it did, and its size.
+    pub(super) fn handle_report(&mut self, id: u16, arrival: Option<i64>, size_bytes: u32) {
+        let Some(cluster) = self.cluster.as_mut().filter(|cluster| cluster.id == id) else {
+            return;
+        };
+        cluster.reported_packets += 1;
+        let Some(arrival) = arrival else {
+            return;
+        };
+        cluster.arrived_packets += 1;
+        cluster.arrived_bytes += i64::from(size_bytes);
+        if arrival < cluster.first_arrival {
+            cluster.first_arrival = arrival;
+            cluster.first_arrival_bytes = i64::from(size_bytes);
+        }
+        cluster.last_arrival = cluster.last_arrival.max(arrival);
+    }
+
+    /// The result, once enough is reported. `None` for one of which too much is lost, which is over then, too.
+    pub(super) fn poll_result(&mut self) -> Option<ProbeResult> {
+        let cluster = self.cluster.filter(|cluster| cluster.is_complete)?;
+        let reported = f64::from(cluster.reported_packets) / f64::from(cluster.sent_packets);
+        if reported < REPORTED_MIN {
+            return None;
+        }
+        self.cluster = None;
+        let enough =
+            f64::from(cluster.arrived_packets) >= REPORTED_MIN * f64::from(cluster.sent_packets);
+        let send_span = cluster.last_sent - cluster.began;
+        let arrival_span = cluster.last_arrival.saturating_sub(cluster.first_arrival);
+        if !enough || cluster.arrived_packets < PACKETS_MIN.min(4) || send_span <= 0 {
+            return None;
+        }
+        let sent = rate_of(cluster.sent_bytes - cluster.last_sent_bytes, send_span);
+        let arrived = rate_of(
+            cluster.arrived_bytes - cluster.first_arrival_bytes,
+            arrival_span.max(1_000),
+        );
+        // What arrives faster than it left was held up together; the rate at which it left is all that is known.
+        let is_full = arrived < sent.scaled(FULL);
+        Some(ProbeResult {
+            rate: match is_full {
+                true => arrived.scaled(FULL_USED),
+                false => sent.min(arrived),
+            },
+            is_full,
+        })
+    }
+}
+
+fn bytes_in(rate: Bitrate, micros: i64) -> i64 {
+    (rate.0.min(1 << 40) as i64) * micros / 8_000_000
+}
+
+fn rate_of(bytes: i64, micros: i64) -> Bitrate {
+    Bitrate((bytes.max(0) as u64) * 8_000_000 / (micros.max(1) as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a probe at 1 Mbit/s over a path of `capacity` that loses every `lost_each`th packet.
+    fn probe(capacity: u64, lost_each: usize) -> Option<ProbeResult> {
+        let mut prober = Prober::default();
+        prober.begin(0, Bitrate::from_kbps(1_000));
+        let (mut now, mut free_at) = (0, 0);
+        let mut packets = Vec::new();
+        while prober.sending().is_some() {
+            now = prober.poll_timeout().unwrap().max(now);
+            let bytes = prober.poll_padding(now).unwrap();
+            let id = prober.handle_sent(now, bytes as u32);
+            free_at = now.max(free_at) + (bytes as i64) * 8_000_000 / (capacity as i64);
+            packets.push((id, free_at, bytes as u32));
+        }
+        assert!(now < 40_000, "{now}");
+        assert_eq!(prober.poll_padding(now + 1_000_000), None);
+        for (index, (id, arrival, bytes)) in packets.into_iter().enumerate() {
+            let lost = (index + 1).is_multiple_of(lost_each);
+            prober.handle_report(id, (!lost).then_some(arrival), bytes);
+        }
+        let result = prober.poll_result();
+        assert!(!prober.is_busy());
+        result
+    }
+
+    #[test]
+    fn result_is_what_the_path_carries_up_to_the_probe() {
+        // (capacity, found at least, at most, full) in kbit/s
+        let rows = [
+            (5_000, 900, 1_100, false),
+            (500, 440, 500, true),
+            (250, 220, 250, true),
+        ];
+        for (capacity, low, high, is_full) in rows {
+            let found = probe(1000 * capacity, 1000).unwrap();
+            let Bitrate(rate) = found.rate;
+            assert!(
+                (1000 * low..=1000 * high).contains(&rate),
+                "{capacity}: {rate}"
+            );
+            assert_eq!(found.is_full, is_full, "{capacity}");
+        }
+        assert!(probe(5_000_000, 3).is_none(), "a third lost");
+    }
+
+    #[test]
+    fn probe_without_reports_expires() {
+        let mut prober = Prober::default();
+        prober.begin(0, Bitrate::from_kbps(100));
+        assert!(prober.poll_result().is_none());
+        assert!(!prober.expire(999_999));
+        assert!(prober.expire(1_000_000));
+        assert!(!prober.is_busy());
+    }
+}

@@ -1,0 +1,154 @@
+//! What needs no network; closed loops over simulated links are in `media-bench/tests/congestion.rs`.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::rtcp::{Packet, Packets};
+use crate::rtp::Ssrc;
+use crate::transport_feedback::TransportFeedback;
+
+const PATH: PathId = PathId(0);
+
+fn kbps(kbps: u64) -> Bitrate {
+    Bitrate::from_kbps(kbps)
+}
+
+/// An estimator and its receiver without anything between them.
+struct Wire {
+    now: Instant,
+    estimator: SendEstimator,
+    receiver: TransportFeedback,
+    seq: u16,
+}
+
+impl Wire {
+    fn new() -> Self {
+        Self {
+            now: Instant::now(),
+            estimator: SendEstimator::new(EstimatorConfig::default()),
+            receiver: TransportFeedback::default(),
+            seq: 0,
+        }
+    }
+
+    fn send(&mut self, size_bytes: usize, arrives: bool) {
+        let seq = Seq(self.seq);
+        self.seq = self.seq.wrapping_add(1);
+        self.estimator.handle_sent(self.now, PATH, seq, size_bytes);
+        if arrives {
+            self.receiver.handle_packet(self.now, seq);
+        }
+    }
+
+    /// Sends at a rate in packets of 10 ms, with the padding that is asked for.
+    fn run(&mut self, duration: Duration, rate: Bitrate, arrives: bool) {
+        let end = self.now + duration;
+        while self.now < end {
+            self.now += Duration::from_millis(1);
+            self.estimator.handle_timeout(self.now);
+            let is_due = (end - self.now).as_millis().is_multiple_of(10);
+            if is_due {
+                self.send((rate.0 / 800) as usize, arrives);
+            }
+            while let Some(size) = self.estimator.poll_padding(self.now) {
+                self.send(size, arrives);
+            }
+            let mut out = Vec::new();
+            self.receiver.poll(self.now, Ssrc(1), Ssrc(2), &mut out);
+            for packet in Packets::new(&out) {
+                let Packet::TransportFeedback(body) = packet.unwrap() else {
+                    continue;
+                };
+                assert!(self.estimator.handle_feedback(self.now, PATH, body));
+            }
+        }
+    }
+}
+
+#[test]
+fn remb_is_the_estimate_where_no_feedback_comes_and_a_bound_where_it_does() {
+    let mut wire = Wire::new();
+    assert_eq!(wire.estimator.bitrate(), kbps(300));
+    wire.estimator.handle_remb(kbps(900));
+    assert_eq!(wire.estimator.bitrate(), kbps(900));
+    wire.estimator.handle_remb(Bitrate(0));
+    assert_eq!(wire.estimator.bitrate(), EstimatorConfig::default().min);
+    wire.estimator.handle_remb(kbps(500));
+    wire.run(Duration::from_secs(5), kbps(400), true);
+    assert_eq!(wire.estimator.bitrate(), kbps(500));
+}
+
+#[test]
+fn probes_find_what_is_wanted_and_no_more() {
+    let mut wire = Wire::new();
+    wire.estimator.set_demand(kbps(2_000));
+    wire.run(Duration::from_secs(5), kbps(100), true);
+    let Bitrate(found) = wire.estimator.bitrate();
+    assert!((1_950_000..2_300_000).contains(&found), "{found}");
+    let probes = wire.estimator.stats().probes;
+    wire.run(Duration::from_secs(20), kbps(100), true);
+    assert_eq!(wire.estimator.stats().probes, probes, "nothing is missing");
+    assert_eq!(wire.estimator.bitrate(), Bitrate(found));
+}
+
+#[test]
+fn what_is_not_used_does_not_grow() {
+    let mut wire = Wire::new();
+    wire.estimator.set_demand(Bitrate(0));
+    wire.run(Duration::from_secs(30), kbps(100), true);
+    assert_eq!(wire.estimator.bitrate(), kbps(300));
+}
+
+#[test]
+fn silence_brings_the_rate_down() {
+    let mut wire = Wire::new();
+    wire.run(Duration::from_secs(3), kbps(300), true);
+    let before = wire.estimator.bitrate();
+    wire.run(Duration::from_millis(400), kbps(300), false);
+    assert_eq!(wire.estimator.bitrate(), before);
+    wire.run(Duration::from_secs(10), kbps(300), false);
+    assert!(wire.estimator.bitrate() < before.scaled(0.1));
+    // A sender that sends nothing has nothing to hear.
+    let mut idle = Wire::new();
+    idle.run(Duration::from_secs(3), kbps(300), true);
+    let before = idle.estimator.bitrate();
+    idle.run(Duration::from_millis(200), Bitrate(0), true);
+    assert!(idle.estimator.bitrate() >= before);
+}
+
+#[test]
+fn paths_beyond_the_limit_are_left_out() {
+    let now = Instant::now();
+    let mut estimator = SendEstimator::new(EstimatorConfig::default());
+    estimator.handle_sent(now, PathId(PATHS_MAX as u8), Seq(0), 100);
+    assert_eq!(estimator.in_flight_bytes(), 0);
+    assert!(estimator.handle_feedback(now, PathId(u8::MAX), &[0; 8]));
+}
+
+proptest! {
+    #[test]
+    fn hostile_feedback_keeps_the_estimate_in_its_bounds(
+        bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 8..40), 0..40),
+        gaps in proptest::collection::vec(0u64..3000, 40),
+    ) {
+        let mut now = Instant::now();
+        let mut estimator = SendEstimator::new(EstimatorConfig::default());
+        let EstimatorConfig { min, max, .. } = EstimatorConfig::default();
+        let mut seq = 0u16;
+        for (mut body, gap) in bodies.into_iter().zip(gaps) {
+            for _ in 0..10 {
+                now += Duration::from_millis(gap / 10);
+                estimator.handle_sent(now, PATH, Seq(seq), 1000);
+                seq = seq.wrapping_add(1);
+            }
+            // About packets that were sent, so that it is believed.
+            body[..2].copy_from_slice(&seq.wrapping_sub(10).to_be_bytes());
+            body[2] = 0;
+            body[3] %= 32;
+            estimator.handle_feedback(now, PATH, &body);
+            estimator.handle_timeout(now);
+            estimator.poll_padding(now);
+            prop_assert!((min..=max).contains(&estimator.bitrate()));
+        }
+    }
+}
