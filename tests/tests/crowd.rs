@@ -15,7 +15,7 @@ const PACKETS: u64 = 20;
 #[tokio::test(flavor = "multi_thread")]
 async fn twelve_people_all_receive_each_other() {
     let _turn = turn::take().await;
-    let server = Server::start().await;
+    let server = Server::start_with(&["--workers", "2"]).await;
     let names: Vec<String> = (1..=PARTICIPANTS)
         .map(|number| format!("person{number}"))
         .collect();
@@ -55,6 +55,12 @@ async fn twelve_people_all_receive_each_other() {
         server.resident_bytes() / 1024
     )
     .unwrap();
+
+    // So many do not fit on one worker.
+    let relayed = server.counter("tertulia_media_rtp_relayed_total").await;
+    assert!(relayed > PACKETS * PARTICIPANTS as u64, "{relayed}");
+    let forwarded = server.counter("tertulia_media_rtp_forwarded_total").await;
+    assert!(relayed < forwarded / 3, "{relayed} of {forwarded}");
 
     // One goes; the others are told, and go on.
     let leaver = participants.pop().unwrap();

@@ -32,15 +32,29 @@ struct Bed {
 }
 
 impl Bed {
-    fn new(sender_formats: &str) -> Self {
-        let mut simulation = Simulation::new(1);
-        let source = join(&mut simulation, SENDER, 20_000, sender_formats, "sendonly");
-        let sink = join(&mut simulation, RECEIVER, 20_010, "98 0", "recvonly");
+    /// With the one who hears on a worker of two.
+    fn new(sender_formats: &str, worker: usize) -> Self {
+        let mut simulation = Simulation::with_workers(1, 2);
+        let source = join(
+            &mut simulation,
+            0,
+            SENDER,
+            20_000,
+            sender_formats,
+            "sendonly",
+        );
+        let sink = join(
+            &mut simulation,
+            worker,
+            RECEIVER,
+            20_010,
+            "98 0",
+            "recvonly",
+        );
         let now = simulation.now();
-        simulation
-            .engine
-            .connect(now, &source, &sink, None)
-            .unwrap();
+        let engine = simulation.engine_on(worker);
+        engine.connect(now, &source, &sink, None).unwrap();
+        simulation.run_for(PACKET_TIME);
         Self {
             simulation,
             sent: 0,
@@ -104,6 +118,7 @@ fn received(strays: &[(Flow, Vec<u8>)], port: u16) -> impl Iterator<Item = &[u8]
 
 fn join(
     simulation: &mut Simulation,
+    worker: usize,
     address: Ipv4Addr,
     port: u16,
     formats: &str,
@@ -118,7 +133,7 @@ fn join(
         },
     };
     let (now, pipeline) = (simulation.now(), simulation.pipeline().clone());
-    let engine = &mut simulation.engine;
+    let engine = simulation.engine_on(worker);
     let id = engine
         .create_rtp_endpoint(now, &pipeline, ports, EventSender::discard())
         .unwrap();
@@ -143,15 +158,19 @@ fn check((packets, reports): (f64, f64), (_, clock_rate): (u8, u32)) {
 #[test]
 fn reports_count_by_the_codec_that_is_sent_and_not_the_first_in_the_list() {
     for (formats, sent) in [("0", PCMU), ("98", OPUS), ("98 0", PCMU), ("98 0", OPUS)] {
-        let mut bed = Bed::new(formats);
-        check(bed.speak(sent), sent);
+        for worker in [0, 1] {
+            let mut bed = Bed::new(formats, worker);
+            check(bed.speak(sent), sent);
+        }
     }
 }
 
 #[test]
 fn reports_follow_a_publisher_that_changes_its_codec() {
-    let mut bed = Bed::new("98 0");
-    for sent in [OPUS, PCMU, OPUS] {
-        check(bed.speak(sent), sent);
+    for worker in [0, 1] {
+        let mut bed = Bed::new("98 0", worker);
+        for sent in [OPUS, PCMU, OPUS] {
+            check(bed.speak(sent), sent);
+        }
     }
 }

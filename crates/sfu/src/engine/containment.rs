@@ -6,11 +6,13 @@
 //!
 //! **Why state half changed cannot send one room's media to another.** Media goes where five kinds of references
 //! lead: the endpoint's tracks, a source's list of subscribers, a subscriber's transport, that transport's flow, and
-//! the edges of the graph which they follow. A command that ends in its middle may leave such a reference to something
+//! the edges of the graph which they follow; between workers also from a source to its trunks, and from a mirror's id,
+//! which is never used again, to its track. A command that ends in its middle may leave such a reference to something
 //! that is gone, and whatever is made next in the same place of its slab would get the media. So none of
 //! them is believed afterwards: [`Engine::mend`] keeps what has an owner, an endpoint of an element that exists and
 //! lists it, and derives all references anew, of every pipeline of the worker, from the feeder of
-//! each element and the negotiated tracks of each endpoint. The graph keeps no feeder of another pipeline.
+//! each element and the negotiated tracks of each endpoint. The graph keeps no feeder of another pipeline. Other engines
+//! are told what has ended, and asked to say anew what our mirrors are of.
 //! A transport's flow is its own peer's: it is set by ICE or by the description, never by another transport. What the
 //! command wanted to send is dropped, so that nothing leaves that was sealed but not yet counted. No packet is
 //! handled in between: the worker is one thread, and a panic in here passes through [`Engine::contain`]

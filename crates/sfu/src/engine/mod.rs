@@ -2,7 +2,8 @@
 //!
 //! Read [`Engine`] first. It is fed with datagrams, commands and time, and leaves datagrams in an
 //! [`Outbox`]. Method families: `handle_*` for what comes in, verbs for commands
-//! ([`Engine::create_pipeline`] and so on), `poll_timeout` and `poll_transmits` for what must go out.
+//! ([`Engine::create_pipeline`] and so on), `poll_timeout` and `poll_transmits` for what must go out. Engines of one
+//! process share pipelines by what they tell each other ([`relay`]).
 //!
 //! **Invariant.** Nobody is believed before authentication: STUN must prove our password, DTLS and media
 //! count only from a 5-tuple that ICE has validated, and a stream is bound after SRTP has opened a
