@@ -14,6 +14,7 @@ use rtc_stun::fingerprint::FINGERPRINT;
 use rtc_stun::integrity::MessageIntegrity;
 use rtc_stun::message::{BINDING_REQUEST, BINDING_SUCCESS, Message, Setter, TransactionId};
 
+use super::framing;
 use crate::config::Pinning;
 use crate::{Config, NativeMediaServer};
 
@@ -193,6 +194,66 @@ async fn garbage_leaves_the_server_alive() {
     // The empty datagrams do not count.
     assert_eq!(metrics.sockets.udp_received, 200 * 51);
     assert_eq!(metrics.sockets.udp_sent, 200);
+}
+
+#[tokio::test]
+async fn datagrams_of_every_length_leave_the_server_alive() {
+    /// What UDP over IPv4 carries.
+    const LEN_MAX: usize = 65_507;
+    let server = start(1);
+    let request = Session::negotiate(&server).await.request();
+    let peer = udp_peer((Ipv4Addr::LOCALHOST, server.ports()[0]).into());
+    let mut random = StdRng::seed_from_u64(2);
+    let mut bytes = vec![0; LEN_MAX];
+    random.fill_bytes(&mut bytes);
+    let lengths = (0..1600)
+        .chain((1600..LEN_MAX).step_by(499))
+        .chain([LEN_MAX - 1, LEN_MAX]);
+    for len in lengths {
+        // STUN, DTLS, RTP and RTCP by the look of it.
+        for start in [[0, 1], [22, 254], [128, 111], [128, 200]] {
+            bytes[..2].copy_from_slice(&start);
+            peer.send(&bytes[..len]).unwrap();
+        }
+        // From the first one on, all come from a flow that ICE has validated.
+        if len > 1600 || len.is_multiple_of(10) {
+            check_udp(&peer, &request);
+        }
+    }
+    assert_eq!(server.metrics().await[0].engine.panics, 0);
+}
+
+#[tokio::test]
+async fn frames_of_every_length_cost_their_connection_at_most() {
+    let server = start(1);
+    let session = Session::negotiate(&server).await;
+    let request = session.request();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.ports()[0]));
+    let connect = |request: &[u8]| {
+        let mut peer = TcpStream::connect(address).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        check_tcp(&mut peer, request);
+        peer
+    };
+    let mut peer = connect(&request);
+    let frame = |peer: &mut TcpStream, len: u16| {
+        peer.write_all(&len.to_be_bytes()).unwrap();
+        peer.write_all(&vec![128; usize::from(len)])
+    };
+    let longest = u16::try_from(framing::FRAME_BYTES_MAX).unwrap();
+    for len in 0..=longest {
+        frame(&mut peer, len).unwrap();
+        if len.is_multiple_of(100) || len == longest {
+            check_tcp(&mut peer, &request);
+        }
+    }
+    for len in [longest + 1, 10_000, 32_768, u16::MAX] {
+        let mut liar = connect(&session.request());
+        // It may be closed before all of it is written.
+        let _ = frame(&mut liar, len);
+        assert!(!matches!(liar.read(&mut [0; 100]), Ok(1..)), "{len}");
+        check_tcp(&mut peer, &request);
+    }
 }
 
 #[tokio::test]
