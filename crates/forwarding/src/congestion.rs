@@ -5,7 +5,8 @@
 //!
 //! Read [`SendEstimator`] first. The rest: [`feedback`] reads the wire; `sent` remembers what was sent; `delay` watches
 //! queues, `throughput` arrivals and loss; `probe` measures spare capacity. Time is µs since the first packet.
-//! Deliberately absent: the pacer ([`crate::pacer`]) and what to do with the rate.
+//! Deliberately absent: the pacer ([`crate::pacer`]) and what to do with the rate
+//! ([`crate::allocation`]).
 //!
 //! # What differs from the draft
 //!

@@ -29,8 +29,13 @@
 //! What is missing from the publisher comes out of [`receive::ReceiveStream::poll_nacks`], what subscribers cannot
 //! start without goes through [`keyframe::KeyFrameRequests`], unless [`keyframe::LastKeyFrame::catch_up`] has it.
 //!
+//! How much a subscriber gets: [`congestion::SendEstimator`] learns from feedback what its path carries,
+//! [`allocation::allocate`] divides that among its subscriptions, [`selector::Selector::aim`] takes each one's share, and
+//! [`pacer::Pacer`] spreads what leaves.
+//!
 //! Deliberately absent: forward error correction.
 
+pub mod allocation;
 pub mod bandwidth;
 pub mod codec;
 pub mod congestion;
