@@ -20,6 +20,7 @@ use crate::{Config, NativeMediaServer};
 
 mod placement;
 mod port;
+mod relay;
 mod rtp;
 
 /// Limit of waiting for an answer; nothing takes that long unless it is broken.

@@ -7,15 +7,19 @@ use media::{Event, MediaState};
 use super::*;
 
 /// A gateway on this machine: a socket for RTP of audio.
-struct Gateway {
-    rtp: UdpSocket,
-    endpoint: ElementId,
+pub(super) struct Gateway {
+    pub(super) rtp: UdpSocket,
+    pub(super) endpoint: ElementId,
     /// Where the server receives.
-    server: SocketAddr,
+    pub(super) server: SocketAddr,
 }
 
 impl Gateway {
-    async fn call(server: &NativeMediaServer, pipeline: &PipelineId, events: EventSender) -> Self {
+    pub(super) async fn call(
+        server: &NativeMediaServer,
+        pipeline: &PipelineId,
+        events: EventSender,
+    ) -> Self {
         let endpoint = server
             .create_element(pipeline, ElementKind::RtpEndpoint, events)
             .await
@@ -42,7 +46,7 @@ impl Gateway {
         }
     }
 
-    fn send(&self, number: u16, payload: &[u8]) {
+    pub(super) fn send(&self, number: u16, payload: &[u8]) {
         let mut packet = vec![0x80, 98];
         packet.extend_from_slice(&number.to_be_bytes());
         packet.extend_from_slice(&(u32::from(number) * 960).to_be_bytes());
@@ -52,18 +56,21 @@ impl Gateway {
     }
 
     /// The next payload, and who sent it.
-    fn receive(&self) -> (Vec<u8>, SocketAddr) {
+    pub(super) fn receive(&self) -> (Vec<u8>, SocketAddr) {
         let mut packet = [0; 2000];
         let (len, from) = self.rtp.recv_from(&mut packet).unwrap();
         (packet[12..len].to_vec(), from)
     }
 }
 
-fn start_with(rtp_ports: std::ops::RangeInclusive<u16>) -> NativeMediaServer {
+pub(super) fn start_with(
+    rtp_ports: std::ops::RangeInclusive<u16>,
+    workers: usize,
+) -> NativeMediaServer {
     let config = Config {
         udp_port: 0,
         rtp_ports,
-        workers: NonZeroUsize::MIN,
+        workers: NonZeroUsize::new(workers).unwrap(),
         ..Config::default()
     };
     NativeMediaServer::start(&config).unwrap()
@@ -71,7 +78,7 @@ fn start_with(rtp_ports: std::ops::RangeInclusive<u16>) -> NativeMediaServer {
 
 #[tokio::test]
 async fn gateways_hear_each_other_from_the_ports_they_were_told() {
-    let server = start_with(0..=0);
+    let server = start_with(0..=0, 1);
     let pipeline = server
         .create_pipeline(EventSender::discard())
         .await
@@ -99,7 +106,7 @@ async fn gateways_hear_each_other_from_the_ports_they_were_told() {
 
 #[tokio::test]
 async fn sockets_of_a_released_endpoint_are_closed() {
-    let probe = start_with(0..=0);
+    let probe = start_with(0..=0, 1);
     let pipeline = probe.create_pipeline(EventSender::discard()).await.unwrap();
     let gateway = Gateway::call(&probe, &pipeline, EventSender::discard()).await;
     let (port, rtcp_port) = (gateway.server.port(), gateway.server.port() + 1);
@@ -115,7 +122,7 @@ async fn sockets_of_a_released_endpoint_are_closed() {
 #[tokio::test]
 async fn endpoints_are_refused_when_no_port_is_left() {
     // One pair, where an endpoint needs two.
-    let server = start_with(20_000..=20_001);
+    let server = start_with(20_000..=20_001, 1);
     let pipeline = server
         .create_pipeline(EventSender::discard())
         .await
