@@ -229,8 +229,10 @@ impl Rewriter {
     }
 
     /// The layers of the current source that are forwarded.
+    #[inline]
     pub fn bounds(&self) -> LayerBounds {
         self.current
+            .as_ref()
             .map_or(LayerBounds::UNLIMITED, |segment| segment.bounds)
     }
 

@@ -165,6 +165,7 @@ impl Selector {
     }
 
     /// The layers of the current source that are seen.
+    #[inline]
     pub fn bounds(&self) -> LayerBounds {
         self.gate.bounds()
     }
@@ -280,6 +281,7 @@ impl Selector {
 
     /// After [`Verdict::Sift`], for a packet in order: true if its layer is forwarded. [`Self::bounds`] may be others
     /// afterwards, from this packet on.
+    #[inline]
     pub fn admit(&mut self, packet: &SourcePacket) -> bool {
         self.gate.admit(packet)
     }

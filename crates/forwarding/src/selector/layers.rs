@@ -27,6 +27,8 @@ const PICTURES_MIN: u8 = 8;
 pub(super) struct LayerGate {
     /// What should be seen.
     limit: LayerId,
+    /// The same as bounds.
+    wanted: LayerBounds,
     /// What is seen.
     bounds: LayerBounds,
     /// Timestamp of the picture in progress; `None` if it is not known to have been seen from its start.
@@ -44,6 +46,7 @@ impl LayerGate {
     /// A gate that lets everything pass.
     pub(super) const OPEN: Self = Self {
         limit: LayerId::HIGHEST,
+        wanted: LayerBounds::UNLIMITED,
         bounds: LayerBounds::UNLIMITED,
         picture: None,
         seen: LayerId::BASE,
@@ -63,12 +66,13 @@ impl LayerGate {
     /// True if nothing is left out and nothing will be: packets need not be shown to it.
     #[inline]
     pub(super) fn is_open(&self) -> bool {
-        self.bounds == LayerBounds::UNLIMITED && self.limit == LayerId::HIGHEST
+        self.bounds == LayerBounds::UNLIMITED && self.wanted == LayerBounds::UNLIMITED
     }
 
     /// True if what is seen is what should be.
+    #[inline]
     pub(super) fn has_arrived(&self) -> bool {
-        self.bounds == LayerBounds::up_to(self.limit)
+        self.bounds == self.wanted
     }
 
     /// Sets what should be seen.
@@ -81,12 +85,14 @@ impl LayerGate {
             self.sent = SentFrames::ALL;
         }
         self.limit = limit;
+        self.wanted = LayerBounds::up_to(limit);
     }
 
     /// Begins at a key frame.
     pub(super) fn start(&mut self, packet: &SourcePacket, limit: LayerId) {
         *self = Self {
             limit,
+            wanted: LayerBounds::up_to(limit),
             bounds: LayerBounds::up_to(limit),
             picture: Some(packet.timestamp),
             seen: LayerId::BASE,
@@ -107,11 +113,12 @@ impl LayerGate {
     }
 
     /// True if a packet in order is forwarded.
+    #[inline]
     pub(super) fn admit(&mut self, packet: &SourcePacket) -> bool {
         let frame = &packet.frame;
         let Some(layer) = frame.layer() else {
             if !self.is_layered {
-                self.bounds = LayerBounds::up_to(self.limit);
+                self.bounds = self.wanted;
             }
             return true;
         };
@@ -123,7 +130,7 @@ impl LayerGate {
         // Packets may come that are the rest of a picture whose beginning was sent with more layers.
         if begins {
             self.pictures = self.pictures.saturating_add(1);
-            self.bounds = self.bounds.and(LayerBounds::up_to(self.limit));
+            self.bounds = self.bounds.and(self.wanted);
         }
         self.picture = Some(packet.timestamp);
         if !self.has_arrived() {
@@ -136,6 +143,7 @@ impl LayerGate {
         admitted
     }
 
+    #[inline]
     fn see(&mut self, layer: LayerId) {
         self.is_layered = true;
         self.seen.spatial = self.seen.spatial.max(layer.spatial);
@@ -145,7 +153,7 @@ impl LayerGate {
     fn raise(&mut self, frame: &FrameInfo, layer: LayerId) {
         let before = self.bounds;
         if frame.key_frame {
-            self.bounds = LayerBounds::up_to(self.limit);
+            self.bounds = self.wanted;
             return;
         }
         match frame {
@@ -162,10 +170,9 @@ impl LayerGate {
             self.bounds = before;
             return;
         }
-        let wanted = LayerBounds::up_to(self.limit);
-        let sought = wanted.and(LayerBounds::up_to(self.seen));
+        let sought = self.wanted.and(LayerBounds::up_to(self.seen));
         if self.pictures >= PICTURES_MIN && self.bounds.and(sought) == sought {
-            self.bounds = self.bounds.or(wanted);
+            self.bounds = self.bounds.or(self.wanted);
         }
     }
 
