@@ -29,8 +29,8 @@
 //! What is missing from the publisher comes out of [`receive::ReceiveStream::poll_nacks`], what subscribers cannot
 //! start without goes through [`keyframe::KeyFrameRequests`], unless [`keyframe::LastKeyFrame::catch_up`] has it.
 //!
-//! How much a subscriber gets: [`congestion::SendEstimator`] learns from feedback what its path carries,
-//! [`allocation::allocate`] divides that among its subscriptions, [`selector::Selector::aim`] takes each one's share, and
+//! How much a subscriber gets: [`layer_meter::LayerMeter`] measures what each layer costs,
+//! [`congestion::SendEstimator`] learns from feedback what the path carries, [`allocation::allocate`] divides that among its subscriptions, [`selector::Selector::aim`] takes each one's share, and
 //! [`pacer::Pacer`] spreads what leaves.
 //!
 //! Deliberately absent: forward error correction.
@@ -41,6 +41,7 @@ pub mod codec;
 pub mod congestion;
 pub mod history;
 pub mod keyframe;
+pub mod layer_meter;
 pub mod pacer;
 pub mod packet;
 pub mod rate;
