@@ -54,15 +54,11 @@ pub(crate) fn measure(
 ) -> io::Result<Option<f64>> {
     let publishers = scenario.rooms * scenario.publishers;
     let viewers = scenario.subscriptions() / publishers;
-    let bench = Bench::new(publishers * viewers, RUN_MAX, whole)?;
+    let mut bench = Bench::new(publishers * viewers, RUN_MAX, whole)?;
     let ingress = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let egress = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     egress.connect(ingress.local_addr()?)?;
-    let receivers = bench
-        .receivers
-        .iter()
-        .map(UdpSocket::try_clone)
-        .collect::<io::Result<Vec<_>>>()?;
+    let receivers = std::mem::take(&mut bench.receivers);
     // The loop keeps this thread: what it sends with cannot change hands.
     let (scenario, generator_cores) = (scenario.clone(), cores.generator.clone());
     let generator = thread::Builder::new()
