@@ -1,5 +1,5 @@
-//! Closed loops of estimator, pacer and a simulated link: how much of the capacity is used, how long queues are, how fast
-//! a change is followed. Budgets are asserted for fixed seeds; the whole table is printed.
+//! Closed loops of estimator, pacer and a simulated link: how much of the capacity is used, how long queues are, how
+//! fast a change is followed. Budgets are asserted for fixed seeds; the whole table is printed.
 
 #![expect(clippy::print_stdout, reason = "the table is for reading")]
 
@@ -165,6 +165,8 @@ fn shares_and_queues(
             .map(|world| world.queue_ms(10.0, 60.0, 0.5))
             .collect(),
     );
+    let lost = worlds.iter().map(|world| 100.0 * world.lost()).collect();
+    table.tell(scenario, "lost", "%", lost);
     table.tell(
         scenario,
         "queue, 95 %",
@@ -263,10 +265,28 @@ fn steps_are_followed() {
 }
 
 #[test]
+fn good_path_is_found_soon() {
+    let mut table = Table::default();
+    for kbps in [300, 1_000, 3_000, 10_000] {
+        let worlds = each(|seed| elastic(LinkConfig::steady(1000 * kbps), seed, 20.0));
+        let scenario = format!("start at {kbps} kbit/s");
+        let found = |world: &World| world.reached_after(0.0, 800 * kbps);
+        table.at_most(
+            &scenario,
+            "80 % found after",
+            "s",
+            3.0,
+            worlds.iter().map(found).collect(),
+        );
+    }
+    table.finish();
+}
+
+#[test]
 fn trouble_that_is_no_congestion_is_ridden_out() {
     let mut table = Table::default();
     let steady = LinkConfig::steady;
-    for percent in [1, 5, 10] {
+    for percent in [1, 5, 10, 20] {
         let config = LinkConfig {
             loss: Loss::Random(f64::from(percent) / 100.0),
             ..steady(1_000_000)
@@ -346,6 +366,12 @@ fn queues_of_others_making_are_kept_short() {
         ..steady(1_000_000)
     };
     shares_and_queues(&mut table, "1 M, CoDel", &config, 0.85, 50.0);
+    // One and a half packets: whatever leaves in a burst is lost, and no rate helps.
+    let config = LinkConfig {
+        queue: QueueLimit::Delay(ms(15)),
+        ..steady(1_000_000)
+    };
+    shares_and_queues(&mut table, "1 M, queue of 15 ms", &config, 0.7, 50.0);
     let config = LinkConfig {
         queue: QueueLimit::Delay(ms(30)),
         ..steady(1_000_000)

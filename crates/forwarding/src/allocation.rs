@@ -1,23 +1,23 @@
 //! Who gets how much of a subscriber's capacity: [`allocate`].
 //!
-//! One budget for all that goes to one participant over paths that share a bottleneck, over however many connections. Audio
-//! comes first and is never refused. Then every video gets the least that can be seen, before anyone gets more; then
-//! they are improved, the important ones first and equals in turn. What does not fit is paused, and the grant says why, so
-//! that the subscriber can be told.
+//! One budget for all that goes to one participant over paths that share a bottleneck, over however many connections.
+//! Audio comes first and is never refused. Then every video gets the least that can be seen, before anyone gets more;
+//! then they are improved, the important ones first and equals in turn. What does not fit is paused, and the grant says
+//! why, so that the subscriber can be told.
 //!
-//! A pure function of its arguments. What a subscription has already ([`Request::current`]) is kept if it still fits, and more
-//! is given only if it fits with a margin: an estimate that wavers must not make pictures waver. Deliberately absent:
-//! time, and who measures rates.
+//! A pure function of its arguments. What a subscription has already ([`Request::current`]) is kept if it still fits,
+//! and more is given only if it fits with a margin: an estimate that wavers must not make pictures waver. Deliberately
+//! absent: time, and who measures rates.
 
 use crate::codec::LayerId;
 use crate::rate::Bitrate;
 
-/// Share of a level's rate that must be spare for a step up to it. Too low → a level is left as soon as the estimate or the
-/// encoder wavers, and each return costs a key frame; too high → capacity lies idle.
+/// Share of a level's rate that must be spare for a step up to it. Too low → a level is left as soon as the estimate or
+/// the encoder wavers, and each return costs a key frame; too high → capacity lies idle.
 const STEP_UP_MARGIN: f64 = 0.08;
 
-/// Levels of one stream that are looked at: four simulcast streams with four temporal layers twice. More are a bug of the
-/// caller's; the rest is never given.
+/// Levels of one stream that are looked at: four simulcast streams with four temporal layers twice. More are a bug of
+/// the caller's; the rest is never given.
 pub const LEVELS_MAX: usize = 32;
 
 /// How important a subscription is to its subscriber.
@@ -86,7 +86,8 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// True if it may have a level. If the wishes allow none, it is the worst, since the client did not ask to see nothing.
+    /// True if it may have a level. If the wishes allow none, it is the worst, since the client did not ask to see
+    /// nothing.
     fn may_have(&self, level: usize) -> bool {
         let allowed = |level: &Level| self.wishes.allow(level);
         match self.levels.get(level) {

@@ -10,24 +10,27 @@
 //!
 //! # What differs from the draft
 //!
-//! * **Delay itself, not only its gradient.** The draft sums up differences between groups of packets and so forgets how long
-//!   the queue is. Here the delay above the least of the last seconds is kept. It tells a real queue from noise (a trend counts
-//!   only with a queue), finds a queue that stands without growing, and says how far the rate must fall for it to drain.
-//! * **A line, and its significance.** Instead of a Kalman filter and an adaptive threshold (sections 5.3 and 5.4) a line is
-//!   fitted as in libwebrtc; it counts if its slope exceeds its own standard error by a factor. Noise thus raises the bar by
-//!   itself, at once, and no gain has to be tuned. The queue is the *least* delay of recent packets, which jitter hardly moves.
-//! * **Drain, then return.** After a decrease the rate stays low until the queue is gone, then returns to just below the
-//!   capacity measured while the queue stood, rather than growing back by 8 % per second (section 5.5).
-//! * **Probes.** The draft only grows by factors; a subscriber whose layers differ by three times needs to know whether the
-//!   next fits before it is sent. Also an estimate that is not used up cannot grow by use.
-//! * **Loss without a queue is not congestion** below a quarter. The draft decreases from 10 % on (section 6); paths that lose
-//!   this much at random exist, and retransmission repairs it. A bottleneck that drops without queueing (a policer) is
-//!   found by the growth of the loss with the rate only beyond that: the price.
-//! * **Several connections, one path.** Feedback of several transports feeds one estimate, each with its own least delay,
-//!   since their clocks need not agree.
+//! * **Delay itself, not only its gradient.** The draft sums up differences between groups of packets and so forgets
+//!   how long the queue is. Here the delay above the least of the last seconds is kept. It tells a real queue from
+//!   noise (a trend counts only with a queue), finds a queue that stands without growing, and says how far the rate
+//!   must fall for it to drain.
+//! * **A line, and its significance.** Instead of a Kalman filter and an adaptive threshold (sections 5.3 and 5.4) a
+//!   line is fitted as in libwebrtc; it counts if its slope exceeds its own standard error by a factor. Noise thus
+//!   raises the bar by itself, at once, and no gain has to be tuned. The queue is the *least* delay of recent packets,
+//!   which jitter hardly moves.
+//! * **Drain, then return.** After a decrease the rate stays low until the queue is gone, then returns to just below
+//!   the capacity measured while the queue stood, rather than growing back by 8 % per second (section 5.5).
+//! * **Probes.** The draft only grows by factors; a subscriber whose layers differ by three times needs to know whether
+//!   the next fits before it is sent. Also an estimate that is not used up cannot grow by use.
+//! * **Loss without a queue is put on trial.** The draft decreases from 10 % on (section 6); paths that lose this much
+//!   at random exist, and retransmission repairs it. Here a fifth less is sent for a while: only loss that goes away
+//!   was congestion (`loss`). Up to 8 % nothing is done at all.
+//! * **Several connections, one path.** Feedback of several transports feeds one estimate, each with its own least
+//!   delay, since their clocks need not agree.
 
 mod delay;
 pub mod feedback;
+mod loss;
 mod probe;
 mod sent;
 mod throughput;
@@ -36,9 +39,10 @@ use std::time::{Duration, Instant};
 
 use delay::{BaseDelay, DelayMonitor};
 use feedback::Feedback;
+use loss::{Advice, LossControl};
 use probe::{ProbeResult, Prober};
 use sent::SentPackets;
-use throughput::{LossMeter, Throughput};
+use throughput::Throughput;
 
 use crate::rate::{Bitrate, RateMeter};
 use crate::rtp::Seq;
@@ -47,8 +51,8 @@ use crate::rtp::Seq;
 /// estimates that fight; too high → a hostile client has us keep state.
 pub const PATHS_MAX: usize = 32;
 
-/// Of the rate that arrives while the queue is full, what is sent on. Too low → capacity is wasted at every decrease; too
-/// high → queues drain slowly.
+/// Of the rate that arrives while the queue is full, what is sent on. Too low → capacity is wasted at every decrease;
+/// too high → queues drain slowly.
 const DECREASE: f64 = 0.85;
 /// A queue of this length is still drained by [`DECREASE`] alone, ms; a longer one costs another
 /// hundredth per [`DRAIN_MS_PER_PERCENT`], down to [`DECREASE_MIN`].
@@ -69,8 +73,8 @@ const DRAIN_MICROS_MAX: i64 = 3_000_000;
 /// Where the rate returns to after draining, of the capacity found.
 const RETURN: f64 = 0.9;
 
-/// Growth per second: far below the known capacity, close to it, beyond it or where none is known. Too low → capacity is unused;
-/// too high → queues.
+/// Growth per second: far below the known capacity, close to it, beyond it or where none is known. Too low → capacity
+/// is unused; too high → queues.
 const GROWTH_BELOW: f64 = 0.25;
 const GROWTH_NEAR: f64 = 0.02;
 const GROWTH_BEYOND: f64 = 0.10;
@@ -85,15 +89,14 @@ const GROWTH_MIN: Bitrate = Bitrate(4_000);
 /// The rate exceeds what arrives by no more than this factor by growth alone: what is not used is not known.
 const UNUSED: f64 = 1.5;
 
-/// Loss without a queue above which the rate does not grow, and above which it falls.
-const LOSS_HOLD: f64 = 0.15;
-const LOSS_FALL: f64 = 0.25;
+/// Loss of the path itself that is made up for at most.
+const LOSS_FLOOR_MAX: f64 = 0.5;
 
 /// First probes, as factors of the start, and the factor of each that follows a success.
 const PROBE_FIRST: [f64; 2] = [3.0, 6.0];
 const PROBE_NEXT: f64 = 2.0;
-/// Time between probes, µs: from the first on, growing while they find nothing. Too low → each that fails leaves a short queue;
-/// too high → a path that has become better is not noticed.
+/// Time between probes, µs: from the first on, growing while they find nothing. Too low → each that fails leaves a
+/// short queue; too high → a path that has become better is not noticed.
 const PROBE_INTERVAL: i64 = 2_000_000;
 const PROBE_INTERVAL_MAX: i64 = 4_500_000;
 const PROBE_INTERVAL_GROWTH: f64 = 1.5;
@@ -102,8 +105,8 @@ const PROBE_ECHO: i64 = 150_000;
 /// Longest queue of a probe's making, ms.
 const PROBE_ECHO_MS: f64 = 80.0;
 
-/// Silence of the receivers, while packets are in flight, after which the rate falls, µs, and by what. Too low → feedback that
-/// is lost now and then costs quality; too high → a dead path is flooded.
+/// Silence of the receivers, while packets are in flight, after which the rate falls, µs, and by what. Too low →
+/// feedback that is lost now and then costs quality; too high → a dead path is flooded.
 const SILENCE_MICROS: i64 = 500_000;
 const SILENCE_FACTOR: f64 = 0.7;
 
@@ -197,7 +200,7 @@ pub struct SendEstimator {
     paths: Vec<Path>,
     delay: DelayMonitor,
     throughput: Throughput,
-    loss: LossMeter,
+    loss: LossControl,
     prober: Prober,
     sent_rate: RateMeter,
     bitrate: Bitrate,
@@ -216,7 +219,6 @@ pub struct SendEstimator {
     updated_at: i64,
     feedback_at: Option<i64>,
     decreased_at: i64,
-    loss_decreased_at: i64,
     /// Feedbacks in a row that showed a standing queue.
     standing: u32,
     first_probes: usize,
@@ -237,7 +239,7 @@ impl SendEstimator {
             paths: Vec::new(),
             delay: DelayMonitor::default(),
             throughput: Throughput::default(),
-            loss: LossMeter::default(),
+            loss: LossControl::default(),
             prober: Prober::default(),
             sent_rate: RateMeter::default(),
             bitrate: config.start,
@@ -251,7 +253,6 @@ impl SendEstimator {
             updated_at: 0,
             feedback_at: None,
             decreased_at: i64::MIN / 2,
-            loss_decreased_at: i64::MIN / 2,
             standing: 0,
             first_probes: 0,
             probe_interval: PROBE_INTERVAL,
@@ -279,7 +280,7 @@ impl SendEstimator {
         EstimatorStats {
             queue: ms(self.delay.queue_ms()),
             jitter: ms(self.delay.jitter_ms()),
-            loss: self.loss.share(),
+            loss: self.loss.meter.share(),
             acknowledged: self.throughput.rate().unwrap_or_default(),
             rtt: Duration::from_micros(self.rtt as u64),
             decreases: self.decreases,
@@ -375,14 +376,14 @@ impl SendEstimator {
         self.has_feedback = true;
         self.feedback_at = Some(micros);
         self.take_in_arrivals(micros);
-        self.loss
-            .handle_report(micros, lost, self.arrived.len() as u32);
+        let arrived = self.arrived.len() as u32;
+        self.loss.meter.handle_report(micros, lost, arrived);
         self.update(now, micros);
         true
     }
 
-    /// Takes note of a receiver's own estimate; it counts where no transport-wide feedback comes, and bounds the estimate
-    /// where both do.
+    /// Takes note of a receiver's own estimate; it counts where no transport-wide feedback comes, and bounds the
+    /// estimate where both do.
     pub fn handle_remb(&mut self, remb: Bitrate) {
         self.remb = Some(remb);
         if !self.has_feedback {
@@ -390,8 +391,8 @@ impl SendEstimator {
         }
     }
 
-    /// Size on the wire, bytes, of a packet of padding that should be sent now; tell of it by [`Self::handle_sent`]. Call
-    /// until it is `None`.
+    /// Size on the wire, bytes, of a packet of padding that should be sent now; tell of it by [`Self::handle_sent`].
+    /// Call until it is `None`.
     pub fn poll_padding(&mut self, now: Instant) -> Option<usize> {
         let micros = self.micros(now);
         self.prober.poll_padding(micros)
@@ -477,7 +478,10 @@ impl SendEstimator {
         let is_growing = self.delay.is_growing() && queue > QUEUE_GROWING_MS;
         let is_congested = (is_growing || self.standing >= 2) && !is_echo;
 
-        if let Some(result) = self.prober.poll_result() {
+        if let Some(result) = self
+            .prober
+            .poll_result(self.loss.floor().min(LOSS_FLOOR_MAX))
+        {
             self.probe_ended_at = micros;
             self.take_in_result(micros, result);
         }
@@ -500,7 +504,9 @@ impl SendEstimator {
                 }
             }
         }
-        self.fall_by_loss(micros, queue);
+        if self.phase == Phase::Growing && queue < QUEUE_STANDING_MS + noise {
+            self.follow_loss(micros);
+        }
         if let Some(remb) = self.remb {
             self.set_bitrate(self.bitrate.min(remb));
         }
@@ -508,13 +514,13 @@ impl SendEstimator {
     }
 
     fn decrease(&mut self, now: i64, queue: f64, noise: f64) {
-        let Some(acknowledged) = self.throughput.rate() else {
+        let Some(found) = self.carried() else {
             return;
         };
         self.decreases += 1;
         self.decreased_at = now;
         self.prober.cancel();
-        let found = acknowledged.0 as f64;
+        self.loss.cancel_trial();
         let capacity = match self.capacity {
             Some(capacity) if (0.75..1.33).contains(&(found / capacity)) => {
                 capacity + 0.3 * (found - capacity)
@@ -528,7 +534,7 @@ impl SendEstimator {
         let queue = (queue - noise).max(in_flight - unreported);
         let excess = (queue - QUEUE_SHORT_MS).max(0.0);
         let factor = (DECREASE - excess / DRAIN_MS_PER_PERCENT / 100.0).max(DECREASE_MIN);
-        self.set_bitrate(self.bitrate.min(acknowledged.scaled(factor)));
+        self.set_bitrate(self.bitrate.min(Bitrate((found * factor) as u64)));
         if self.phase == Phase::Growing {
             self.phase = Phase::Draining { since: now };
         }
@@ -540,7 +546,7 @@ impl SendEstimator {
 
     fn grow(&mut self, now: Instant, elapsed: f64, is_echo: bool, queue: f64) {
         let is_long = queue > QUEUE_STANDING_MS + self.delay.noise_ms();
-        if self.loss.share() > LOSS_HOLD || is_echo || is_long {
+        if !self.loss.is_free() || is_echo || is_long {
             return;
         }
         let Bitrate(bitrate) = self.bitrate;
@@ -566,15 +572,25 @@ impl SendEstimator {
         self.set_bitrate(Bitrate(grown.min(ceiling.max(rate)) as u64));
     }
 
-    fn fall_by_loss(&mut self, now: i64, queue: f64) {
-        let loss = self.loss.share();
-        let is_due = now - self.loss_decreased_at > self.rtt + 300_000;
-        if loss <= LOSS_FALL || queue > QUEUE_STANDING_MS || !is_due {
-            return;
+    fn follow_loss(&mut self, now: i64) {
+        let rate = self.bitrate.0 as f64;
+        let advice = self.loss.update(now, self.rtt, rate);
+        match advice {
+            Advice::Free | Advice::Hold => {}
+            Advice::Fall(to) => {
+                self.decreases += 1;
+                self.prober.cancel();
+                self.set_bitrate(Bitrate(to as u64));
+            }
+            Advice::Return(to) => self.set_bitrate(Bitrate(to as u64)),
+            Advice::Full => self.capacity = Some(rate / RETURN),
         }
-        self.loss_decreased_at = now;
-        self.decreases += 1;
-        self.set_bitrate(self.bitrate.scaled(1.0 - 0.5 * loss));
+    }
+
+    /// What is sent for what arrives: the path loses the rest whatever is sent.
+    fn carried(&self) -> Option<f64> {
+        let arrives = self.throughput.rate()?.0 as f64;
+        Some(arrives / (1.0 - self.loss.floor().min(LOSS_FLOOR_MAX)))
     }
 
     fn take_in_result(&mut self, now: i64, result: ProbeResult) {
@@ -610,7 +626,7 @@ impl SendEstimator {
             && self.has_feedback
             && !self.prober.is_busy()
             && self.bitrate < self.demand.min(self.config.max).scaled(0.98)
-            && self.loss.share() < LOSS_HOLD
+            && self.loss.is_free()
             && self.delay.queue_ms() < QUEUE_STANDING_MS + self.delay.noise_ms()
     }
 

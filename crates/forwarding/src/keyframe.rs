@@ -78,16 +78,16 @@ impl KeyFrameRequests {
     }
 }
 
-/// Bytes behind a key frame up to which a late joiner gets them at once. Too low → most who join wait for a key frame of
-/// their own; too high → the burst takes longer to arrive than that would.
+/// Bytes behind a key frame up to which a late joiner gets them at once. Too low → most who join wait for a key frame
+/// of their own; too high → the burst takes longer to arrive than that would.
 const CATCH_UP_BYTES_MAX: usize = 150_000;
 
-/// Age of a key frame up to which a late joiner starts from it. Too low and too high: as above, for streams of few bits;
-/// and histories keep no more than a second.
+/// Age of a key frame up to which a late joiner starts from it. Too low and too high: as above, for streams of few
+/// bits; and histories keep no more than a second.
 const CATCH_UP_AGE_MAX: Duration = Duration::from_millis(800);
 
-/// Packets that may be missing since the key frame: on their way as retransmissions, or padding, which is not kept. More
-/// are a loss that the joiner would suffer under.
+/// Packets that may be missing since the key frame: on their way as retransmissions, or padding, which is not kept.
+/// More are a loss that the joiner would suffer under.
 const CATCH_UP_HOLES_MAX: u64 = 4;
 
 /// Where a source's last key frame began, so that who joins shortly after it can start from the history.
@@ -121,9 +121,9 @@ impl LastKeyFrame {
         self.bytes = self.bytes.saturating_add(payload_bytes);
     }
 
-    /// The numbers of the key frame and of all since: what to show a subscription that
-    /// [waits for one](crate::selector::Selector::awaits_key_frame), in order, as far as the history has them. `None` if
-    /// asking for another key frame is better.
+    /// The numbers of the key frame and of all since: what to show a subscription that [waits for
+    /// one](crate::selector::Selector::awaits_key_frame), in order, as far as the history has them. `None` if asking
+    /// for another key frame is better.
     pub fn catch_up(&self, now: Instant) -> Option<impl Iterator<Item = ExtendedSeq> + use<>> {
         let (at, first) = self.began?;
         let holes = (self.newest + 1 - first.0).saturating_sub(self.packets);

@@ -8,8 +8,8 @@ use crate::packet::SourcePacket;
 use crate::rate::{Bitrate, RateMeter};
 use crate::rtp::RtpTime;
 
-/// Layers measured: four spatial with four temporal ones, more than any encoder in use sends. Too low → upper layers are not
-/// offered; too high → 136 bytes each, for a publisher that names them all.
+/// Layers measured: four spatial with four temporal ones, more than any encoder in use sends. Too low → upper layers
+/// are not offered; too high → 136 bytes each, for a publisher that names them all.
 const LAYERS_MAX: usize = 16;
 
 /// One layer, without those below it.
@@ -59,9 +59,9 @@ impl LayerMeter {
 
     /// Appends the levels in which the stream can be had, worst first. A layer that sends nothing is not among them.
     ///
-    /// `stream` is its rank among the streams of simulcast, `height` gives the height of a spatial layer's picture, pixels, 0 if it
-    /// is not known. Upper spatial layers are offered with all temporal layers or all but the highest: a large picture that
-    /// stutters is worse than a small one that does not.
+    /// `stream` is its rank among the streams of simulcast, `height` gives the height of a spatial layer's picture,
+    /// pixels, 0 if it is not known. Upper spatial layers are offered with all temporal layers or all but the highest:
+    /// a large picture that stutters is worse than a small one that does not.
     pub fn levels(
         &mut self,
         now: Instant,

@@ -12,17 +12,18 @@
 //! 1. [`rtp::Header::parse`] reads the header ([`rtp::Header::parse_protected`] before that finds the SSRC).
 //! 2. [`receive::ReceiveStream::handle_packet`] counts it, notices holes, and drops duplicates;
 //!    [`transport_feedback::TransportFeedback::handle_packet`] notes its arrival for the publisher's estimator.
-//! 3. [`codec::inspect`] finds key frames, layers and picture numbers; [`codec::dependency::DependencyReader`] reads the
-//!    dependency descriptor if one came. Together that is a [`packet::SourcePacket`].
+//! 3. [`codec::inspect`] finds key frames, layers and picture numbers; [`codec::dependency::DependencyReader`] reads
+//!    the dependency descriptor if one came. Together that is a [`packet::SourcePacket`].
 //! 4. [`history::History::insert_described`] keeps payload and descriptor, once for all subscribers.
 //!
 //! Then once per subscriber, in one loop:
 //!
 //! 5. [`subscription::Subscription::handle_packet`]: the [`selector::Selector`] says send or drop, the
 //!    [`rewriter::Rewriter`] gives sequence number, timestamp and picture numbers.
-//! 6. [`rtp::HeaderTemplate::write`] writes the header, [`codec::dependency::DependencyReader::write`] the descriptor into
-//!    it, [`codec::Vp8Patch::apply`] renumbers the picture, the caller seals, and [`send::SendStream::handle_sent`]
-//!    counts. A packet that is [`rewriter::Rewritten::empty`] has no payload and no descriptor.
+//! 6. [`rtp::HeaderTemplate::write`] writes the header, [`codec::dependency::DependencyReader::write`] the descriptor
+//!    into it, [`codec::Vp8Patch::apply`] renumbers the picture, the caller seals, and
+//!    [`send::SendStream::handle_sent`] counts. A packet that is [`rewriter::Rewritten::empty`] has no payload and no
+//!    descriptor.
 //!
 //! A NACK walks back: [`rtcp::Nack::seqs`] → [`rewriter::Rewriter::unmap`] → [`history::History::get`] →
 //! [`send::SendStream::retransmit`] (may it be sent?) → [`rewriter::Rewriter::replay`] → step 6.
@@ -30,8 +31,9 @@
 //! start without goes through [`keyframe::KeyFrameRequests`], unless [`keyframe::LastKeyFrame::catch_up`] has it.
 //!
 //! How much a subscriber gets: [`layer_meter::LayerMeter`] measures what each layer costs,
-//! [`congestion::SendEstimator`] learns from feedback what the path carries, [`allocation::allocate`] divides that among its subscriptions, [`selector::Selector::aim`] takes each one's share, and
-//! [`pacer::Pacer`] spreads what leaves.
+//! [`congestion::SendEstimator`] learns from feedback what the path carries, [`allocation::allocate`] divides that
+//! among its subscriptions, [`selector::Selector::aim`] takes each one's share, and [`pacer::Pacer`] spreads what
+//! leaves.
 //!
 //! Deliberately absent: forward error correction.
 

@@ -1,16 +1,16 @@
 //! Sending no faster than the path takes it: [`Pacer`].
 //!
-//! A key frame leaves an encoder as one burst, ten times as long as what fits between two frames; the pacer spreads it, and
-//! lets audio pass by. It holds handles of the caller's, no bytes. Deliberately absent: any idea of the rate, which is
-//! [`crate::congestion::SendEstimator`]'s.
+//! A key frame leaves an encoder as one burst, ten times as long as what fits between two frames; the pacer spreads it,
+//! and lets audio pass by. It holds handles of the caller's, no bytes. Deliberately absent: any idea of the rate, which
+//! is [`crate::congestion::SendEstimator`]'s.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::rate::Bitrate;
 
-/// Packets leave faster than the estimate by this factor, so that what waits leaves soon. Too low → every frame waits until
-/// the next; too high → bursts queue at the bottleneck instead.
+/// Packets leave faster than the estimate by this factor, so that what waits leaves soon. Too low → every frame waits
+/// until the next; too high → bursts queue at the bottleneck instead.
 const SPEED: f64 = 1.5;
 
 /// Longest wait: the rate rises so that all that waits leaves within this. Too low → bursts; too high → delay.
@@ -19,8 +19,8 @@ const WAIT_MAX: Duration = Duration::from_millis(250);
 /// What may leave at once after a pause. Too low → many small system calls; too high → bursts.
 const BURST: Duration = Duration::from_millis(5);
 
-/// Packets that wait in a class. Too low → key frames of large pictures are cut (300 packets at 4 Mbit/s); too high → memory,
-/// and packets that come too late.
+/// Packets that wait in a class. Too low → key frames of large pictures are cut (300 packets at 4 Mbit/s); too high →
+/// memory, and packets that come too late.
 const PACKETS_MAX: usize = 1_000;
 
 /// Why a packet goes first.

@@ -21,8 +21,8 @@ use crate::codec::{LayerBounds, PictureId, Vp8Patch};
 use crate::packet::SourcePacket;
 use crate::rtp::{ClockRate, ExtendedSeq, RtpTime, Seq, Ssrc};
 
-/// Past segments kept: two seconds of a stream of which every second frame is left out, longer than histories. Too low →
-/// late packets and NACKs find nothing; too high → 56 bytes each, searched for each late packet.
+/// Past segments kept: two seconds of a stream of which every second frame is left out, longer than histories. Too low
+/// → late packets and NACKs find nothing; too high → 56 bytes each, searched for each late packet.
 const PAST_SEGMENTS_MAX: usize = 64;
 
 /// Largest gap of a source that the subscriber sees as loss, packets. A larger one is a source that restarted its

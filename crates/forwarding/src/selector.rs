@@ -1,8 +1,8 @@
 //! Which packets a subscriber gets: [`Selector`].
 //!
-//! It is told a [`Target`]: a source, which with simulcast is one of several, and a limit to the layers within it. It gets
-//! there as fast as a decoder can follow: another source from its key frame on, more layers from a switching point on,
-//! fewer layers at the next picture. On the way down to a smaller source the one still seen is cut to its base
+//! It is told a [`Target`]: a source, which with simulcast is one of several, and a limit to the layers within it. It
+//! gets there as fast as a decoder can follow: another source from its key frame on, more layers from a switching point
+//! on, fewer layers at the next picture. On the way down to a smaller source the one still seen is cut to its base
 //! layer. Deliberately absent: the choice of the target, which is [`crate::allocation`]'s.
 //!
 //! The answer is a [`Verdict`] per packet; [`Verdict::Start`] is only ever said at a key frame.

@@ -24,8 +24,8 @@ const PENDING_MAX: usize = 2_000;
 /// datagram.
 const PENDING_URGENT: usize = 200;
 
-/// Numbers by which a packet may be late and still be reported. Too low → reordering looks like loss; too high → feedback
-/// repeats much that was told.
+/// Numbers by which a packet may be late and still be reported. Too low → reordering looks like loss; too high →
+/// feedback repeats much that was told.
 const LATE_MAX: u64 = 128;
 
 /// Notes arrivals and writes feedback. One per transport, whatever streams it carries.

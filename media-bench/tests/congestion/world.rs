@@ -277,6 +277,12 @@ impl World {
             .collect()
     }
 
+    /// Share of all packets that did not arrive.
+    pub(crate) fn lost(&self) -> f64 {
+        let counters = self.link.counters();
+        (counters.dropped + counters.lost) as f64 / counters.sent as f64
+    }
+
     /// Quantile of the queue between two times, ms.
     pub(crate) fn queue_ms(&self, from: f64, to: f64, quantile: f64) -> f64 {
         let mut queues: Vec<_> = self.between(from, to).iter().map(|it| it.queue).collect();

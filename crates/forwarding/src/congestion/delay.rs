@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 /// longer route.
 const BASE_WINDOW_MICROS: i64 = 10_000_000;
 
-/// Packets sent within this time are one group, µs: they leave us as one burst, and what lies between them says nothing.
+/// Packets sent within this time are one group, µs: they leave us as one burst, and what lies between them says
+/// nothing.
 const GROUP_MICROS: i64 = 5_000;
 
 /// Groups in the line that is fitted. Too low → jitter looks like a trend; too high → a trend is seen late.
@@ -24,8 +25,8 @@ const GROWTH_MIN_MS: f64 = 6.0;
 /// The slope must exceed its own standard error by this factor, so that noise of the path raises the bar by itself.
 const SIGNIFICANCE: f64 = 4.0;
 
-/// The least delay of packets that arrived within this time is the queue of the moment, µs. Too low → jitter looks like a
-/// queue; too high → a queue is seen late.
+/// The least delay of packets that arrived within this time is the queue of the moment, µs. Too low → jitter looks like
+/// a queue; too high → a queue is seen late.
 const RECENT_MICROS: i64 = 100_000;
 /// So many packets count in any case, and at most.
 const RECENT_PACKETS_MIN: usize = 6;
@@ -75,8 +76,8 @@ struct Group {
 
 /// Weight of a report in the mean difference of the queue from one to the next.
 const UNREST_WEIGHT: f64 = 1.0 / 32.0;
-/// How far the queue may seem to be from what it is, in these means. Too low → noise counts as a queue; too high → on noisy
-/// paths a queue may stand.
+/// How far the queue may seem to be from what it is, in these means. Too low → noise counts as a queue; too high → on
+/// noisy paths a queue may stand.
 const JITTER_FACTOR: f64 = 2.0;
 const UNREST_FACTOR: f64 = 3.0;
 
@@ -161,8 +162,8 @@ impl DelayMonitor {
         self.unrest_ms += UNREST_WEIGHT * (difference - self.unrest_ms);
     }
 
-    /// By how much [`Self::queue_ms`] may be wrong: paths that hold packets back and release them in clumps, as radio links
-    /// do, make it rise and fall without a queue.
+    /// By how much [`Self::queue_ms`] may be wrong: paths that hold packets back and release them in clumps, as radio
+    /// links do, make it rise and fall without a queue.
     pub(super) fn noise_ms(&self) -> f64 {
         (JITTER_FACTOR * self.jitter_ms).max(UNREST_FACTOR * self.unrest_ms)
     }

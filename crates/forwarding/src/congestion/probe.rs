@@ -5,8 +5,8 @@
 
 use crate::rate::Bitrate;
 
-/// How long a probe lasts, µs. Too low → the receiver's clock and bursts of a radio link falsify the result; too high → one
-/// that the path does not carry leaves as long a queue.
+/// How long a probe lasts, µs. Too low → the receiver's clock and bursts of a radio link falsify the result; too high →
+/// one that the path does not carry leaves as long a queue.
 const DURATION_MICROS: i64 = 25_000;
 /// One that cannot be filled in this time is given up.
 const DURATION_MICROS_MAX: i64 = 150_000;
@@ -20,6 +20,9 @@ const PADDING_BYTES_MAX: i64 = 1_200;
 
 /// Share of a probe's packets that must be reported for a result.
 const REPORTED_MIN: f64 = 0.8;
+
+/// Packets of a probe that must arrive for a result.
+const ARRIVED_MIN: u32 = 3;
 
 /// Wait for the reports of a probe, µs. Too low → slow paths never have a result; too high → the next has to wait.
 const REPORT_MICROS_MAX: i64 = 1_000_000;
@@ -170,8 +173,9 @@ impl Prober {
         cluster.last_arrival = cluster.last_arrival.max(arrival);
     }
 
-    /// The result, once enough is reported. `None` for one of which too much is lost, which is over then, too.
-    pub(super) fn poll_result(&mut self) -> Option<ProbeResult> {
+    /// The result, once enough is reported. `None` for one of which too much is lost, which is over then, too. `floor`
+    /// is the share that the path loses whatever is sent, below 1.
+    pub(super) fn poll_result(&mut self, floor: f64) -> Option<ProbeResult> {
         let cluster = self.cluster.filter(|cluster| cluster.is_complete)?;
         let reported = f64::from(cluster.reported_packets) / f64::from(cluster.sent_packets);
         if reported < REPORTED_MIN {
@@ -182,7 +186,7 @@ impl Prober {
             f64::from(cluster.arrived_packets) >= REPORTED_MIN * f64::from(cluster.sent_packets);
         let send_span = cluster.last_sent - cluster.began;
         let arrival_span = cluster.last_arrival.saturating_sub(cluster.first_arrival);
-        if !enough || cluster.arrived_packets < PACKETS_MIN.min(4) || send_span <= 0 {
+        if !enough || cluster.arrived_packets < ARRIVED_MIN || send_span <= 0 {
             return None;
         }
         let sent = rate_of(cluster.sent_bytes - cluster.last_sent_bytes, send_span);
@@ -190,6 +194,7 @@ impl Prober {
             cluster.arrived_bytes - cluster.first_arrival_bytes,
             arrival_span.max(1_000),
         );
+        let arrived = arrived.scaled(1.0 / (1.0 - floor));
         // What arrives faster than it left was held up together; the rate at which it left is all that is known.
         let is_full = arrived < sent.scaled(FULL);
         Some(ProbeResult {
@@ -233,7 +238,7 @@ mod tests {
             let lost = (index + 1).is_multiple_of(lost_each);
             prober.handle_report(id, (!lost).then_some(arrival), bytes);
         }
-        let result = prober.poll_result();
+        let result = prober.poll_result(0.0);
         assert!(!prober.is_busy());
         result
     }
@@ -262,7 +267,7 @@ mod tests {
     fn probe_without_reports_expires() {
         let mut prober = Prober::default();
         prober.begin(0, Bitrate::from_kbps(100));
-        assert!(prober.poll_result().is_none());
+        assert!(prober.poll_result(0.0).is_none());
         assert!(!prober.expire(999_999));
         assert!(prober.expire(1_000_000));
         assert!(!prober.is_busy());

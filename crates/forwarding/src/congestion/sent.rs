@@ -9,8 +9,8 @@ const LEN_START: usize = 128;
 /// nothing; too high → 24 bytes each for every transport.
 const LEN_MAX: usize = 4_096;
 
-/// Age at which a packet that no feedback has named may be forgotten, µs. Too low → feedback on slow paths finds nothing;
-/// too high → memory.
+/// Age at which a packet that no feedback has named may be forgotten, µs. Too low → feedback on slow paths finds
+/// nothing; too high → memory.
 const YOUNG_MICROS: i64 = 2_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use crate::rate::Bitrate;
 
-/// Time over which the arriving rate is measured, µs. Too low → bursts of an encoder look like rates; too high → a drop of
-/// the capacity shows late.
+/// Time over which the arriving rate is measured, µs. Too low → bursts of an encoder look like rates; too high → a drop
+/// of the capacity shows late.
 const WINDOW_MICROS: i64 = 300_000;
 /// Where fewer packets than this came, those of a longer time count.
 const PACKETS_MIN: usize = 10;
@@ -87,9 +87,5 @@ impl LossMeter {
             0..LOSS_PACKETS_MIN => 0.0,
             all => f64::from(lost) / f64::from(all),
         }
-    }
-
-    pub(super) fn forget(&mut self) {
-        self.reports.clear();
     }
 }

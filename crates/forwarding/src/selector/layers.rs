@@ -3,14 +3,15 @@
 //! Down at once, at the next picture. Up only where what follows can be decoded with what was sent:
 //!
 //! * at a key frame, every layer;
-//! * VP8: one temporal layer more, at its frame with the Y bit (RFC 7741, section 4.2: it refers to the base layer only);
+//! * VP8: one temporal layer more, at its frame with the Y bit (RFC 7741, section 4.2: it refers to the base layer
+//!   only);
 //! * VP9: temporal layers at a picture with the U bit (RFC 9628, section 4.2);
 //! * with a dependency descriptor, where it has a switch indication and every frame referred to was sent.
 //!
 //! No layer is added to a picture whose lower layers are sent already: the last of them had the marker bit.
 //!
-//! Lower spatial layers are always sent with an upper one, also where it does without them between key frames (K-SVC): a
-//! quarter more bits, but only so is a step down possible without a key frame.
+//! Lower spatial layers are always sent with an upper one, also where it does without them between key frames (K-SVC):
+//! a quarter more bits, but only so is a step down possible without a key frame.
 
 use crate::codec::dependency::Dependency;
 use crate::codec::{FrameInfo, LayerBounds, LayerId, Vp8Descriptor, Vp9Descriptor};
