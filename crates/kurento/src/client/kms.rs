@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use futures_util::future::try_join_all;
+use futures_util::future::{BoxFuture, try_join_all};
 use futures_util::{SinkExt as _, StreamExt as _};
 use media::{
     BandwidthLimits, DataChannelOptions, ElementId, ElementKind, Error, EventSender, IceCandidate,
@@ -15,14 +15,18 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use super::machine::{CALL_DEADLINE, DIAL_DEADLINE, Machine, Output, Purpose, RequestId, Wish};
+use super::machine::{DIAL_DEADLINE, Machine, Output, Purpose, RequestId, Wish};
 use super::translation::{self, OF_ALL, OF_ENDPOINTS, OF_WEB_ENDPOINTS};
 use super::transport::Dial;
 use crate::fault::Fault;
-use crate::link::{Frame, Link};
+use crate::link::{Frame, Link, LinkError};
 use crate::model::EventType;
+
+/// How long a server may take to read one message. Calls are not given up meanwhile.
+const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A Kurento Media Server somewhere else. Clones are the same connection, which ends with the last.
 ///
@@ -455,6 +459,7 @@ impl MediaServer for Kms {
 /// Dials, sends and reads until nobody is left who asks.
 async fn drive(shared: Weak<Shared>, wake: Arc<Notify>, dial: Dial) {
     let mut link: Option<Link> = None;
+    let mut dialling: Option<Dialling> = None;
     loop {
         let (wish, due, frames) = {
             let Some(shared) = shared.upgrade() else {
@@ -466,39 +471,21 @@ async fn drive(shared: Weak<Shared>, wake: Arc<Notify>, dial: Dial) {
             let frames: Vec<_> = std::iter::from_fn(|| state.machine.poll_transmit()).collect();
             (wish, state.machine.poll_timeout(), frames)
         };
-        match (wish, &mut link) {
-            (Wish::Dial, _) => {
-                let dialled = timeout(DIAL_DEADLINE, dial()).await;
-                let Some(shared) = shared.upgrade() else {
-                    return;
-                };
-                link = match dialled {
-                    Ok(Ok(link)) => Some(link),
-                    Ok(Err(error)) => {
-                        tracing::warn!(%error, "a Kurento Media Server cannot be reached");
-                        None
-                    }
-                    Err(_) => None,
-                };
-                shared.turn(|machine| match link {
-                    Some(_) => machine.handle_connected(now()),
-                    None => machine.handle_disconnected(now()),
-                });
+        match wish {
+            Wish::Dial => dialling = Some(Box::pin(timeout(DIAL_DEADLINE, dial()))),
+            Wish::HangUp => {
+                (link, dialling) = (None, None);
+                disconnected(&shared);
                 continue;
             }
-            (Wish::HangUp, _) => {
+            Wish::Nothing => {}
+        }
+        if let Some(open) = link.as_mut().filter(|_| !frames.is_empty()) {
+            if send(open, frames).await.is_err() {
                 link = None;
-                hung_up(&shared);
-                continue;
+                disconnected(&shared);
             }
-            (Wish::Nothing, Some(open)) if !frames.is_empty() => {
-                if send(open, frames).await.is_err() {
-                    link = None;
-                    hung_up(&shared);
-                }
-                continue;
-            }
-            (Wish::Nothing, _) => {}
+            continue;
         }
         let due = async {
             match due {
@@ -509,24 +496,56 @@ async fn drive(shared: Weak<Shared>, wake: Arc<Notify>, dial: Dial) {
         tokio::select! {
             () = wake.notified() => {}
             () = due => {}
-            frame = next(&mut link) => {
-                let Some(shared) = shared.upgrade() else {
-                    return;
-                };
-                match frame {
-                    Some(text) => shared.turn(|machine| machine.handle_frame(now(), &text)),
-                    None => {
-                        tracing::warn!("the connection to a Kurento Media Server is lost");
-                        link = None;
-                        shared.turn(|machine| machine.handle_disconnected(now()));
+            dialled = finished(&mut dialling) => {
+                dialling = None;
+                match dialled {
+                    Ok(Ok(dialled)) => {
+                        link = Some(dialled);
+                        connected(&shared);
                     }
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "a Kurento Media Server cannot be reached");
+                        disconnected(&shared);
+                    }
+                    Err(_) => {
+                        tracing::warn!("a Kurento Media Server cannot be reached in time");
+                        disconnected(&shared);
+                    }
+                }
+            }
+            frame = next(&mut link) => match frame {
+                Some(text) => {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.turn(|machine| machine.handle_frame(now(), &text));
+                    }
+                }
+                None => {
+                    tracing::warn!("the connection to a Kurento Media Server is lost");
+                    link = None;
+                    disconnected(&shared);
                 }
             }
         }
     }
 }
 
-fn hung_up(shared: &Weak<Shared>) {
+type Dialling = BoxFuture<'static, Result<Result<Link, LinkError>, Elapsed>>;
+
+/// The outcome of dialling. Never, if nobody dials.
+async fn finished(dialling: &mut Option<Dialling>) -> Result<Result<Link, LinkError>, Elapsed> {
+    match dialling {
+        Some(dialling) => dialling.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn connected(shared: &Weak<Shared>) {
+    if let Some(shared) = shared.upgrade() {
+        shared.turn(|machine| machine.handle_connected(now()));
+    }
+}
+
+fn disconnected(shared: &Weak<Shared>) {
     if let Some(shared) = shared.upgrade() {
         shared.turn(|machine| machine.handle_disconnected(now()));
     }
@@ -534,7 +553,7 @@ fn hung_up(shared: &Weak<Shared>) {
 
 async fn send(link: &mut Link, frames: Vec<String>) -> Result<(), ()> {
     for text in frames {
-        match timeout(CALL_DEADLINE, link.outgoing.send(Frame::Text(text))).await {
+        match timeout(WRITE_DEADLINE, link.outgoing.send(Frame::Text(text))).await {
             Ok(Ok(())) => {}
             _ => return Err(()),
         }

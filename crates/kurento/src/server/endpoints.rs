@@ -1,12 +1,12 @@
 //! Endpoints that negotiate: session descriptions, candidates, data channels, states.
 
+mod transport;
+
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use media::{
-    DataChannelOptions, DtlsState, ElementId, IceCandidate, IceState, MediaKind, OfferOptions,
-};
+use media::{DtlsState, ElementId, IceCandidate, IceState, MediaKind, OfferOptions};
 use serde_json::{Value, json};
 
 use super::Server;
@@ -16,7 +16,7 @@ use super::operations::done;
 use super::requests::{Answer, Outcome, Step};
 use super::work::{After, Call, ObjectKey, Reply};
 use crate::fault::Fault;
-use crate::model::marshal::{Arguments, TEXT_BYTES_MAX, register};
+use crate::model::marshal::{Arguments, register};
 use crate::model::{elements, events};
 
 /// Candidates kept of either side, to be shown in the descriptions and to wait for negotiation. A
@@ -367,114 +367,6 @@ impl Server {
             self.set_connected(key, true);
         }
         self.emit(key, &events::MEDIA_SESSION_STARTED, json!({}));
-    }
-
-    fn gather_candidates(&mut self, key: ObjectKey) -> Result<Step, Fault> {
-        let element = self.element(key)?;
-        let endpoint = self.endpoint_mut(key)?;
-        if endpoint.local.is_none() {
-            // The real server finds no transport then, and candidates never come.
-            endpoint.gathers_early = true;
-            return done(Value::Null);
-        }
-        self.set_ice(key, 1, IceState::Gathering);
-        Ok(Step::Media {
-            calls: vec![Call::GatherCandidates { element }],
-            after: After::Gathered,
-        })
-    }
-
-    fn add_candidate(&mut self, key: ObjectKey, value: Option<&Value>) -> Result<Step, Fault> {
-        let element = self.element(key)?;
-        let refused = || Fault::kurento(Fault::ADD_CANDIDATE, "Error adding candidate");
-        let text = |name| {
-            value
-                .and_then(|value| value.get(name)?.as_str())
-                .unwrap_or_default()
-        };
-        let (line, mid) = (text("candidate"), text("sdpMid"));
-        if line.len() > TEXT_BYTES_MAX || mid.len() > TEXT_BYTES_MAX {
-            return Err(refused());
-        }
-        if line.is_empty() {
-            return done(Value::Null);
-        }
-        let index = value.and_then(|value| value.get("sdpMLineIndex")?.as_u64());
-        let index = index.and_then(|index| u16::try_from(index).ok());
-        let endpoint = self.endpoint_mut(key)?;
-        let section = match &endpoint.local {
-            Some(local) => description::section(local, index, mid).ok_or_else(refused)?,
-            None => index.unwrap_or_default(),
-        };
-        let candidate = IceCandidate {
-            candidate: line.strip_prefix("a=").unwrap_or(line).to_owned(),
-            sdp_mid: mid.to_owned(),
-            sdp_m_line_index: section,
-        };
-        if endpoint.remote_candidates.len() >= CANDIDATES_MAX {
-            return Err(refused());
-        }
-        endpoint.remote_candidates.push(candidate.clone());
-        if endpoint.local.is_none() {
-            endpoint.early_candidates.push(candidate);
-            return done(Value::Null);
-        }
-        Ok(Step::Media {
-            calls: vec![Call::AddIceCandidate { element, candidate }],
-            after: After::CandidateAdded,
-        })
-    }
-
-    fn create_data_channel(&self, key: ObjectKey, arguments: &Arguments) -> Result<Step, Fault> {
-        let element = self.data_element(key)?;
-        let bound = |name| u16::try_from(arguments.integer(name)).ok();
-        let options = DataChannelOptions {
-            label: arguments.text("label").to_owned(),
-            ordered: arguments.flag("ordered"),
-            max_packet_life_time_ms: bound("maxPacketLifeTime"),
-            max_retransmits: bound("maxRetransmits"),
-            protocol: arguments.text("protocol").to_owned(),
-        };
-        if options.max_packet_life_time_ms.is_some() && options.max_retransmits.is_some() {
-            return Err(Fault::kurento(Fault::ILLEGAL_PARAMETER, "Syntax error"));
-        }
-        Ok(Step::Media {
-            calls: vec![Call::CreateDataChannel { element, options }],
-            after: After::DataChannel,
-        })
-    }
-
-    fn close_data_channel(&self, key: ObjectKey, arguments: &Arguments) -> Result<Step, Fault> {
-        let element = self.data_element(key)?;
-        let Ok(stream) = u16::try_from(arguments.integer("channelId")) else {
-            return done(Value::Null);
-        };
-        Ok(Step::Media {
-            calls: vec![Call::CloseDataChannel { element, stream }],
-            after: After::DataChannel,
-        })
-    }
-
-    fn data_element(&self, key: ObjectKey) -> Result<ElementId, Fault> {
-        let object = self.objects.known(key)?;
-        let negotiated = self.endpoint(key)?.local.is_some();
-        if !negotiated || !object.flag("useDataChannels") {
-            let message = "Data channels are not supported";
-            return Err(Fault::kurento(Fault::OPERATION_NOT_SUPPORTED, message));
-        }
-        self.element(key)
-    }
-
-    fn call_if_sending(&self, key: ObjectKey, call: Call) -> Result<Step, Fault> {
-        let flows = self.objects.known(key)?.flows;
-        if flow_index(MediaKind::Video).is_none_or(|video| !flows.into[video]) {
-            let message = "Keyframe request failed (must be requested from a subscriber element)";
-            return Err(Fault::kurento(Fault::OPERATION_NOT_SUPPORTED, message));
-        }
-        Ok(Step::Media {
-            calls: vec![call],
-            after: After::KeyFrameRequested,
-        })
     }
 }
 

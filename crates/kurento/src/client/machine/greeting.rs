@@ -1,0 +1,88 @@
+//! The beginning of a connection: is somebody there, does it know us, what is it.
+
+use std::time::Instant;
+
+use media::{Error, Event};
+use serde_json::{Map, Value};
+
+use super::{DIAL_DEADLINE, Link, Machine, Output, PING_INTERVAL, Purpose, ping_params};
+use crate::fault::Fault;
+
+/// What happens on a new connection, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::client) enum Greeting {
+    Ping,
+    /// Only if there was a session.
+    Connect,
+    Info,
+}
+
+impl Machine {
+    pub(super) fn greet(&mut self, now: Instant, step: Greeting) {
+        let (method, params) = match step {
+            Greeting::Ping => ("ping", ping_params()),
+            Greeting::Connect => ("connect", Map::new()),
+            Greeting::Info => {
+                let mut params = Map::new();
+                params.insert("object".to_owned(), "manager_ServerManager".into());
+                params.insert("operation".to_owned(), "getInfo".into());
+                ("invoke", params)
+            }
+        };
+        let deadline = Some(now + DIAL_DEADLINE);
+        let id = self.add(method, params, Purpose::Greeting(step), deadline);
+        self.transmit(id);
+    }
+
+    pub(super) fn greeted(&mut self, now: Instant, step: Greeting, answer: Result<Value, Fault>) {
+        match (step, answer) {
+            (Greeting::Ping, Ok(_)) if self.session.is_some() => self.greet(now, Greeting::Connect),
+            (Greeting::Ping | Greeting::Connect, Ok(_)) => self.greet(now, Greeting::Info),
+            (Greeting::Connect, Err(fault)) if fault.code == Fault::INVALID_SESSION => {
+                self.lose_everything();
+                self.greet(now, Greeting::Info);
+            }
+            (Greeting::Info, Ok(info)) => {
+                let version = info.get("version").and_then(Value::as_str);
+                self.version = version.map(ToOwned::to_owned);
+                self.come_up(now);
+            }
+            (_, Err(fault)) => {
+                tracing::warn!(%fault, "a Kurento Media Server greets strangely");
+                self.hang_up = true;
+            }
+        }
+    }
+
+    fn come_up(&mut self, now: Instant) {
+        tracing::info!(version = self.version(), "a Kurento Media Server is up");
+        self.failures = 0;
+        self.link = Link::Up {
+            ping_at: now + PING_INTERVAL,
+        };
+        let waiting: Vec<_> = self.requests.keys().copied().collect();
+        for id in waiting {
+            self.transmit(id);
+        }
+    }
+
+    /// The server has forgotten the session, as after a restart: what it had made is gone.
+    fn lose_everything(&mut self) {
+        tracing::warn!("a Kurento Media Server has lost its session and all objects in it");
+        self.session = None;
+        let watches = std::mem::take(&mut self.watches);
+        for (_, watch) in watches.into_iter().filter(|(id, _)| !id.contains('/')) {
+            let lost = Event::Error {
+                kind: media::ErrorKind::Other("MEDIA_SERVER_LOST".to_owned()),
+                description: "the media server was restarted, join again".to_owned(),
+                code: Fault::INVALID_SESSION,
+            };
+            self.outputs.push_back(Output::Event(watch.events, lost));
+        }
+        let lost = || Error::Unavailable("the media server was restarted".to_owned());
+        self.deadlines.clear();
+        for id in std::mem::take(&mut self.requests).into_keys() {
+            self.outputs.push_back(Output::Answered(id, Err(lost())));
+        }
+    }
+}
