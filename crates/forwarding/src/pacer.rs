@@ -91,6 +91,17 @@ impl<T> Pacer<T> {
         Duration::from_secs_f64(8.0 * self.waiting_bytes as f64 / self.rate.0.max(1) as f64)
     }
 
+    /// True if a packet of a size on the wire may leave at once, which then counts as sent: most do, and need no queue.
+    /// If not, [`Self::push`] it.
+    #[inline]
+    pub fn pass(&mut self, now: Instant, class: PacketClass, size_bytes: usize) -> bool {
+        let passes = class == PacketClass::Audio || self.waiting_bytes == 0 && self.may_leave(now);
+        if passes {
+            self.pay(now, size_bytes, self.current_rate());
+        }
+        passes
+    }
+
     /// Adds a packet of a size on the wire; gives it back if there is no room.
     pub fn push(&mut self, class: PacketClass, size_bytes: usize, item: T) -> Result<(), T> {
         let queue = &mut self.queues[class as usize];
@@ -105,7 +116,7 @@ impl<T> Pacer<T> {
 
     /// The next packet that may leave. Call until it is `None`.
     pub fn poll(&mut self, now: Instant) -> Option<T> {
-        let may_leave = self.paid_at.is_none_or(|at| at <= now + BURST);
+        let may_leave = self.may_leave(now);
         let class = (0..CLASSES).find(|class| !self.queues[*class].is_empty())?;
         if class != PacketClass::Audio as usize && !may_leave {
             return None;
@@ -130,6 +141,10 @@ impl<T> Pacer<T> {
         self.paid_at
             .and_then(|at| at.checked_sub(BURST))
             .or(self.paid_at)
+    }
+
+    fn may_leave(&self, now: Instant) -> bool {
+        self.paid_at.is_none_or(|at| at <= now + BURST)
     }
 
     fn current_rate(&self) -> f64 {
@@ -191,6 +206,25 @@ mod tests {
         }
         let half = leave(&mut pacer, start)[149].0;
         assert!(half < 250, "{half} ms for the first half");
+    }
+
+    #[test]
+    fn what_need_not_wait_passes() {
+        let mut pacer = Pacer::new(Bitrate::from_kbps(1_000));
+        let now = Instant::now();
+        let mut passed = 0;
+        while pacer.pass(now, PacketClass::Video, 1_250) {
+            passed += 1;
+        }
+        assert_eq!(passed, 1);
+        assert!(pacer.pass(now, PacketClass::Audio, 100));
+        pacer.push(PacketClass::Video, 1_250, 1).unwrap();
+        let later = now + Duration::from_secs(1);
+        assert!(!pacer.pass(later, PacketClass::Video, 1_250));
+        assert_eq!(pacer.poll(later), Some(1));
+        assert!(!pacer.pass(later, PacketClass::Video, 1_250));
+        let paid = later + Duration::from_millis(2);
+        assert!(pacer.pass(paid, PacketClass::Video, 1_250));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use forwarding::codec::dependency::{DEPENDENCY_GROWTH_MAX, DependencyReader};
 use forwarding::codec::{LayerId, Vp8Descriptor, Vp8Patch, Vp9Descriptor, inspect};
+use forwarding::keyframe::LastKeyFrame;
 use forwarding::packet::SourcePacket;
 use forwarding::rewriter::{Rewriter, Rewritten};
 use forwarding::rtp::{ClockRate, ExtendedSeq, PayloadType, RtpTime, Seq, Ssrc};
@@ -62,6 +63,9 @@ struct World {
     checked: u64,
     key_wanted: Vec<bool>,
     target: Target,
+    last_key_frames: Vec<LastKeyFrame>,
+    /// Nothing is forwarded before.
+    has_joined: bool,
 }
 
 impl World {
@@ -92,6 +96,8 @@ impl World {
             checked: 65_000,
             key_wanted: vec![false; plan.streams],
             target,
+            last_key_frames: vec![LastKeyFrame::default(); plan.streams],
+            has_joined: true,
         }
     }
 
@@ -189,8 +195,29 @@ impl World {
             video_orientation: None,
         };
         self.arrived[stream].insert(sent.seq, (packet, sent.clone()));
-        if let Some(out) = self.subscription.handle_packet(self.now, &packet) {
-            self.deliver(stream, &packet, &sent, out);
+        self.last_key_frames[stream].handle_packet(self.now, &packet, 500);
+        if self.has_joined {
+            self.forward(stream, &packet, &sent);
+        }
+    }
+
+    fn forward(&mut self, stream: usize, packet: &SourcePacket, sent: &Sent) {
+        if let Some(out) = self.subscription.handle_packet(self.now, packet) {
+            self.deliver(stream, packet, sent, out);
+        }
+    }
+
+    /// The subscriber joins, and gets what there is since the last key frame.
+    fn join(&mut self) {
+        self.has_joined = true;
+        let stream = self.target.source.0 as usize;
+        let Some(numbers) = self.last_key_frames[stream].catch_up(self.now) else {
+            return;
+        };
+        for number in numbers {
+            if let Some((packet, sent)) = self.arrived[stream].get(&number.0).cloned() {
+                self.forward(stream, &packet, &sent);
+            }
         }
     }
 
@@ -481,6 +508,38 @@ fn target_is_reached_soon_and_left_at_once() {
         }
         world.check_decoder();
         world.check_numbers();
+    }
+}
+
+#[test]
+fn late_joiner_starts_at_once_from_a_recent_key_frame() {
+    for (mode, streams) in SCENARIOS {
+        for (pictures, starts_at_once) in [(10, true), (40, false)] {
+            let mut world = World::new(Plan {
+                mode,
+                streams,
+                disturbed: 0.0,
+                lost: 0.0,
+                seed: 1,
+            });
+            world.target.limit = LayerId::new(1, 1).unwrap();
+            world.subscription.selector.aim(Some(world.target));
+            world.has_joined = false;
+            for picture in 0..pictures + 20 {
+                if picture == pictures {
+                    world.join();
+                    assert_eq!(world.received.is_empty(), !starts_at_once, "{mode:?}");
+                }
+                for stream in 0..streams {
+                    for sent in world.publishers[stream].picture(false, 2) {
+                        world.arrive(stream, sent);
+                    }
+                }
+                world.now += Duration::from_millis(33);
+            }
+            assert_eq!(world.check_decoder() > 0, starts_at_once, "{mode:?}");
+            world.check_numbers();
+        }
     }
 }
 

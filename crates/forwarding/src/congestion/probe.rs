@@ -11,6 +11,9 @@ const DURATION_MICROS: i64 = 25_000;
 /// One that cannot be filled in this time is given up.
 const DURATION_MICROS_MAX: i64 = 150_000;
 
+/// Who was asked for padding and did not send any is asked again after this time, µs.
+const ASK_INTERVAL: i64 = 10_000;
+
 /// Packets that a probe has at least. Too low → one late packet decides; too high → small rates cannot be probed.
 const PACKETS_MIN: u32 = 5;
 
@@ -42,6 +45,8 @@ struct Cluster {
     sent_bytes: i64,
     last_sent: i64,
     last_sent_bytes: i64,
+    /// Padding was asked for and has not come.
+    asked_at: Option<i64>,
     /// Sending is over.
     is_complete: bool,
     reported_packets: u32,
@@ -50,6 +55,23 @@ struct Cluster {
     first_arrival: i64,
     first_arrival_bytes: i64,
     last_arrival: i64,
+}
+
+impl Cluster {
+    fn padding_due(&self) -> Option<i64> {
+        let sent = self.sent_bytes * 8_000_000 / (self.rate.0.clamp(1, 1 << 40) as i64);
+        let due = self.began + sent;
+        let asked = self.asked_at.map_or(due, |at| at + ASK_INTERVAL);
+        (!self.is_complete).then_some(due.max(asked))
+    }
+
+    /// When it is over without a result.
+    fn expires_at(&self) -> i64 {
+        match self.is_complete {
+            true => self.last_sent + REPORT_MICROS_MAX,
+            false => self.began + 2 * DURATION_MICROS_MAX,
+        }
+    }
 }
 
 /// What a probe found.
@@ -85,6 +107,7 @@ impl Prober {
             sent_bytes: 0,
             last_sent: now,
             last_sent_bytes: 0,
+            asked_at: None,
             is_complete: false,
             reported_packets: 0,
             arrived_packets: 0,
@@ -117,6 +140,7 @@ impl Prober {
         cluster.sent_packets += 1;
         cluster.sent_bytes += i64::from(size_bytes);
         cluster.last_sent = now;
+        cluster.asked_at = None;
         cluster.last_sent_bytes = i64::from(size_bytes);
         let elapsed = now - cluster.began;
         let is_long = elapsed >= DURATION_MICROS && cluster.sent_packets >= PACKETS_MIN;
@@ -124,31 +148,35 @@ impl Prober {
         cluster.id
     }
 
-    /// Size of a padding packet that is due for the probe, bytes on the wire.
-    pub(super) fn poll_padding(&self, now: i64) -> Option<usize> {
-        let cluster = self.cluster.as_ref()?;
-        let due = self.padding_due(cluster)?;
+    /// Size of a padding packet that is due for the probe, bytes on the wire. Who cannot send one is asked again, but not
+    /// at once.
+    pub(super) fn poll_padding(&mut self, now: i64) -> Option<usize> {
+        let cluster = self.cluster.as_mut()?;
+        let due = cluster.padding_due()?;
+        if now < due {
+            return None;
+        }
+        cluster.asked_at = Some(now);
         let bytes = bytes_in(cluster.rate, DURATION_MICROS) / i64::from(PACKETS_MIN + 1);
-        (now >= due).then(|| bytes.clamp(PADDING_BYTES_MIN, PADDING_BYTES_MAX) as usize)
+        Some(bytes.clamp(PADDING_BYTES_MIN, PADDING_BYTES_MAX) as usize)
     }
 
     /// When padding is due if nothing else is sent, or the result given up.
     pub(super) fn poll_timeout(&self) -> Option<i64> {
         let cluster = self.cluster.as_ref()?;
-        let given_up = cluster.last_sent + REPORT_MICROS_MAX;
-        Some(self.padding_due(cluster).unwrap_or(given_up))
-    }
-
-    fn padding_due(&self, cluster: &Cluster) -> Option<i64> {
-        let sent = cluster.sent_bytes * 8_000_000 / (cluster.rate.0.max(1) as i64);
-        (!cluster.is_complete).then_some(cluster.began + sent)
+        let given_up = cluster.expires_at();
+        Some(
+            cluster
+                .padding_due()
+                .map_or(given_up, |due| due.min(given_up)),
+        )
     }
 
     /// Gives up what takes too long; true if so.
     pub(super) fn expire(&mut self, now: i64) -> bool {
         let is_late = self
             .cluster
-            .is_some_and(|cluster| now - cluster.last_sent >= REPORT_MICROS_MAX);
+            .is_some_and(|cluster| now >= cluster.expires_at());
         if is_late {
             self.cluster = None;
         }
@@ -267,9 +295,26 @@ mod tests {
     fn probe_without_reports_expires() {
         let mut prober = Prober::default();
         prober.begin(0, Bitrate::from_kbps(100));
+        for now in 0..30 {
+            prober.handle_sent(1_000 * now, 100);
+        }
         assert!(prober.poll_result(0.0).is_none());
-        assert!(!prober.expire(999_999));
-        assert!(prober.expire(1_000_000));
+        assert_eq!(prober.poll_timeout(), Some(1_025_000));
+        assert!(!prober.expire(1_024_999));
+        assert!(prober.expire(1_025_000));
         assert!(!prober.is_busy());
+    }
+
+    #[test]
+    fn who_cannot_pad_is_not_asked_without_end() {
+        let mut prober = Prober::default();
+        prober.begin(0, Bitrate::from_kbps(100));
+        let mut asked = 0;
+        while let Some(at) = prober.poll_timeout() {
+            asked += usize::from(prober.poll_padding(at).is_some());
+            assert_eq!(prober.poll_padding(at), None);
+            prober.expire(at);
+        }
+        assert!((10..40).contains(&asked), "{asked}");
     }
 }
