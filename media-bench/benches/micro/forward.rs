@@ -51,8 +51,9 @@ struct Room {
 }
 
 impl Room {
-    fn new(subscribers: usize) -> Self {
-        let mut simulation = Simulation::new(1);
+    /// With the subscribers on a worker, and the publisher on the first.
+    fn new(subscribers: usize, worker: usize) -> Self {
+        let mut simulation = Simulation::with_workers(1, worker + 1);
         let quiet = |config: PeerConfig| PeerConfig {
             audio: None,
             keeps_packets: false,
@@ -61,7 +62,10 @@ impl Room {
         };
         let publisher = simulation.join(quiet(PeerConfig::publisher(1)));
         let viewers: Vec<_> = (0..subscribers)
-            .map(|number| simulation.add(quiet(PeerConfig::viewer(2 + number as u64))))
+            .map(|number| {
+                let config = quiet(PeerConfig::viewer(2 + number as u64));
+                simulation.add_on(worker, config)
+            })
             .collect();
         for viewer in &viewers {
             simulation.negotiate(*viewer);
@@ -84,9 +88,10 @@ impl Room {
         for _ in 0..20 {
             room.run(BATCH);
         }
-        let before = room.simulation.engine.counters().rtp_forwarded;
+        let before = room.simulation.engine_on(worker).counters().rtp_forwarded;
         room.run(BATCH);
-        let forwarded = room.simulation.engine.counters().rtp_forwarded - before;
+        let after = room.simulation.engine_on(worker).counters().rtp_forwarded;
+        let forwarded = after - before;
         assert_eq!(forwarded, u64::from(BATCH) * subscribers as u64);
         room
     }
@@ -102,7 +107,7 @@ impl Room {
             let datagram = peer.poll_transmit().expect("the peer is connected");
             batch.push((self.now, datagram));
         }
-        let engine = &mut self.simulation.engine;
+        let (engine, others) = (&mut self.simulation.engine, &mut self.simulation.others);
         let began = Instant::now();
         for run in batch.chunks_mut(self.run_len) {
             let mut now = began;
@@ -110,7 +115,14 @@ impl Room {
                 engine.handle_datagram(*at, flow, datagram);
                 now = *at;
             }
+            engine.poll_relayed(now, |to, parcel| {
+                others[to - 1].handle_relayed(now, 0, parcel);
+                true
+            });
             while engine.poll_transmits(now).is_some() {}
+            for other in &mut *others {
+                while other.poll_transmits(now).is_some() {}
+            }
         }
         began.elapsed()
     }
@@ -124,7 +136,20 @@ impl Room {
 
 pub(super) fn run(criterion: &mut Criterion, table: &mut Table) {
     fan_out(criterion, table);
+    relay(table);
     retransmit(table);
+}
+
+/// With the subscribers on another worker: both engines, without the ring between them.
+fn relay(table: &mut Table) {
+    for subscribers in SUBSCRIBERS {
+        let name = format!("relay/{subscribers}/runs-of-4");
+        if table.wants(&name) {
+            let mut room = Room::new(subscribers, 1);
+            room.run_len = 4;
+            table.add(&name, CIPHER, room.samples(&bare_ciphers(subscribers)));
+        }
+    }
 }
 
 fn fan_out(criterion: &mut Criterion, table: &mut Table) {
@@ -135,7 +160,7 @@ fn fan_out(criterion: &mut Criterion, table: &mut Table) {
         if !names.iter().any(|(_, name)| table.wants(name)) {
             continue;
         }
-        let mut room = Room::new(subscribers);
+        let mut room = Room::new(subscribers, 0);
         let ciphers = bare_ciphers(subscribers);
         group.throughput(Throughput::Elements(subscribers as u64));
         for (run_len, name) in names {
@@ -180,7 +205,7 @@ fn retransmit(table: &mut Table) {
     if !table.wants("retransmit") {
         return;
     }
-    let mut room = Room::new(1);
+    let mut room = Room::new(1, 0);
     let viewer = room.viewers[0];
     let flow = room.simulation.flow(viewer);
     let cipher = bare_ciphers(1);

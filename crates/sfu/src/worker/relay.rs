@@ -27,8 +27,8 @@ use crate::engine::relay::{Control, PacketHead, Parcel, Urgency};
 /// after a stall.
 const RING_SIZE: RingSize = RingSize {
     bytes_max: 512 * 1024,
-    bytes_min: 128 * 1024,
-    bytes_per_worker: 8 * 1024 * 1024,
+    bytes_min: 64 * 1024,
+    bytes_per_worker: 4 * 1024 * 1024,
 };
 
 /// Bytes of applications' messages under way from one worker to one other; each may have 256 KiB. Too low: bursts of

@@ -65,7 +65,6 @@ impl MediaPath {
         };
         let news = News::KeyFrameWanted { layer };
         self.dispatch.tell(from, id, news);
-        self.counters.key_frames_requested += 1;
         true
     }
 
@@ -82,11 +81,15 @@ impl MediaPath {
     /// Passes a change of [`Self::viewers_limit`] on, if the source is a mirrored one.
     pub(in crate::engine) fn tell_limit(&mut self, key: SourceKey) {
         let source = &self.sources[key.0];
+        let transport = source.transport.0;
+        let Session::Mirror { from, id, told } = self.transports[transport].session else {
+            return;
+        };
         let limit = self.viewers_limit(source);
-        if let Session::Mirror { from, id, told } = &mut self.transports[source.transport.0].session
-            && std::mem::replace(told, limit) != limit
-        {
-            self.dispatch.tell(*from, *id, News::Limited(limit));
+        if limit != told {
+            let told = limit;
+            self.transports[transport].session = Session::Mirror { from, id, told };
+            self.dispatch.tell(from, id, News::Limited(limit));
         }
     }
 
@@ -324,17 +327,12 @@ impl Engine {
         id: MirrorId,
         layers: &[LayerDescription],
     ) {
-        let Some((source, transport)) = self.mirrored(id) else {
-            return;
-        };
-        self.media.forward_all(now);
-        self.media.take_layers(now, source, layers);
-        self.media.follow_layers(source);
-        let chosen = self.media.sources[source.0].forwarded();
-        if let Some(chosen) = chosen {
-            self.media.request_key_frame_of(now, source, chosen);
+        // The other engine asks for the key frame that they are seen from.
+        if let Some((source, _)) = self.mirrored(id) {
+            self.media.forward_all(now);
+            self.media.take_layers(now, source, layers);
+            self.media.follow_layers(source);
         }
-        self.arm(transport);
     }
 
     pub(super) fn handle_reported(
