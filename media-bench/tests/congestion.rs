@@ -148,12 +148,12 @@ fn shares_and_queues(
     share: f64,
     queue: f64,
 ) {
-    let worlds = each(|seed| elastic(config.clone(), seed, 60.0));
+    let worlds = each(|seed| elastic(config.clone(), seed, 40.0));
     table.at_least(
         scenario,
         "share of capacity",
         share,
-        worlds.iter().map(|world| world.share(10.0, 60.0)).collect(),
+        worlds.iter().map(|world| world.share(10.0, 40.0)).collect(),
     );
     table.at_most(
         scenario,
@@ -162,7 +162,7 @@ fn shares_and_queues(
         queue,
         worlds
             .iter()
-            .map(|world| world.queue_ms(10.0, 60.0, 0.5))
+            .map(|world| world.queue_ms(10.0, 40.0, 0.5))
             .collect(),
     );
     let lost = worlds.iter().map(|world| 100.0 * world.lost()).collect();
@@ -173,7 +173,7 @@ fn shares_and_queues(
         "ms",
         worlds
             .iter()
-            .map(|world| world.queue_ms(10.0, 60.0, 0.95))
+            .map(|world| world.queue_ms(10.0, 40.0, 0.95))
             .collect(),
     );
 }
@@ -463,14 +463,14 @@ fn feedback_that_is_lost_does_little_harm() {
         };
         let mut world = World::new(LinkConfig::steady(1_000_000), lossy, seed);
         world.add(Media::Elastic(20_000_000), 1, Duration::ZERO);
-        world.run(secs(60.0));
+        world.run(secs(40.0));
         world
     });
     table.at_least(
         "1 M, 30 % of feedback lost",
         "share of capacity",
         0.8,
-        worlds.iter().map(|it| it.share(10.0, 60.0)).collect(),
+        worlds.iter().map(|it| it.share(10.0, 40.0)).collect(),
     );
     table.at_most(
         "1 M, 30 % of feedback lost",
@@ -479,7 +479,7 @@ fn feedback_that_is_lost_does_little_harm() {
         50.0,
         worlds
             .iter()
-            .map(|it| it.queue_ms(10.0, 60.0, 0.5))
+            .map(|it| it.queue_ms(10.0, 40.0, 0.5))
             .collect(),
     );
     table.finish();

@@ -11,6 +11,8 @@
 
 use crate::codec::LayerId;
 use crate::rate::Bitrate;
+use crate::rtp::Ssrc;
+use crate::selector::Target;
 
 /// Share of a level's rate that must be spare for a step up to it. Too low → a level is left as soon as the estimate or
 /// the encoder wavers, and each return costs a key frame; too high → capacity lies idle.
@@ -40,7 +42,7 @@ impl Priority {
 /// One of the qualities in which a track can be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
-    /// Its stream, by rank: 0 for the smallest of simulcast. For [`crate::selector::Target`].
+    /// Its stream, by rank: 0 for the smallest of simulcast.
     pub stream: u8,
     /// The highest layer within the stream.
     pub limit: LayerId,
@@ -50,6 +52,17 @@ pub struct Level {
     pub height: u16,
     /// Frames per second; 0 if it is not known.
     pub frame_rate: u8,
+}
+
+impl Level {
+    /// What [`crate::selector::Selector::aim`] is told, given the stream's source.
+    pub fn target(&self, source: Ssrc) -> Target {
+        Target {
+            source,
+            rank: self.stream,
+            limit: self.limit,
+        }
+    }
 }
 
 /// What a client asked for.

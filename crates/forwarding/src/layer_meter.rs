@@ -59,6 +59,8 @@ impl LayerMeter {
 
     /// Appends the levels in which the stream can be had, worst first. A layer that sends nothing is not among them.
     ///
+    /// Who gets all that is sent has no limit, so that packets need not be looked at for each such subscriber.
+    ///
     /// `stream` is its rank among the streams of simulcast, `height` gives the height of a spatial layer's picture,
     /// pixels, 0 if it is not known. Upper spatial layers are offered with all temporal layers or all but the highest:
     /// a large picture that stutters is worse than a small one that does not.
@@ -79,6 +81,7 @@ impl LayerMeter {
             }
         }
         let rates = &rates[..count];
+        let all: u64 = rates.iter().map(|(_, bitrate, _)| bitrate).sum();
         for (index, (limit, ..)) in rates.iter().enumerate() {
             let next_is_highest = |highest: &LayerId| limit.temporal + 1 >= highest.temporal;
             let of_spatial = rates.iter().filter(|(id, ..)| id.spatial == limit.spatial);
@@ -89,14 +92,17 @@ impl LayerMeter {
             let within =
                 |id: &LayerId| id.spatial <= limit.spatial && id.temporal <= limit.temporal;
             let below = rates[..=index].iter().filter(|(id, ..)| within(id));
-            let bitrate = below.map(|(_, bitrate, _)| bitrate).sum();
+            let bitrate: u64 = below.map(|(_, bitrate, _)| bitrate).sum();
             let pictures = rates
                 .iter()
                 .filter(|(id, ..)| id.spatial == limit.spatial && id.temporal <= limit.temporal);
             let frame_rate: u64 = pictures.map(|(_, _, frames)| (frames + 500) / 1000).sum();
             levels.push(Level {
                 stream,
-                limit: *limit,
+                limit: match bitrate == all {
+                    true => LayerId::HIGHEST,
+                    false => *limit,
+                },
                 bitrate: Bitrate(bitrate),
                 height: height(limit.spatial),
                 frame_rate: frame_rate.min(u64::from(u8::MAX)) as u8,
@@ -142,19 +148,22 @@ mod tests {
 
     #[test]
     fn levels_add_up_what_they_need() {
-        // (spatial, temporal, kbit/s, frames per second)
+        let limit = |spatial, temporal| LayerId { spatial, temporal };
+        // (limit, height, kbit/s, frames per second)
         let expected = [
-            (0, 0, 80, 10),
-            (0, 1, 160, 20),
-            (0, 2, 320, 40),
-            (1, 1, 640, 20),
-            (1, 2, 1280, 40),
+            (limit(0, 0), 180, 80, 10),
+            (limit(0, 1), 180, 160, 20),
+            (limit(0, 2), 180, 320, 40),
+            (limit(1, 1), 360, 640, 20),
+            (LayerId::HIGHEST, 360, 1280, 40),
         ];
         let levels = levels(&[(0, 1000), (1, 3000)]);
         assert_eq!(levels.len(), expected.len());
-        for (level, (spatial, temporal, kbps, frame_rate)) in levels.iter().zip(expected) {
-            assert_eq!(level.limit, LayerId { spatial, temporal });
-            assert_eq!((level.stream, level.height), (1, 180 << spatial));
+        for (level, (limit, height, kbps, frame_rate)) in levels.iter().zip(expected) {
+            assert_eq!(
+                (level.stream, level.limit, level.height),
+                (1, limit, height)
+            );
             // The meter counts by tenths of a second.
             let Bitrate(found) = level.bitrate;
             assert!((1000 * kbps..1060 * kbps).contains(&found), "{level:?}");
@@ -173,7 +182,7 @@ mod tests {
         let mut levels = Vec::new();
         meter.levels(start + Duration::from_secs(1), 0, |_| 0, &mut levels);
         assert_eq!(levels.len(), 1);
-        assert_eq!(levels[0].limit, LayerId::BASE);
+        assert_eq!(levels[0].limit, LayerId::HIGHEST);
         levels.clear();
         meter.levels(start + Duration::from_secs(9), 0, |_| 0, &mut levels);
         assert!(levels.is_empty());
