@@ -3,6 +3,7 @@
 //! Read [`Kms`] first, then `machine`, the protocol without I/O. Deliberately absent: choosing among
 //! several servers.
 
+mod driver;
 mod kms;
 mod machine;
 mod message;

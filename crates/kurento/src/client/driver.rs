@@ -1,0 +1,191 @@
+//! The task behind a [`Kms`](super::Kms): one connection after another.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use futures_util::{SinkExt as _, StreamExt as _};
+use media::Error;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
+
+use super::machine::{DIAL_DEADLINE, Machine, Output, RequestId, Wish};
+use super::transport::Dial;
+use crate::link::{Frame, Link, LinkError};
+
+/// How long a server may take to read one message. Calls are not given up meanwhile.
+const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a [`Kms`](super::Kms) and its task have in common.
+pub(super) struct Shared {
+    pub(super) state: Mutex<State>,
+    /// There is something to send, or nobody is left to send for.
+    pub(super) wake: Arc<Notify>,
+    pub(super) driver: Mutex<Option<JoinHandle<()>>>,
+}
+
+pub(super) struct State {
+    pub(super) machine: Machine,
+    pub(super) waiting: HashMap<RequestId, oneshot::Sender<Result<Value, Error>>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(driver) = self.driver.lock().take() {
+            driver.abort();
+        }
+    }
+}
+
+/// Dials, sends and reads until nobody is left who asks.
+pub(super) async fn drive(shared: Weak<Shared>, wake: Arc<Notify>, dial: Dial) {
+    let mut link: Option<Link> = None;
+    let mut dialling: Option<Dialling> = None;
+    loop {
+        let (wish, due, frames) = {
+            let Some(shared) = shared.upgrade() else {
+                return;
+            };
+            shared.turn(|machine| machine.handle_timeout(now()));
+            let mut state = shared.state.lock();
+            let wish = state.machine.poll_wish(now());
+            let frames: Vec<_> = std::iter::from_fn(|| state.machine.poll_transmit()).collect();
+            (wish, state.machine.poll_timeout(), frames)
+        };
+        match wish {
+            Wish::Dial => dialling = Some(Box::pin(timeout(DIAL_DEADLINE, dial()))),
+            Wish::HangUp => {
+                (link, dialling) = (None, None);
+                disconnected(&shared);
+                continue;
+            }
+            Wish::Nothing => {}
+        }
+        if let Some(open) = link.as_mut().filter(|_| !frames.is_empty()) {
+            if send(open, frames).await.is_err() {
+                link = None;
+                disconnected(&shared);
+            }
+            continue;
+        }
+        let due = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = wake.notified() => {}
+            () = due => {}
+            dialled = finished(&mut dialling) => {
+                dialling = None;
+                match dialled {
+                    Ok(Ok(dialled)) => {
+                        link = Some(dialled);
+                        connected(&shared);
+                    }
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "a Kurento Media Server cannot be reached");
+                        disconnected(&shared);
+                    }
+                    Err(_) => {
+                        tracing::warn!("a Kurento Media Server cannot be reached in time");
+                        disconnected(&shared);
+                    }
+                }
+            }
+            frame = next(&mut link) => match frame {
+                Some(text) => {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.turn(|machine| machine.handle_frame(now(), &text));
+                    }
+                }
+                None => {
+                    tracing::warn!("the connection to a Kurento Media Server is lost");
+                    link = None;
+                    disconnected(&shared);
+                }
+            }
+        }
+    }
+}
+
+type Dialling = BoxFuture<'static, Result<Result<Link, LinkError>, Elapsed>>;
+
+/// The outcome of dialling. Never, if nobody dials.
+async fn finished(dialling: &mut Option<Dialling>) -> Result<Result<Link, LinkError>, Elapsed> {
+    match dialling {
+        Some(dialling) => dialling.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn connected(shared: &Weak<Shared>) {
+    if let Some(shared) = shared.upgrade() {
+        shared.turn(|machine| machine.handle_connected(now()));
+    }
+}
+
+fn disconnected(shared: &Weak<Shared>) {
+    if let Some(shared) = shared.upgrade() {
+        shared.turn(|machine| machine.handle_disconnected(now()));
+    }
+}
+
+async fn send(link: &mut Link, frames: Vec<String>) -> Result<(), ()> {
+    for text in frames {
+        match timeout(WRITE_DEADLINE, link.outgoing.send(Frame::Text(text))).await {
+            Ok(Ok(())) => {}
+            _ => return Err(()),
+        }
+    }
+    Ok(())
+}
+
+/// The next text on a link, `None` at its end. Never, if there is no link.
+async fn next(link: &mut Option<Link>) -> Option<String> {
+    let Some(link) = link else {
+        return std::future::pending().await;
+    };
+    match link.incoming.next().await? {
+        Ok(Frame::Text(text)) => Some(text),
+        Ok(Frame::Binary(bytes)) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Ok(Frame::Close { .. }) | Err(_) => None,
+    }
+}
+
+impl Shared {
+    /// Lets the machine do something, and passes on what comes of it. Events are passed on without
+    /// the lock, as whoever gets them may ask us to release something.
+    fn turn(&self, act: impl FnOnce(&mut Machine)) {
+        let mut events = Vec::new();
+        {
+            let mut state = self.state.lock();
+            act(&mut state.machine);
+            while let Some(output) = state.machine.poll_output() {
+                match output {
+                    Output::Event(sender, event) => events.push((sender, event)),
+                    Output::Answered(id, result) => {
+                        // A caller that is gone has taken its place with it.
+                        if let Some(waiting) = state.waiting.remove(&id) {
+                            let _ = waiting.send(result);
+                        }
+                    }
+                }
+            }
+        }
+        for (sender, event) in events {
+            sender.send(event);
+        }
+    }
+}
+
+/// By tokio's clock, which tests can stop.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
