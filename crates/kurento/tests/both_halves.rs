@@ -11,8 +11,8 @@ use kurento::Link;
 use kurento::client::{Dial, Kms, websocket};
 use kurento::server::{Config, Service};
 use media::{
-    Call, ElementKind, Error, Event, EventSender, Fake, Hold, IceCandidate, MediaKind, MediaServer,
-    MediaState, Parameter, Parameters, Script,
+    BandwidthLimits, Call, ElementKind, Error, Event, EventSender, Fake, Hold, IceCandidate,
+    Kilobits, MediaKind, MediaServer, MediaState, Parameter, Parameters, Script,
 };
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -175,6 +175,34 @@ async fn events_arrive_in_order() {
     ];
     got.retain(|event| expected.contains(event));
     assert_eq!(got, expected);
+}
+
+#[tokio::test]
+async fn bounds_arrive_whatever_was_set_before() {
+    let world = World::new();
+    let kms = Kms::new(world.dial());
+    let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
+    let endpoint = kms.create_element(&pipeline, WEB, EventSender::discard());
+    let endpoint = endpoint.await.unwrap();
+    let kilobits = |kilobits| Some(Kilobits(kilobits));
+    for (min, max) in [(600, 700), (20, 50), (0, 0), (100, 500)] {
+        let limits = BandwidthLimits {
+            min_video_send: kilobits(min).filter(|_| min > 0),
+            max_video_send: kilobits(max).filter(|_| max > 0),
+            ..BandwidthLimits::default()
+        };
+        kms.set_bandwidth(&endpoint, limits).await.unwrap();
+        let last = world
+            .fake
+            .calls()
+            .into_iter()
+            .rev()
+            .find_map(|call| match call {
+                Call::SetBandwidth { limits, .. } => Some(limits),
+                _ => None,
+            });
+        assert_eq!(last, Some(limits));
+    }
 }
 
 #[tokio::test]

@@ -367,18 +367,18 @@ impl MediaServer for Kms {
         element: &ElementId,
         limits: BandwidthLimits,
     ) -> Result<(), Error> {
-        // The server keeps each bound on its side of the other, so an upper one below the present
-        // lower one is stored only the second time.
-        let max = limits.max_video_send;
-        self.set_limit(element, "maxVideoRecvBandwidth", limits.max_video_recv)
-            .await?;
-        self.set_limit(element, "minVideoRecvBandwidth", limits.min_video_recv)
-            .await?;
-        self.set_limit(element, "maxVideoSendBandwidth", max)
-            .await?;
-        self.set_limit(element, "minVideoSendBandwidth", limits.min_video_send)
-            .await?;
-        self.set_limit(element, "maxVideoSendBandwidth", max).await
+        // Sent at once, and handled in this order. The server keeps each bound on its side of the
+        // other, so an upper one below the present lower one is stored only the second time.
+        let max = ("maxVideoSendBandwidth", limits.max_video_send);
+        let all = [
+            ("maxVideoRecvBandwidth", limits.max_video_recv),
+            ("minVideoRecvBandwidth", limits.min_video_recv),
+            max,
+            ("minVideoSendBandwidth", limits.min_video_send),
+            max,
+        ];
+        let set = all.map(|(property, limit)| self.set_limit(element, property, limit));
+        try_join_all(set).await.map(drop)
     }
 
     async fn stats(&self, element: &ElementId) -> Result<Vec<StreamStats>, Error> {
