@@ -447,7 +447,7 @@ fn bottleneck_is_shared() {
     table.at_least(
         "3 M, three estimates",
         "least share of a flow",
-        0.1,
+        0.2,
         worlds.iter().map(least).collect(),
     );
     table.finish();

@@ -70,8 +70,9 @@ const QUEUE_DRAINED_MS: f64 = 10.0;
 /// Longest time to wait for a queue to drain. If it stands longer, it is others' or the path's.
 const DRAIN_MICROS_MAX: i64 = 3_000_000;
 
-/// Where the rate returns to after draining, of the capacity found.
-const RETURN: f64 = 0.9;
+/// Where the rate returns to after draining, of the capacity found. Too low → capacity is unused; too high → flows that
+/// share a bottleneck keep what they had when they met.
+const RETURN: f64 = 0.87;
 
 /// Growth per second: far below the known capacity, close to it, beyond it or where none is known. Too low → capacity
 /// is unused; too high → queues.
@@ -81,7 +82,7 @@ const GROWTH_BEYOND: f64 = 0.10;
 /// Rate at which [`GROWTH_NEAR`] holds, bits per second; it is more for smaller ones.
 const GROWTH_NEAR_AT: f64 = 1_000_000.0;
 /// Shares of the known capacity where "close" begins and ends.
-const NEAR_FROM: f64 = 0.9;
+const NEAR_FROM: f64 = 0.87;
 const NEAR_TO: f64 = 1.08;
 /// Growth per second at least.
 const GROWTH_MIN: Bitrate = Bitrate(4_000);

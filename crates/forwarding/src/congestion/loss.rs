@@ -172,7 +172,9 @@ mod tests {
     #[test]
     fn heavy_loss_needs_no_trial() {
         let mut control = LossControl::default();
-        control.meter.handle_report(0, 60, 40);
+        for _ in 0..4 {
+            control.meter.handle_report(0, 60, 40);
+        }
         assert_eq!(control.update(0, 50_000, 1e6), Advice::Fall(0.7e6));
     }
 }

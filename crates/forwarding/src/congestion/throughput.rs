@@ -61,11 +61,17 @@ const LOSS_REPORTS_MAX: usize = 64;
 /// Fewer packets say nothing.
 const LOSS_PACKETS_MIN: u32 = 20;
 
+/// Reports of which the one with the least loss counts. Too low → packets that are late, and called lost until they
+/// come, look like loss; too high → loss is noticed late.
+const LOSS_SHARES: usize = 4;
+
 /// Share of packets lost over the last second.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LossMeter {
     /// Time, lost, arrived. Packets that arrived after they were called lost are taken off.
     reports: VecDeque<(i64, i64, u32)>,
+    /// After each of the last reports.
+    shares: [f64; LOSS_SHARES],
 }
 
 impl LossMeter {
@@ -76,16 +82,18 @@ impl LossMeter {
         {
             self.reports.pop_front();
         }
+        let lost: i64 = self.reports.iter().map(|(_, lost, _)| lost).sum();
+        let arrived: u32 = self.reports.iter().map(|(_, _, arrived)| arrived).sum();
+        let lost = u32::try_from(lost).unwrap_or(0);
+        self.shares.rotate_left(1);
+        self.shares[LOSS_SHARES - 1] = match lost + arrived {
+            0..LOSS_PACKETS_MIN => 0.0,
+            all => f64::from(lost) / f64::from(all),
+        };
     }
 
     /// 0 to 1; 0 if too little is known.
     pub(super) fn share(&self) -> f64 {
-        let lost: i64 = self.reports.iter().map(|(_, lost, _)| lost).sum();
-        let lost = u32::try_from(lost).unwrap_or(0);
-        let arrived: u32 = self.reports.iter().map(|(_, _, arrived)| arrived).sum();
-        match lost + arrived {
-            0..LOSS_PACKETS_MIN => 0.0,
-            all => f64::from(lost) / f64::from(all),
-        }
+        self.shares.into_iter().fold(1.0, f64::min)
     }
 }
