@@ -30,6 +30,10 @@ const EVENTS_WAITING_MAX: usize = 100_000;
 
 /// Serves the Kurento protocol over a media server. Clones are the same service, which ends when the
 /// last is dropped.
+///
+/// Whoever accepts WebSockets makes a [`Link`] of each, after it has looked at the path
+/// ([`is_path`](Self::is_path)) and at who may connect: the protocol itself knows no authentication. It
+/// should refuse messages above [`ClientFrame::BYTES_MAX`] while they are being read.
 pub struct Service<M>(Arc<Inner<M>>);
 
 struct Inner<M> {
@@ -52,6 +56,12 @@ struct Inbox {
 struct Wakers {
     readable: Notify,
     writable: Notify,
+}
+
+impl<M> Drop for Inner<M> {
+    fn drop(&mut self) {
+        self.stopped.cancel();
+    }
 }
 
 impl<M> Clone for Service<M> {
