@@ -219,7 +219,7 @@ impl Metrics {
             (
                 "udp_overflowed",
                 self.udp_overflowed,
-                "UDP datagrams that the system dropped as the buffer of a socket for WebRTC was full",
+                "UDP datagrams that the system dropped as the buffer of a socket for WebRTC was full, or for a wrong checksum",
             ),
             (
                 "udp_sent",

@@ -20,15 +20,14 @@ impl Clock {
             .wrapping_add(now.saturating_duration_since(self.at))
     }
 
-    /// The first whole multiple of `step` that is not before `at`, counted from the tie: what is due at about
-    /// the same time is done at the same time.
-    pub fn round_up(&self, at: Instant, step: Duration) -> Instant {
-        let since = at.saturating_duration_since(self.at).as_nanos();
-        let over = since % step.as_nanos().max(1);
-        match u64::try_from(over) {
-            Ok(0) | Err(_) => at,
-            Ok(over) => at + step - Duration::from_nanos(over),
-        }
+    /// The first moment after `now` that lies `offset` behind a whole multiple of `period`, counted from the tie.
+    pub fn next_slot(&self, now: Instant, period: Duration, offset: Duration) -> Instant {
+        let period_ns = period.as_nanos().max(1);
+        let since_ns = now.saturating_duration_since(self.at).as_nanos();
+        let offset_ns = offset.as_nanos() % period_ns;
+        let into_ns = (since_ns + period_ns - offset_ns) % period_ns;
+        let left_ns = u64::try_from(period_ns - into_ns).unwrap_or(u64::MAX);
+        now + Duration::from_nanos(left_ns)
     }
 
     /// `now` in the form of the header extension.
@@ -42,16 +41,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_rounded_to_later_ones() {
+    fn slots_keep_their_distance() {
         let at = Instant::now();
         let clock = Clock {
             at,
             ntp: NtpTime(0),
         };
         let millis = Duration::from_millis;
-        for (moment, rounded) in [(0, 0), (1, 50), (50, 50), (51, 100), (1_049, 1_050)] {
-            let found = clock.round_up(at + millis(moment), millis(50));
-            assert_eq!(found, at + millis(rounded), "{moment} ms");
+        for (now, offset, next) in [
+            (0, 0, 1_000),
+            (0, 50, 50),
+            (50, 50, 1_050),
+            (51, 50, 1_050),
+            (1_049, 50, 1_050),
+            (7_300, 950, 7_950),
+            (7_300, 1_950, 7_950),
+        ] {
+            let found = clock.next_slot(at + millis(now), millis(1_000), millis(offset));
+            assert_eq!(found, at + millis(next), "{offset} ms, at {now} ms");
         }
     }
 }

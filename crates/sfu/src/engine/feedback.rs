@@ -26,9 +26,9 @@ use super::transport::{Session, Transport, TransportKey};
 /// of loss, round trip and lip sync late.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reports of different transports whose times differ by less than this leave together. Too short: a wake-up for each.
-/// Too long: bursts of reports.
-const REPORT_GRID: Duration = Duration::from_millis(50);
+/// Moments in a [`REPORT_INTERVAL`] at which reports leave; each transport keeps to one. Too few: bursts of reports. Too
+/// many: a wake-up for each.
+const REPORT_SLOTS: u32 = 20;
 
 /// Numbers that the NACKs of one datagram may name. Too low: a burst loss is repaired in part only.
 /// Too high: one datagram makes us search for a long time.
@@ -219,7 +219,8 @@ impl MediaPath {
             .is_some_and(|at| at <= now)
         {
             self.send_reports(now, key);
-            let next = self.clock.round_up(now + REPORT_INTERVAL, REPORT_GRID);
+            let offset = REPORT_INTERVAL / REPORT_SLOTS * (key.0 as u32 % REPORT_SLOTS);
+            let next = self.clock.next_slot(now, REPORT_INTERVAL, offset);
             self.transports[key.0].reports_at = Some(next);
         }
     }

@@ -155,6 +155,20 @@ impl MediaPath {
         key: TransportKey,
         datagram: &mut [u8],
     ) -> Result<(), Discard> {
+        let taken = self.take_rtp(now, key, datagram);
+        // Last, so that nothing is asked for which this packet brought.
+        if self.transports[key.0].feedback.is_due(now) {
+            self.send_feedback(now, key);
+        }
+        taken
+    }
+
+    fn take_rtp(
+        &mut self,
+        now: Instant,
+        key: TransportKey,
+        datagram: &mut [u8],
+    ) -> Result<(), Discard> {
         let (bound, len) = self.open(now, key, datagram)?;
         let packet = &datagram[..len];
         let header = Header::parse(packet).map_err(|_| Discard::Malformed)?;
@@ -165,11 +179,7 @@ impl MediaPath {
         let source = &mut self.sources[bound.source.0];
         if let Some(seq) = transport_seq(source, &header) {
             transport.feedback.handle_packet(now, seq);
-            if transport.feedback.is_due(now) {
-                self.send_feedback(now, key);
-            }
         }
-        let source = &mut self.sources[bound.source.0];
 
         let opened = read(source, &header, bound.repair)?;
         let layer = &mut source.layers[bound.layer];

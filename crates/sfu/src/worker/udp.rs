@@ -414,7 +414,7 @@ impl UdpPort {
                 self.offload.gso = false;
                 tracing::warn!(
                     error = %refusal,
-                    "the network device does not cut runs of datagrams (GSO); sending them one by one"
+                    "a network device does not cut runs of datagrams (GSO); sending single ones to all peers of this worker"
                 );
             }
         }

@@ -15,6 +15,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
+use tokio::sync::watch;
 
 use super::scenario::Scenario;
 use super::source::Source;
@@ -28,8 +29,11 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// Packets for one viewer that leave together at most.
 const RUN_MAX: usize = 8;
 
-/// A datagram of this length starts the clock, and stops it again.
-const MARK_BYTES: usize = 1;
+/// How long the loop waits for a frame before it looks whether the measurement goes on.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Share of the packets that the loop must have received, in percent: one that is overloaded has no figure.
+const RECEIVED_PERCENT_MIN: u64 = 90;
 
 /// Bytes behind a packet that tell its publisher.
 const TRAILER_BYTES: usize = 4;
@@ -43,8 +47,16 @@ pub(crate) struct Cores {
     pub(crate) generator: Vec<usize>,
 }
 
+/// How far the measurement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    WarmUp,
+    Measuring,
+    Over,
+}
+
 /// CPU time in nanoseconds that the bare loop needs per forwarded packet of `scenario`; `None` if nothing is
-/// forwarded in it. `whole`: receivers take runs uncut.
+/// forwarded in it, or more than one core can forward. `whole`: receivers take runs uncut.
 pub(crate) fn measure(
     scenario: &Scenario,
     video_bits_per_second: u32,
@@ -61,36 +73,55 @@ pub(crate) fn measure(
     let receivers = std::mem::take(&mut bench.receivers);
     // The loop keeps this thread: what it sends with cannot change hands.
     let (scenario, generator_cores) = (scenario.clone(), cores.generator.clone());
+    let (tell_phase, phase) = watch::channel(Phase::WarmUp);
     let generator = thread::Builder::new()
         .name("frames".to_owned())
         .spawn(move || {
             machine::pin(&generator_cores);
-            generate(
-                &scenario,
-                video_bits_per_second,
-                &egress,
-                &receivers,
-                duration,
-            )
+            let (rate, phase) = (video_bits_per_second, tell_phase);
+            generate(&scenario, rate, &egress, &receivers, duration, &phase)
         })?;
     machine::pin(&cores.server);
-    let forwarded = forward(bench, &ingress, viewers);
+    let forwarded = forward(bench, &ingress, viewers, &phase);
     machine::pin(&cores.generator);
-    generator
+    let sent = generator
         .join()
         .map_err(|_| io::Error::other("the generator of frames panicked"))??;
-    let (packets, cpu) = forwarded?;
-    Ok((packets > 0).then(|| cpu.as_nanos() as f64 / packets as f64))
+    let (received, cpu) = forwarded?;
+    let is_complete = received > 0 && received * 100 >= sent * RECEIVED_PERCENT_MIN;
+    let packets = received * viewers as u64;
+    Ok(is_complete.then(|| cpu.as_nanos() as f64 / packets as f64))
 }
 
-/// The bare loop: waits, opens, seals for every viewer, sends. Returns what was forwarded between two marks, and
-/// the CPU time of that.
-fn forward(mut bench: Bench, ingress: &UdpSocket, viewers: usize) -> io::Result<(u64, Duration)> {
+/// The bare loop: waits, opens, seals for every viewer, sends. Returns how many packets it received while it was
+/// measured, and the CPU time of that.
+fn forward(
+    mut bench: Bench,
+    ingress: &UdpSocket,
+    viewers: usize,
+    phase: &watch::Receiver<Phase>,
+) -> io::Result<(u64, Duration)> {
+    ingress.set_read_timeout(Some(PATIENCE))?;
     let mut spare: Vec<Vec<u8>> = Vec::new();
     let mut held: Option<Vec<u8>> = None;
     let mut began: Option<Duration> = None;
-    let mut packets = 0;
+    let mut received = 0;
     loop {
+        match (*phase.borrow(), began) {
+            (Phase::Over, began) => {
+                let cpu = began.map(|began| machine::thread_cpu() - began);
+                return Ok((received, cpu.unwrap_or_default()));
+            }
+            (Phase::Measuring, None) => {
+                began = Some(machine::thread_cpu());
+                received = 0;
+            }
+            _ => {}
+        }
+        // The generator failed; it says why.
+        if phase.has_changed().is_err() && *phase.borrow() != Phase::Over {
+            return Ok((0, Duration::ZERO));
+        }
         bench.ingress.clear();
         let mut publisher = 0;
         while bench.ingress.len() < RUN_MAX {
@@ -105,15 +136,6 @@ fn forward(mut bench: Bench, ingress: &UdpSocket, viewers: usize) -> io::Result<
                     datagram
                 }
             };
-            if datagram.len() == MARK_BYTES {
-                let now = machine::thread_cpu();
-                match began {
-                    Some(began) => return Ok((packets, now - began)),
-                    None => began = Some(now),
-                }
-                packets = 0;
-                continue;
-            }
             let sender = publisher_of(&datagram);
             let fits = match bench.ingress.first() {
                 Some(first) => sender == publisher && datagram.len() == first.len() + TRAILER_BYTES,
@@ -128,14 +150,17 @@ fn forward(mut bench: Bench, ingress: &UdpSocket, viewers: usize) -> io::Result<
             packet.truncate(packet.len() - TRAILER_BYTES);
             bench.ingress.push(packet);
         }
+        if bench.ingress.is_empty() {
+            continue;
+        }
         let audience: Range<usize> = publisher * viewers..(publisher + 1) * viewers;
-        packets += (bench.ingress.len() * audience.len()) as u64;
+        received += bench.ingress.len() as u64;
         bench.forward(audience, true)?;
         spare.append(&mut bench.ingress);
     }
 }
 
-/// Takes one datagram, or returns false if there is none and nobody `waits`.
+/// Takes one datagram, or returns false if there is none, after some time if the loop `waits`.
 fn receive(socket: &UdpSocket, datagram: &mut Vec<u8>, waits: bool) -> io::Result<bool> {
     datagram.resize(2_048, 0);
     let flags = match waits {
@@ -147,7 +172,7 @@ fn receive(socket: &UdpSocket, datagram: &mut Vec<u8>, waits: bool) -> io::Resul
             datagram.truncate(len);
             Ok(true)
         }
-        Err(Errno::EAGAIN) => Ok(false),
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -157,14 +182,16 @@ fn publisher_of(datagram: &[u8]) -> usize {
     u32::from_be_bytes(trailer) as usize
 }
 
-/// Publishes by the timetable of the scenario, and empties the sockets of the viewers.
+/// Publishes by the timetable of the scenario, and empties the sockets of the viewers. Returns how many packets
+/// were published while the loop was measured.
 fn generate(
     scenario: &Scenario,
     video_bits_per_second: u32,
     egress: &UdpSocket,
     receivers: &[UdpSocket],
     duration: Duration,
-) -> io::Result<()> {
+    phase: &watch::Sender<Phase>,
+) -> io::Result<u64> {
     let mut poll = Poll::new()?;
     for (number, socket) in receivers.iter().enumerate() {
         let interest = Interest::READABLE;
@@ -183,25 +210,33 @@ fn generate(
     let mut events = Events::with_capacity(1_024);
     let mut scratch = vec![0; 65_536];
     let mut datagram = Vec::new();
-    let mut marks = [began + WARM_UP, began + WARM_UP + duration].into_iter();
-    let mut mark = marks.next();
-    while let Some(mark_at) = mark {
+    let mut sent = 0;
+    loop {
         let now = Instant::now();
+        let end = match *phase.borrow() {
+            Phase::WarmUp => began + WARM_UP,
+            _ => began + WARM_UP + duration,
+        };
         for (number, source) in (0_u32..).zip(&mut sources) {
             while let Some((_, pace)) = source.poll_frame(now, false) {
                 for _ in 0..pace.packets {
                     publisher.write(&mut datagram, HEADER_BYTES + pace.packet_bytes);
                     datagram.extend(number.to_be_bytes());
                     egress.send(&datagram)?;
+                    sent += 1;
                 }
             }
         }
-        if mark_at <= now {
-            egress.send(&[0; MARK_BYTES])?;
-            mark = marks.next();
+        if end <= now {
+            if *phase.borrow() == Phase::Measuring {
+                phase.send_replace(Phase::Over);
+                return Ok(sent);
+            }
+            phase.send_replace(Phase::Measuring);
+            sent = 0;
         }
         let due = sources.iter().filter_map(Source::poll_timeout).min();
-        let wait = due.map_or(mark_at, |due| due.min(mark_at));
+        let wait = due.map_or(end, |due| due.min(end));
         let wait = wait.saturating_duration_since(now);
         thread::sleep(wait.min(NAP));
         poll.poll(&mut events, Some(wait.saturating_sub(NAP)))?;
@@ -209,7 +244,6 @@ fn generate(
             while receivers[event.token().0].recv(&mut scratch).is_ok() {}
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -220,7 +254,7 @@ mod tests {
     fn what_forwards_nothing_has_no_floor() {
         let measured = |name: &str| {
             let scenario = name.parse().unwrap();
-            let duration = Duration::from_millis(100);
+            let duration = Duration::from_millis(300);
             measure(&scenario, 1_200_000, true, &Cores::default(), duration).unwrap()
         };
         assert!(measured("meeting-2x2").is_some_and(|floor_ns| floor_ns > 0.0));
