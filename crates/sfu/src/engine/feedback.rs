@@ -72,7 +72,7 @@ impl MediaPath {
                     let local = self.clock.ntp(now);
                     let clock = &mut self.transports[key.0].publisher_clock;
                     clock.handle_sender_report(local, report.info.ntp);
-                    self.relay_report(key, Some((source, layer)));
+                    self.transports[key.0].has_report = true;
                 }
                 self.handle_blocks(now, key, report.blocks);
             }
@@ -278,6 +278,10 @@ impl MediaPath {
 
     /// Sender reports for what we send, receiver reports and REMB for what we get.
     fn send_reports(&mut self, now: Instant, key: TransportKey) {
+        // Not at once: a peer may report a thousand times a second.
+        if std::mem::take(&mut self.transports[key.0].has_report) {
+            self.relay_reports(key);
+        }
         self.tell_flow(key);
         self.compare_layers(now, key);
         let ntp = self.clock.ntp(now);

@@ -8,8 +8,8 @@
 //! **Invariant.** Nobody is believed before authentication: STUN must prove our password, DTLS and media
 //! count only from a 5-tuple that ICE has validated, and a stream is bound after SRTP has opened a
 //! packet of it. Plain RTP, which has none of this, comes through a door of its own
-//! ([`Engine::handle_plain_datagram`]). A panic while a transport's packet is handled closes that transport only; one
-//! in a command releases the element that the command is about ([`Engine::contain`]).
+//! ([`Engine::handle_plain_datagram`]). A panic while a transport's packet is handled closes that transport only, and
+//! replaces a mirror; one in a command releases the element that the command is about ([`Engine::contain`]).
 //!
 //! Deliberately absent: sockets, threads, clocks, and congestion control towards subscribers.
 
@@ -211,26 +211,31 @@ impl Engine {
             _ if is_rtcp(datagram) => self.media.handle_rtcp(now, key, datagram),
             _ => self.media.handle_rtp(now, key, datagram),
         }));
-        self.settle(key, handled);
+        self.settle(now, key, handled);
     }
 
     /// Draws the conclusions from how the handling of a datagram ended.
-    fn settle(&mut self, key: TransportKey, handled: thread::Result<Result<(), Discard>>) {
+    fn settle(
+        &mut self,
+        now: Instant,
+        key: TransportKey,
+        handled: thread::Result<Result<(), Discard>>,
+    ) {
         match handled {
             Ok(Ok(())) => self.arm(key),
             Ok(Err(reason)) => {
                 self.media.counters.discard(reason);
                 self.arm(key);
             }
-            Err(_) => self.abandon(key),
+            Err(_) => self.abandon(now, key),
         }
-        self.abandon_broken();
+        self.abandon_broken(now);
     }
 
     /// Closes the transports for which forwarding met a bug.
-    fn abandon_broken(&mut self) {
+    fn abandon_broken(&mut self, now: Instant) {
         while let Some(key) = self.media.broken.pop() {
-            self.abandon(key);
+            self.abandon(now, key);
         }
     }
 
@@ -268,7 +273,7 @@ impl Engine {
                     self.handle_dtls(now, key, &datagram);
                     Ok(())
                 }));
-                self.settle(key, handled);
+                self.settle(now, key, handled);
             }
         }
         for _ in 0..TIMEOUTS_PER_TURN_MAX {
@@ -277,7 +282,7 @@ impl Engine {
             };
             let served = catch_unwind(AssertUnwindSafe(|| self.handle_transport_timeout(now, key)));
             if served.is_err() {
-                self.abandon(key);
+                self.abandon(now, key);
             }
         }
     }
@@ -296,7 +301,7 @@ impl Engine {
             self.media.outbox.clear();
         }
         self.media.forward(now);
-        self.abandon_broken();
+        self.abandon_broken(now);
         self.is_taken = !self.media.outbox.is_empty();
         self.is_taken.then_some(&self.media.outbox)
     }
@@ -490,11 +495,24 @@ impl Engine {
     }
 
     /// A bug of ours was met while this transport was served.
-    fn abandon(&mut self, key: TransportKey) {
+    fn abandon(&mut self, now: Instant, key: TransportKey) {
         tracing::error!("a packet of one transport caused a panic; closing that transport");
         self.media.counters.panics += 1;
         self.notices.clear();
         self.lose(key);
+        let transport = self.media.transports.get(key.0);
+        if let Some(&Session::Mirror { id, .. }) = transport.map(|it| &it.session) {
+            // Nobody else would tell those who watch it, and the other worker.
+            let owner = transport.map(|transport| transport.owner);
+            let element = owner.filter(|owner| self.graph.contains(*owner));
+            let subject = element.map_or(Subject::None, |element| {
+                Subject::Element(self.graph.element(element).id.clone())
+            });
+            let _ = self.contain(&subject, |engine| {
+                engine.renew_mirror(now, id);
+                Ok(())
+            });
+        }
     }
 
     /// Moves the deadline of a transport to where it belongs.

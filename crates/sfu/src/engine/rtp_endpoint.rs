@@ -96,7 +96,7 @@ impl Engine {
                 Part::Rtcp => self.media.handle_rtcp(now, key, datagram),
             }
         }));
-        self.settle(key, handled);
+        self.settle(now, key, handled);
     }
 
     /// Lets datagrams of the peer pass.

@@ -110,6 +110,8 @@ pub(super) struct Transport {
     pub(super) feedback: TransportFeedback,
     /// The peer's wall clock against ours, for lip sync.
     pub(super) publisher_clock: PublisherClock,
+    /// The peer has reported of its clocks, which other workers have not been told.
+    pub(super) has_report: bool,
     /// Transport-wide number of the next RTP packet sent.
     pub(super) transport_seq: u16,
     pub(super) reports_at: Option<Instant>,
@@ -143,6 +145,7 @@ impl Transport {
             subscribers: SmallVec::new(),
             feedback: TransportFeedback::default(),
             publisher_clock: PublisherClock::default(),
+            has_report: false,
             transport_seq: 0,
             reports_at: None,
             armed: None,

@@ -19,6 +19,10 @@ use crate::engine::media_path::MediaPath;
 use crate::engine::source::{Source, SourceKey};
 use crate::engine::transport::{Session, Transport, TransportKey};
 
+/// How often a mirror is replaced because of bugs before its sinks are cut off. Too low: they freeze for good because of
+/// a few odd packets. Too high: a publisher that knows the bug keeps two workers busy with it.
+pub(in crate::engine) const RENEWALS_MAX: u8 = 8;
+
 /// A mirror of one element of another worker, for one kind of media.
 #[derive(Debug)]
 pub(in crate::engine) struct Mirror {
@@ -28,6 +32,8 @@ pub(in crate::engine) struct Mirror {
     from: usize,
     /// Owns the track; `None` for data.
     pub(in crate::engine) transport: Option<TransportKey>,
+    /// How many mirrors it is the replacement of, one after the other.
+    renewals: u8,
 }
 
 impl MediaPath {
@@ -162,7 +168,7 @@ impl Engine {
             is_needed |= is_wanted;
             let slots = &self.endpoints[&key].mirrors;
             match (is_wanted, slots[kind as usize]) {
-                (true, None) => self.add_mirror(key, kind),
+                (true, None) => self.add_mirror(key, kind, 0),
                 (false, Some(id)) => self.remove_mirror(id),
                 _ => {}
             }
@@ -174,7 +180,7 @@ impl Engine {
         }
     }
 
-    fn add_mirror(&mut self, element: ElementKey, kind: MediaKind) {
+    fn add_mirror(&mut self, element: ElementKey, kind: MediaKind, renewals: u8) {
         let name = self.graph.element(element).id.clone();
         let Some(from) = ids::worker_of_element(&name) else {
             return;
@@ -203,6 +209,7 @@ impl Engine {
                 kind,
                 from,
                 transport,
+                renewals,
             },
         );
         self.subscribe(id);
@@ -339,7 +346,7 @@ impl Engine {
         &mut self,
         now: Instant,
         id: MirrorId,
-        layer: Option<LayerDescription>,
+        layers: &[LayerDescription],
         clock: PublisherClock,
     ) {
         let Some((key, transport)) = self.mirrored(id) else {
@@ -347,12 +354,28 @@ impl Engine {
         };
         self.media.transports[transport.0].publisher_clock = clock;
         let source = &mut self.media.sources[key.0];
-        let reported = layer.and_then(|layer| {
-            source.take_reference(now, layer.id, layer.reference?);
-            source.layer_of_ssrc(layer.id)
-        });
-        let reported = reported.map(|layer| (key, layer));
-        self.media.relay_report(transport, reported);
+        for layer in layers {
+            if let Some(reference) = layer.reference {
+                source.take_reference(now, layer.id, reference);
+            }
+        }
+        self.media.relay_reports(transport);
+    }
+
+    /// Puts another mirror in the place of one that met a bug, here or on the other side.
+    pub(in crate::engine) fn renew_mirror(&mut self, now: Instant, id: MirrorId) {
+        let Some(mirror) = self.mirrors.get(&id) else {
+            return;
+        };
+        if mirror.renewals >= RENEWALS_MAX {
+            tracing::error!("a mirror meets one bug after the other; cutting its sinks off");
+            return self.handle_ended(now, id);
+        }
+        let (element, kind, renewals) = (mirror.element, mirror.kind, mirror.renewals + 1);
+        self.media.forward_all(now);
+        self.remove_mirror(id);
+        self.step();
+        self.add_mirror(element, kind, renewals);
     }
 
     /// The element is gone, and with it what it fed.

@@ -33,6 +33,8 @@ use media::{ElementId, MediaKind};
 use smallvec::SmallVec;
 
 pub(super) use self::mirror::Mirror;
+#[cfg(test)]
+pub(super) use self::mirror::RENEWALS_MAX;
 pub(super) use self::trunk::{Trunk, TrunkKey, trunk_limits};
 use super::counters::RelayDrop;
 use super::sdp::Section;
@@ -102,12 +104,14 @@ enum News {
     Layers(Layers),
     /// The publisher's clocks.
     Reported {
-        /// By which wall-clock time a layer was sampled.
-        layer: Option<LayerDescription>,
+        /// By which wall-clock time the layers that cross were sampled.
+        layers: Layers,
         clock: PublisherClock,
     },
-    /// The element, or the trunk, is gone.
+    /// The element is gone.
     Ended,
+    /// The trunk is gone, because of a bug. Another may do.
+    Broken,
     ChannelOpened {
         label: String,
     },
@@ -165,10 +169,10 @@ impl Control {
     /// True if `earlier`, which the other engine has not seen and after which no packet was passed on, need not be
     /// passed on either.
     pub fn supersedes(&self, earlier: &Self) -> bool {
-        use News::{Described, Ended, Layers, Limited, Subscribed, Unsubscribed};
+        use News::{Broken, Described, Ended, Layers, Limited, Subscribed, Unsubscribed};
         let is_newer = matches!(
             (&self.news, &earlier.news),
-            (Described(_) | Ended, Described(_) | Layers(_))
+            (Described(_) | Ended | Broken, Described(_) | Layers(_))
                 | (Layers(_), Layers(_))
                 | (Limited(_) | Unsubscribed, Limited(_))
                 | (Subscribed { .. }, Subscribed { .. })
@@ -181,6 +185,17 @@ impl Control {
         self.mirror == earlier.mirror
             && matches!(self.news, News::Unsubscribed)
             && matches!(earlier.news, News::Subscribed { .. })
+    }
+
+    /// True for what goes to the engine of the element.
+    fn is_about_trunk(&self) -> bool {
+        matches!(
+            self.news,
+            News::Subscribed { .. }
+                | News::Unsubscribed
+                | News::KeyFrameWanted { .. }
+                | News::Limited(_)
+        )
     }
 
     /// Bytes of applications' messages in it.
@@ -277,24 +292,42 @@ impl Engine {
                 let handled = catch_unwind(AssertUnwindSafe(|| {
                     self.media.handle_relayed(now, key, &head, payload)
                 }));
-                self.settle(key, handled);
+                self.settle(now, key, handled);
             }
             Parcel::Control(control) => {
-                let stand_in = self.mirrors.get(&control.mirror);
-                let subject = stand_in.map_or(Subject::None, |mirror| {
-                    Subject::Element(self.graph.element(mirror.element).id.clone())
-                });
-                // What a panic leaves is mended, and the other engine told.
-                let _ = self.contain(&subject, |engine| {
+                let subject = self.subject_of(from, &control);
+                let (mirror, is_about_trunk) = (control.mirror, control.is_about_trunk());
+                let contained = self.contain(&subject, |engine| {
                     engine.handle_news(now, from, control);
                     Ok(())
                 });
+                // What a panic left is mended, and the other engine told of what has ended; but not of what was not
+                // known yet.
+                if contained.is_err() && is_about_trunk && self.trunk_of(from, mirror).is_none() {
+                    self.media.dispatch.tell(from, mirror, News::Broken);
+                }
             }
         }
     }
 
+    /// What a control is about here: the trunk that leads to a mirror of the other engine, or a stand-in of ours. The
+    /// ids of mirrors are their engines' own, so that both may exist.
+    fn subject_of(&self, from: usize, control: &Control) -> Subject {
+        let element = if control.is_about_trunk() {
+            let trunk = self.trunk_of(from, control.mirror);
+            trunk.map(|trunk| self.media.trunks[trunk.0].element)
+        } else {
+            let mirror = self.mirrors.get(&control.mirror);
+            mirror.map(|mirror| mirror.element)
+        };
+        element.map_or(Subject::None, |element| {
+            Subject::Element(self.graph.element(element).id.clone())
+        })
+    }
+
     fn handle_news(&mut self, now: Instant, from: usize, control: Control) {
         let Control { mirror, news } = control;
+        self.step();
         match news {
             News::Subscribed { element, kind } => {
                 self.handle_subscribed(now, from, mirror, &element, kind);
@@ -304,8 +337,9 @@ impl Engine {
             News::Limited(limit) => self.handle_limited(from, mirror, limit),
             News::Described(track) => self.handle_described(now, from, mirror, track),
             News::Layers(layers) => self.handle_layers(now, mirror, &layers),
-            News::Reported { layer, clock } => self.handle_reported(now, mirror, layer, clock),
+            News::Reported { layers, clock } => self.handle_reported(now, mirror, &layers, clock),
             News::Ended => self.handle_ended(now, mirror),
+            News::Broken => self.renew_mirror(now, mirror),
             News::ChannelOpened { label } => {
                 if let Some(mirror) = self.mirrors.get(&mirror) {
                     self.announce_channel(now, mirror.element, &label);

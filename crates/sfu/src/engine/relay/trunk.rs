@@ -135,27 +135,17 @@ impl MediaPath {
         }
     }
 
-    /// Passes on that the clock of a transport's peer is better known, by a report on one layer, if it was one.
-    pub(in crate::engine) fn relay_report(
-        &mut self,
-        key: TransportKey,
-        reported: Option<(SourceKey, usize)>,
-    ) {
+    /// Passes on what a transport's peer has reported of its clocks.
+    pub(in crate::engine) fn relay_reports(&mut self, key: TransportKey) {
         let transport = &self.transports[key.0];
         for source_key in &transport.sources {
             let source = &self.sources[source_key.0];
             for trunk in &source.trunks {
                 let trunk = &self.trunks[trunk.0];
-                let layer = reported
-                    .filter(|(reported, _)| reported == source_key)
-                    .map(|(_, layer)| &source.layers[layer])
-                    .filter(|layer| trunk.layers.contains(&layer.id))
-                    .map(|layer| LayerDescription {
-                        id: layer.id,
-                        reference: layer.receive.reference_point(),
-                    });
-                let clock = transport.publisher_clock;
-                let news = News::Reported { layer, clock };
+                let news = News::Reported {
+                    layers: trunk.describe_layers(source),
+                    clock: transport.publisher_clock,
+                };
                 self.dispatch.tell(trunk.to, trunk.mirror, news);
             }
         }
@@ -207,7 +197,7 @@ impl Engine {
         self.rewire(now, key, kind);
     }
 
-    fn trunk_of(&self, to: usize, mirror: MirrorId) -> Option<TrunkKey> {
+    pub(super) fn trunk_of(&self, to: usize, mirror: MirrorId) -> Option<TrunkKey> {
         self.trunks_by_mirror.get(&(to, mirror)).copied()
     }
 
@@ -395,7 +385,8 @@ impl Engine {
                 trunks.insert(trunk.element, TrunkKey(key));
                 by_mirror.insert((trunk.to, trunk.mirror), TrunkKey(key));
             } else {
-                dispatch.tell(trunk.to, trunk.mirror, News::Ended);
+                // If its element is gone too, that is found out when another is asked for.
+                dispatch.tell(trunk.to, trunk.mirror, News::Broken);
             }
             is_kept
         });

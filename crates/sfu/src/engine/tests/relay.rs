@@ -1,22 +1,30 @@
 //! What publishers change while their media crosses to another worker, and panics there.
 
-use media::Error;
+use forwarding::rtcp::{SenderInfo, write_sender_report};
+use media::{BandwidthLimits, Error, Kilobits, MediaKind};
 
 use super::*;
 use crate::engine::counters::RelayDrop;
-use crate::engine::relay::Parcel;
+use crate::engine::relay::{Parcel, RENEWALS_MAX};
+use crate::engine::source::SourceKey;
 
 /// Two workers with one pipeline.
 struct Beds {
     near: Bed,
     far: Bed,
+    /// What the near one has told the far one.
+    controls: usize,
 }
 
 impl Beds {
     fn new() -> Self {
         let near = Bed::new();
         let far = near.beside(1);
-        Self { near, far }
+        Self {
+            near,
+            far,
+            controls: 0,
+        }
     }
 
     /// Feeds somebody on the far worker.
@@ -43,6 +51,7 @@ impl Beds {
                     return false;
                 }
                 packets += usize::from(is_packet);
+                self.controls += usize::from(!is_packet);
                 far.handle_relayed(now, 0, parcel);
                 true
             });
@@ -324,34 +333,152 @@ fn workers_agree_again_after_a_panic_in_a_command() {
     }
 }
 
+/// What the far engine does that makes it tell the near one something.
+type Cause = fn(&mut Engine, Instant, &ElementId, &ElementId);
+
+const CAUSES: [Cause; 5] = [
+    |engine, now, publisher, viewer| engine.connect(now, publisher, viewer, None).unwrap(),
+    |engine, now, publisher, viewer| engine.disconnect(now, publisher, viewer, None).unwrap(),
+    |engine, now, _, viewer| {
+        let limits = BandwidthLimits {
+            max_video_send: Some(Kilobits(300)),
+            ..BandwidthLimits::default()
+        };
+        engine.set_bandwidth(now, viewer, limits).unwrap();
+    },
+    |engine, now, _, _| {
+        let (key, source) = {
+            let mut sources = engine.media.sources.iter();
+            sources.find(|(_, it)| !it.subscribers.is_empty()).unwrap()
+        };
+        let wanted = source.forwarded().unwrap();
+        let media = &mut engine.media;
+        media.request_key_frame_of(now, SourceKey(key), wanted);
+    },
+    |engine, _, _, _| engine.renew_mirrors(),
+];
+
 #[test]
-fn panic_in_what_another_worker_says_is_mended() {
-    for (connects, steps) in [(true, 0), (true, 1), (true, 2), (false, 0), (false, 1)] {
+fn panic_in_what_another_worker_says_costs_nobody_else() {
+    for (index, cause) in CAUSES.into_iter().enumerate() {
+        for steps in 0.. {
+            let mut beds = Beds::new();
+            let publisher = beds.near.join("sendonly", VP8_ONLY);
+            let viewer = beds.far.join("recvonly", VP8_ONLY);
+            // The other way round, by a mirror with the same number.
+            let there = beds.far.join("sendonly", VP8_ONLY);
+            let here = beds.near.join("recvonly", VP8_ONLY);
+            beds.near.connect(&there, &here);
+            beds.carry();
+            if index > 0 {
+                beds.connect(&publisher, &viewer);
+                beds.run_for(SECOND);
+                beds.send(&publisher, 5, 1, VP8);
+                beds.far.take_sent(&viewer);
+            }
+            let now = beds.far.now;
+            cause(&mut beds.far.engine, now, &publisher.id, &viewer.id);
+            beds.near.engine.steps_left.set(Some(steps));
+            beds.carry();
+            beds.near.engine.steps_left.set(None);
+            if beds.near.engine.counters().panics == 0 {
+                assert!(steps > 0, "cause {index} makes it say nothing");
+                break;
+            }
+            check_references(&beds.near.engine);
+            check_references(&beds.far.engine);
+            let watches = index != 1;
+            let crossed = beds.send(&publisher, 5, 2, VP8);
+            assert_eq!(crossed, usize::from(watches), "{index} {steps}");
+            assert_eq!(beds.far.take_sent(&viewer).len(), crossed);
+            beds.far.send(&there, 6, 1, VP8, &KEY_FRAME);
+            beds.carry();
+            assert_eq!(beds.near.take_sent(&here).len(), 1, "{index} {steps}");
+            assert_eq!(beds.near.engine.trunks.len(), beds.far.engine.mirrors.len());
+            assert_eq!(beds.far.engine.trunks.len(), beds.near.engine.mirrors.len());
+        }
+    }
+}
+
+/// Has the next thing that is done about the mirrored track of the far engine panic.
+fn break_mirror(beds: &mut Beds) -> TransportKey {
+    let mirror = beds.far.engine.mirrors.values();
+    let mut transports = mirror.filter_map(|mirror| mirror.transport);
+    let key = transports
+        .find(|key| !beds.far.engine.media.transports[key.0].sources.is_empty())
+        .unwrap();
+    beds.far.engine.media.transports[key.0].sources[0] = SourceKey(9999);
+    key
+}
+
+#[test]
+fn bug_met_over_a_mirrored_track_costs_no_more_than_a_packet() {
+    for by_time in [false, true] {
         let mut beds = Beds::new();
         let publisher = beds.near.join("sendonly", VP8_ONLY);
         let viewer = beds.far.join("recvonly", VP8_ONLY);
-        if !connects {
-            beds.connect(&publisher, &viewer);
-            beds.far
-                .engine
-                .disconnect(beds.far.now, &publisher.id, &viewer.id, None)
-                .unwrap();
-        } else {
-            beds.far.connect(&publisher, &viewer);
-        }
-        beds.near.engine.steps_left.set(Some(steps));
-        beds.carry();
-        beds.near.engine.steps_left.set(None);
-        assert_eq!(beds.near.engine.counters().panics, 1, "{connects} {steps}");
-        check_references(&beds.near.engine);
-        check_references(&beds.far.engine);
-        // Connected anew, it works.
-        beds.far
-            .engine
-            .disconnect(beds.far.now, &publisher.id, &viewer.id, None)
-            .unwrap();
         beds.connect(&publisher, &viewer);
-        assert_eq!(beds.send(&publisher, 5, 1, VP8), 1);
+        beds.send(&publisher, 5, 1, VP8);
+        for number in 1..=u16::from(RENEWALS_MAX) + 1 {
+            assert_eq!(beds.far.take_sent(&viewer).len(), 1, "{number} {by_time}");
+            let key = break_mirror(&mut beds);
+            if by_time {
+                let (engine, now) = (&mut beds.far.engine, beds.far.now);
+                let armed = &mut engine.media.transports[key.0].armed;
+                engine.timers.arm(key, armed, Some(now));
+                engine.handle_timeout(now);
+                beds.carry();
+            } else {
+                beds.send(&publisher, 5, 10 * number, VP8);
+            }
+            assert_eq!(beds.far.engine.counters().panics, u64::from(number));
+            check_references(&beds.near.engine);
+            check_references(&beds.far.engine);
+            beds.send(&publisher, 5, 10 * number + 1, VP8);
+        }
+        // It cannot go on like this.
+        assert_eq!(beds.far.take_sent(&viewer), []);
+        let mut mirrors = beds.far.engine.mirrors.values();
+        assert!(mirrors.all(|mirror| mirror.kind != MediaKind::Video));
+        let trunks = &beds.near.engine.media.trunks;
+        assert!(trunks.iter().all(|(_, it)| it.kind != MediaKind::Video));
+        beds.connect(&publisher, &viewer);
+        beds.send(&publisher, 5, 1000, VP8);
         assert_eq!(beds.far.take_sent(&viewer).len(), 1);
     }
+}
+
+#[test]
+fn reports_by_the_thousand_cross_once_a_second() {
+    let mut beds = Beds::new();
+    let mut publisher = beds.near.join("sendonly", VP8_ONLY);
+    let viewers = [0; 3].map(|_| beds.far.join("recvonly", VP8_ONLY));
+    for viewer in &viewers {
+        beds.connect(&publisher, viewer);
+    }
+    beds.send(&publisher, 5, 1, VP8);
+    beds.run_for(2 * SECOND);
+    let before = beds.controls;
+    for _ in 0..100 {
+        let mut compound = Vec::new();
+        for number in 1..=40 {
+            let info = SenderInfo {
+                ntp: NtpTime(number << 32),
+                timestamp: RtpTime(number as u32),
+                packets: 1,
+                octets: 1,
+            };
+            write_sender_report(&mut compound, Ssrc(5), &info, &[]);
+        }
+        publisher.sealer.seal_rtcp(&mut compound).unwrap();
+        let (now, flow) = (beds.near.now, publisher.flow);
+        beds.near.engine.handle_datagram(now, flow, &mut compound);
+        beds.carry();
+    }
+    beds.run_for(SECOND);
+    assert_eq!(beds.controls - before, 1);
+    let sources = &beds.far.engine.media.sources;
+    let (_, source) = sources.iter().next().unwrap();
+    let reference = source.layers[0].receive.reference_point().unwrap();
+    assert_eq!(reference.ntp, NtpTime(40 << 32));
 }
