@@ -231,7 +231,7 @@ struct Network {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     announce: Option<Vec<IpAddr>>,
-    /// Media threads [default: one per core].
+    /// Media threads; 0: one per core [default: 0].
     #[arg(long, value_name = "N", env = "TERTULIA_WORKERS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     workers: Option<usize>,

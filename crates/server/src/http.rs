@@ -144,7 +144,11 @@ async fn guard<M: MediaServer>(
     let token = shared.config.admin_token.as_deref();
     let path = request.uri().path();
     if access::is_allowed(peer, request.headers(), token) {
-        tracing::info!(path, "administrative call");
+        match path {
+            // Scrapers come every few seconds.
+            "/metrics" => tracing::debug!(path, "administrative call"),
+            _ => tracing::info!(path, "administrative call"),
+        }
         return next.run(request).await;
     }
     // Counted, since strangers can cause as many as they like.

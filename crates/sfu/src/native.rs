@@ -149,7 +149,7 @@ impl NativeMediaServer {
             udp_offload = %offload,
             "media server started"
         );
-        tracing::debug!(candidates = ?workers.candidates, "announcing");
+        tracing::info!(addresses = ?workers.candidates, "announcing to peers");
         Ok(Self { workers })
     }
 
