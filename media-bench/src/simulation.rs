@@ -611,7 +611,7 @@ impl Inlet {
     fn push(&mut self, from: usize, parcel: Parcel<'_>) -> bool {
         let is_required = matches!(
             &parcel,
-            Parcel::Control(control) if control.urgency() == Urgency::Required
+            Parcel::Control(control) if control.urgency() != Urgency::Dispensable
         );
         let is_full = |max: usize| self.waiting.len() >= max;
         if !is_required && self.stalled.is_some_and(is_full) {

@@ -396,6 +396,16 @@ impl Metrics {
             ),
             ("transports", engine.transports, "Sessions with peers"),
             ("elements", engine.elements, "Media elements"),
+            (
+                "mirrors",
+                engine.mirrors,
+                "Stand-ins for media elements of other workers, by kind of media",
+            ),
+            (
+                "trunks",
+                engine.trunks,
+                "Ways to stand-ins on other workers",
+            ),
         ];
         let plain = |kind| {
             move |(name, value, help)| Sample {

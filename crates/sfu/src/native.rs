@@ -30,12 +30,12 @@ use crate::worker::{
     gone, plan_pinning,
 };
 
-/// Load of a pipeline's home, in elements, from which endpoints may be made elsewhere: a room of eight in which
+/// Elements of a pipeline on its home from which endpoints of it may be made elsewhere: a room of eight in which
 /// everybody sees everybody. Too low: media of small rooms crosses between workers for nothing. Too high: a large
 /// room begins to spread late.
-const SPILL_LOAD_MIN: usize = 64;
+const SPILL_ELEMENTS_MIN: usize = 64;
 
-/// How much more loaded than another worker the home must be, in elements. Too low: rooms that fit on one worker are
+/// How much more loaded than another worker the home must be, in elements of all pipelines. Too low: rooms that fit on one worker are
 /// torn because of small differences. Too high: one worker is busy while others idle.
 const SPILL_MARGIN: usize = 16;
 
@@ -257,12 +257,11 @@ impl NativeMediaServer {
         if !is_endpoint || self.workers.queues.len() < 2 {
             return Ok(home);
         }
-        let load = home.load();
-        if load < SPILL_LOAD_MIN {
+        if home.elements_of(pipeline) < SPILL_ELEMENTS_MIN {
             return Ok(home);
         }
         let other = self.least_loaded()?;
-        if load <= other.load() + SPILL_MARGIN || Arc::ptr_eq(other, home) {
+        if home.load() <= other.load() + SPILL_MARGIN || Arc::ptr_eq(other, home) {
             return Ok(home);
         }
         other.add_branch(pipeline);

@@ -64,6 +64,7 @@ fn check_empty(simulation: &mut Simulation, workers: usize) {
     for worker in 0..workers {
         let counters = counters(simulation, worker);
         assert_eq!((counters.elements, counters.transports), (0, 0), "{worker}");
+        assert_eq!((counters.mirrors, counters.trunks), (0, 0), "{worker}");
         assert_eq!(simulation.engine_on(worker).poll_timeout(), None);
     }
 }
@@ -111,6 +112,9 @@ fn packet_crosses_once_for_all_subscribers_of_a_worker() {
     // What stands for others is nobody's element, and no session.
     assert_eq!((far.elements, far.transports), (3, 3));
     assert_eq!((near.elements, near.transports), (2, 2));
+    // One for each kind of media, and each worker.
+    assert_eq!((far.mirrors, farther.mirrors, near.mirrors), (3, 3, 0));
+    assert_eq!((far.trunks, farther.trunks, near.trunks), (0, 0, 6));
 }
 
 #[test]

@@ -147,6 +147,10 @@ pub struct Counters {
     pub transports: u64,
     /// Elements that exist now.
     pub elements: u64,
+    /// Stand-ins for elements of other workers that exist now, one for each kind of media.
+    pub mirrors: u64,
+    /// Ways to such stand-ins on other workers that exist now.
+    pub trunks: u64,
     /// RTP packets left out for connected subscribers, by reason.
     pub dropped: DropCounters,
     /// Datagrams thrown away, by [`Discard`].

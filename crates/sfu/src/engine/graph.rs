@@ -8,7 +8,8 @@ use media::{ElementId, Error, EventSender, MediaKind, PipelineId};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-/// Elements of one pipeline. Too low: a large room with filters does not fit. Too high: one client of
+/// Elements of one pipeline, without those that lead from and to other workers: of these there are as many as
+/// connections want. Too low: a large room with filters does not fit. Too high: one client of
 /// the media server can exhaust memory.
 const ELEMENTS_PER_PIPELINE_MAX: usize = 20_000;
 
@@ -33,6 +34,31 @@ pub(super) enum Role {
     Trunk,
 }
 
+impl Role {
+    /// True for what somebody asked for.
+    fn is_own(self) -> bool {
+        matches!(self, Self::Endpoint | Self::PassThrough)
+    }
+}
+
+/// The elements of one pipeline.
+#[derive(Debug, Default)]
+struct Siblings {
+    /// What somebody asked for.
+    own: Vec<ElementKey>,
+    /// Mirrors and trunks.
+    relays: Vec<ElementKey>,
+}
+
+impl Siblings {
+    fn list(&mut self, role: Role) -> &mut Vec<ElementKey> {
+        match role.is_own() {
+            true => &mut self.own,
+            false => &mut self.relays,
+        }
+    }
+}
+
 /// One element.
 #[derive(Debug)]
 pub(super) struct Element {
@@ -50,7 +76,7 @@ pub(super) struct Element {
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     /// With the elements of each.
-    pipelines: FxHashMap<PipelineId, Vec<ElementKey>>,
+    pipelines: FxHashMap<PipelineId, Siblings>,
     elements: Slab<Element>,
     by_id: FxHashMap<ElementId, ElementKey>,
 }
@@ -61,7 +87,7 @@ fn slot(kind: MediaKind) -> usize {
 
 impl Graph {
     pub(super) fn add_pipeline(&mut self, id: PipelineId) {
-        self.pipelines.insert(id, Vec::new());
+        self.pipelines.insert(id, Siblings::default());
     }
 
     pub(super) fn add_element(
@@ -75,7 +101,7 @@ impl Graph {
             .pipelines
             .get_mut(pipeline)
             .ok_or_else(|| Error::PipelineNotFound(pipeline.clone()))?;
-        if siblings.len() >= ELEMENTS_PER_PIPELINE_MAX {
+        if role.is_own() && siblings.own.len() >= ELEMENTS_PER_PIPELINE_MAX {
             return Err(Error::Full(format!(
                 "a pipeline holds at most {ELEMENTS_PER_PIPELINE_MAX} elements"
             )));
@@ -88,7 +114,7 @@ impl Graph {
             feeders: [None; 3],
             sinks: [Vec::new(), Vec::new(), Vec::new()],
         }));
-        siblings.push(key);
+        siblings.list(role).push(key);
         self.by_id.insert(id, key);
         Ok(key)
     }
@@ -112,8 +138,7 @@ impl Graph {
     /// Elements that somebody asked for.
     pub(super) fn own_elements(&self) -> usize {
         let elements = self.elements.iter();
-        let is_own = |role| matches!(role, Role::Endpoint | Role::PassThrough);
-        elements.filter(|(_, element)| is_own(element.role)).count()
+        elements.filter(|(_, it)| it.role.is_own()).count()
     }
 
     pub(super) fn has_pipeline(&self, id: &PipelineId) -> bool {
@@ -147,8 +172,10 @@ impl Graph {
 
     /// Takes the elements of a pipeline off its list, to remove them one by one; none if it does not exist.
     pub(super) fn take_elements(&mut self, pipeline: &PipelineId) -> Vec<ElementKey> {
-        let elements = self.pipelines.get_mut(pipeline);
-        elements.map(std::mem::take).unwrap_or_default()
+        let siblings = self.pipelines.get_mut(pipeline);
+        let Siblings { mut own, relays } = siblings.map(std::mem::take).unwrap_or_default();
+        own.extend(relays);
+        own
     }
 
     /// Feeds `sink` from `source`, replacing what fed it before.
@@ -183,7 +210,7 @@ impl Graph {
         let element = self.elements.remove(key.0);
         self.by_id.remove(&element.id);
         if let Some(siblings) = self.pipelines.get_mut(&element.pipeline) {
-            siblings.retain(|other| *other != key);
+            siblings.list(element.role).retain(|other| *other != key);
         }
     }
 
@@ -217,14 +244,16 @@ impl Graph {
         let pipelines = &mut self.pipelines;
         self.elements
             .retain(|_, element| pipelines.contains_key(&element.pipeline));
-        pipelines.values_mut().for_each(Vec::clear);
+        for siblings in pipelines.values_mut() {
+            *siblings = Siblings::default();
+        }
         self.by_id.clear();
         let mut edges = Vec::new();
         for (key, element) in &self.elements {
             let key = ElementKey(key);
             self.by_id.insert(element.id.clone(), key);
             if let Some(siblings) = pipelines.get_mut(&element.pipeline) {
-                siblings.push(key);
+                siblings.list(element.role).push(key);
             }
             for kind in MediaKind::ALL {
                 let feeder = element.feeders[slot(kind)].filter(|feeder| {
@@ -384,6 +413,27 @@ mod tests {
         assert!(graph.receivers(publisher, MediaKind::Audio).is_empty());
         assert_eq!(graph.origin(viewer, MediaKind::Audio), None);
         assert!(graph.key(&ElementId::new("fan-out")).is_err());
+    }
+
+    #[test]
+    fn what_leads_to_other_workers_takes_nobodys_place() {
+        let mut bed = Bed::new();
+        for number in 0..ELEMENTS_PER_PIPELINE_MAX {
+            bed.add(&format!("m{number}"), Role::Mirror);
+            bed.add(&format!("e{number}"), Role::Endpoint);
+        }
+        assert_eq!(bed.graph.own_elements(), ELEMENTS_PER_PIPELINE_MAX);
+        let mut add = |role| {
+            let (id, events) = (ElementId::new("last"), EventSender::discard());
+            bed.graph.add_element(id, &bed.pipeline, role, events)
+        };
+        assert!(matches!(add(Role::Endpoint), Err(Error::Full(_))));
+        assert!(matches!(add(Role::PassThrough), Err(Error::Full(_))));
+        let trunk = add(Role::Trunk).unwrap();
+        bed.graph.remove_element(trunk);
+        bed.graph.expel(&[]);
+        let elements = bed.graph.take_elements(&bed.pipeline);
+        assert_eq!(elements.len(), 2 * ELEMENTS_PER_PIPELINE_MAX);
     }
 
     #[test]

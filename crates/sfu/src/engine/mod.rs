@@ -325,11 +325,16 @@ impl Engine {
         for (_, subscriber) in &self.media.subscribers {
             dropped.add(&subscriber.subscription.drops);
         }
-        let mirrored = (self.mirrors.values()).filter_map(|mirror| mirror.transport);
+        let transports = &self.media.transports;
+        let mirrored = (self.mirrors.values())
+            .filter_map(|mirror| mirror.transport)
+            .filter(|key| transports.contains(key.0));
         Counters {
             dropped,
-            transports: (self.media.transports.len() - mirrored.count()) as u64,
+            transports: transports.len().saturating_sub(mirrored.count()) as u64,
             elements: self.graph.own_elements() as u64,
+            mirrors: self.mirrors.len() as u64,
+            trunks: self.media.trunks.len() as u64,
             ..self.media.counters
         }
     }

@@ -61,8 +61,8 @@ pub(super) enum Session {
     Mirror {
         from: usize,
         id: MirrorId,
-        /// The limit that the other worker knows of.
-        told: Option<Bitrate>,
+        /// The limit that the other worker knows of, if we know which.
+        told: Option<Option<Bitrate>>,
     },
 }
 

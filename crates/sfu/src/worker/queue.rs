@@ -120,6 +120,12 @@ impl CommandQueue {
         state.elements + state.pipelines.len() + state.calls
     }
 
+    /// Elements of a pipeline here.
+    pub(crate) fn elements_of(&self, pipeline: &PipelineId) -> usize {
+        let state = self.state.lock();
+        state.pipelines.get(pipeline).map_or(0, HashSet::len)
+    }
+
     /// Makes place for elements of a pipeline that was made on another worker, unless there is.
     pub(crate) fn add_branch(&self, pipeline: &PipelineId) {
         let mut state = self.state.lock();

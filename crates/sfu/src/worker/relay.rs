@@ -5,12 +5,14 @@
 //! the ring full is dropped, and so are all after it until half of the ring is free, so that a worker which lags behind
 //! gets whole pictures with pauses between them, not a few packets of each.
 //!
-//! **Invariant.** What engines must not miss waits in a backlog on the side of the sender, and no packet overtakes it:
+//! **Invariant.** What engines must not miss waits in a [`Backlog`] on the side of the sender, and no packet overtakes it:
 //! there the ring is full for packets until the backlog is empty. News make older ones in the backlog superfluous
-//! ([`Control::supersedes`]), so it is bounded by the number of mirrors, which the other worker's engine has made.
+//! ([`Control::supersedes`]), so it is bounded by the number of mirrors of both engines; messages of applications, which
+//! wait there too, have a limit of their own.
 //!
 //! Deliberately absent: what the parcels mean.
 
+mod backlog;
 mod exchange;
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use self::backlog::Backlog;
 use super::doorbell::Doorbell;
 use super::ring::{Receiver, RingSize, Sender, ring};
 use crate::engine::relay::{Control, PacketHead, Parcel, Urgency};
@@ -35,6 +38,10 @@ const RING_SIZE: RingSize = RingSize {
 /// files are torn. Too high: memory, if a worker stalls.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// What a message counts for besides its bytes, so that there may be 16 thousand. Too low: empty ones cost memory. Too
+/// high: few small ones can wait.
+const MESSAGE_OVERHEAD_BYTES: usize = 256;
+
 /// Between attempts to pass a backlog on. Too low: a stalled worker keeps the others busy. Too high: media pauses for
 /// longer than the stall.
 const RETRY_INTERVAL: Duration = Duration::from_millis(2);
@@ -50,8 +57,8 @@ pub(super) struct Relay {
 struct Outlet {
     sender: Sender<Head>,
     doorbell: Arc<Doorbell>,
-    /// What did not fit into the ring and must not be lost, oldest first.
-    backlog: Vec<Control>,
+    /// What did not fit into the ring and must not be lost.
+    backlog: Backlog,
     /// The ring was full, and is not half empty yet.
     is_clogged: bool,
     /// The other worker does not know yet that there is something.
@@ -101,7 +108,7 @@ impl Relay {
                 all[from].outlets[to] = Some(Outlet {
                     sender,
                     doorbell: Arc::clone(&doorbells[to]),
-                    backlog: Vec::new(),
+                    backlog: Backlog::default(),
                     is_clogged: false,
                     is_fresh: false,
                     message_bytes: Arc::clone(&message_bytes),
@@ -167,9 +174,9 @@ impl Relay {
             handle(match content {
                 Content::Packet(head) => Parcel::Packet { head, payload },
                 Content::Control(control) => {
-                    let len = control.message_bytes();
-                    if len > 0 {
-                        message_bytes.fetch_sub(len, Ordering::Relaxed);
+                    let cost = message_cost(&control);
+                    if cost > 0 {
+                        message_bytes.fetch_sub(cost, Ordering::Relaxed);
                     }
                     Parcel::Control(*control)
                 }
@@ -198,37 +205,24 @@ impl Outlet {
     }
 
     fn send_control(&mut self, at: Instant, control: Control) -> bool {
-        let is_required = control.urgency() == Urgency::Required;
-        if self.is_clogged && !self.drain_backlog(at) {
-            return is_required && self.put_off(control);
-        }
-        let len = control.message_bytes();
+        let cost = message_cost(&control);
         // Only we add to it, so the limit holds.
-        if self.message_bytes.load(Ordering::Relaxed) + len > MESSAGE_BYTES_MAX {
+        if self.message_bytes.load(Ordering::Relaxed) + cost > MESSAGE_BYTES_MAX {
             return false;
         }
-        match self.push_control(at, control) {
-            Ok(()) => {
-                if len > 0 {
-                    self.message_bytes.fetch_add(len, Ordering::Relaxed);
-                }
-                true
+        let refused = match self.drain_backlog(at) {
+            true => self.push_control(at, control).err(),
+            false => Some(control),
+        };
+        if let Some(control) = refused {
+            self.is_clogged = true;
+            if control.urgency() == Urgency::Dispensable {
+                return false;
             }
-            Err(control) => {
-                self.is_clogged = true;
-                is_required && self.put_off(control)
-            }
-        }
-    }
-
-    /// Adds to the backlog what must not be lost.
-    fn put_off(&mut self, control: Control) -> bool {
-        if self.backlog.iter().any(|earlier| control.annuls(earlier)) {
-            self.backlog
-                .retain(|earlier| !control.annuls(earlier) && !control.supersedes(earlier));
-        } else {
-            self.backlog.retain(|earlier| !control.supersedes(earlier));
             self.backlog.push(control);
+        }
+        if cost > 0 {
+            self.message_bytes.fetch_add(cost, Ordering::Relaxed);
         }
         true
     }
@@ -241,16 +235,11 @@ impl Outlet {
         if !self.sender.is_half_empty() {
             return false;
         }
-        let mut waiting = std::mem::take(&mut self.backlog).into_iter();
-        while let Some(control) = waiting.next() {
-            if let Err(control) = self.push_control(at, control) {
-                self.backlog.push(control);
-                self.backlog.extend(waiting);
-                return false;
-            }
-        }
-        self.is_clogged = false;
-        true
+        let mut backlog = std::mem::take(&mut self.backlog);
+        let is_through = backlog.drain(|control| self.push_control(at, control));
+        self.backlog = backlog;
+        self.is_clogged = !is_through;
+        is_through
     }
 
     fn push_control(&mut self, at: Instant, control: Control) -> Result<(), Control> {
@@ -264,4 +253,10 @@ impl Outlet {
             }
         }
     }
+}
+
+/// What a control counts for in [`MESSAGE_BYTES_MAX`].
+fn message_cost(control: &Control) -> usize {
+    let bytes = control.message_bytes();
+    bytes.map_or(0, |bytes| bytes + MESSAGE_OVERHEAD_BYTES)
 }

@@ -77,5 +77,6 @@ async fn everybody_in_a_large_room_gets_everybody_whatever_their_worker() {
     for metrics in bed.metrics().await {
         let engine = metrics.engine;
         assert_eq!((engine.elements, engine.transports), (0, 0));
+        assert_eq!((engine.mirrors, engine.trunks), (0, 0));
     }
 }

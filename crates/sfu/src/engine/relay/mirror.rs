@@ -92,8 +92,8 @@ impl MediaPath {
             return;
         };
         let limit = self.viewers_limit(source);
-        if limit != told {
-            let told = limit;
+        if told != Some(limit) {
+            let told = Some(limit);
             self.transports[transport].session = Session::Mirror { from, id, told };
             self.dispatch.tell(from, id, News::Limited(limit));
         }
@@ -191,7 +191,7 @@ impl Engine {
             let session = Session::Mirror {
                 from,
                 id,
-                told: None,
+                told: Some(None),
             };
             let transport = Transport::new(element, EventSender::discard(), session);
             TransportKey(self.media.transports.insert(transport))
@@ -212,15 +212,16 @@ impl Engine {
                 renewals,
             },
         );
-        self.subscribe(id);
+        self.subscribe(id, false);
     }
 
     /// Tells the element's worker that there is a mirror.
-    fn subscribe(&mut self, id: MirrorId) {
+    fn subscribe(&mut self, id: MirrorId, again: bool) {
         let mirror = &self.mirrors[&id];
         let news = News::Subscribed {
             element: self.graph.element(mirror.element).id.clone(),
             kind: mirror.kind,
+            again,
         };
         self.media.dispatch.tell(mirror.from, id, news);
     }
@@ -429,7 +430,12 @@ impl Engine {
     /// Makes what [`Self::mend_mirrors`] found missing, and asks to be told anew what the others are of.
     pub(in crate::engine) fn renew_mirrors(&mut self) {
         for id in self.mirrors.keys().copied().collect::<Vec<_>>() {
-            self.subscribe(id);
+            self.subscribe(id, true);
+            let transport = self.mirrors[&id].transport;
+            let transport = transport.and_then(|key| self.media.transports.get_mut(key.0));
+            if let Some(Session::Mirror { told, .. }) = transport.map(|it| &mut it.session) {
+                *told = None;
+            }
             if let Some((source, _)) = self.mirrored(id) {
                 self.media.tell_limit(source);
             }

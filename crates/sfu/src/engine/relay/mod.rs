@@ -86,10 +86,12 @@ pub struct Control {
 /// The first ones go to the engine of the element, the rest to that of the mirror.
 #[derive(Debug)]
 enum News {
-    /// There is a mirror of the element, or nobody knows what has become of its trunk.
+    /// There is a mirror of the element.
     Subscribed {
         element: ElementId,
         kind: MediaKind,
+        /// It was said before, and nobody knows what has become of the trunk.
+        again: bool,
     },
     /// There is not any more.
     Unsubscribed,
@@ -150,6 +152,8 @@ pub(super) struct LayerDescription {
 pub enum Urgency {
     /// Must arrive, and in order with the packets, or the engines disagree from then on.
     Required,
+    /// An application's, which counts on it: waits if it must, but is lost once too many wait.
+    Message,
     /// Is said again if it matters, or is of no use late.
     Dispensable,
 }
@@ -158,10 +162,8 @@ impl Control {
     /// Whether it may be lost.
     pub fn urgency(&self) -> Urgency {
         match self.news {
-            News::KeyFrameWanted { .. }
-            | News::Reported { .. }
-            | News::ChannelOpened { .. }
-            | News::Message { .. } => Urgency::Dispensable,
+            News::KeyFrameWanted { .. } | News::Reported { .. } => Urgency::Dispensable,
+            News::ChannelOpened { .. } | News::Message { .. } => Urgency::Message,
             _ => Urgency::Required,
         }
     }
@@ -175,7 +177,7 @@ impl Control {
             (Described(_) | Ended | Broken, Described(_) | Layers(_))
                 | (Layers(_), Layers(_))
                 | (Limited(_) | Unsubscribed, Limited(_))
-                | (Subscribed { .. }, Subscribed { .. })
+                | (Unsubscribed, Subscribed { .. })
         );
         self.mirror == earlier.mirror && is_newer
     }
@@ -184,7 +186,20 @@ impl Control {
     pub fn annuls(&self, earlier: &Self) -> bool {
         self.mirror == earlier.mirror
             && matches!(self.news, News::Unsubscribed)
+            && matches!(earlier.news, News::Subscribed { again: false, .. })
+    }
+
+    /// True if `earlier`, which the other engine has not seen, says the same. It must keep its place, since what was
+    /// said after it counts only for what it began.
+    pub fn repeats(&self, earlier: &Self) -> bool {
+        self.mirror == earlier.mirror
+            && matches!(self.news, News::Subscribed { .. })
             && matches!(earlier.news, News::Subscribed { .. })
+    }
+
+    /// The mirror in question: of the engine that speaks, or of the other.
+    pub fn mirror(&self) -> MirrorId {
+        self.mirror
     }
 
     /// True for what goes to the engine of the element.
@@ -198,12 +213,12 @@ impl Control {
         )
     }
 
-    /// Bytes of applications' messages in it.
-    pub fn message_bytes(&self) -> usize {
+    /// Bytes of an application's message in it; `None` if it carries none.
+    pub fn message_bytes(&self) -> Option<usize> {
         match &self.news {
-            News::Message { label, data, .. } => label.len() + data.len(),
-            News::ChannelOpened { label } => label.len(),
-            _ => 0,
+            News::Message { label, data, .. } => Some(label.len() + data.len()),
+            News::ChannelOpened { label } => Some(label.len()),
+            _ => None,
         }
     }
 }
@@ -329,7 +344,7 @@ impl Engine {
         let Control { mirror, news } = control;
         self.step();
         match news {
-            News::Subscribed { element, kind } => {
+            News::Subscribed { element, kind, .. } => {
                 self.handle_subscribed(now, from, mirror, &element, kind);
             }
             News::Unsubscribed => self.handle_unsubscribed(from, mirror),

@@ -35,6 +35,7 @@ pub(crate) fn controls(mirror: u64) -> [Control; 4] {
         News::Subscribed {
             element: media::ElementId::new("e"),
             kind: media::MediaKind::Audio,
+            again: false,
         },
         News::Limited(None),
         News::Described(None),
@@ -44,6 +45,18 @@ pub(crate) fn controls(mirror: u64) -> [Control; 4] {
         mirror: MirrorId(mirror),
         news,
     })
+}
+
+/// The first of [`controls`], said once more.
+pub(crate) fn subscribed_again(mirror: u64) -> Control {
+    Control {
+        mirror: MirrorId(mirror),
+        news: News::Subscribed {
+            element: media::ElementId::new("e"),
+            kind: media::MediaKind::Audio,
+            again: true,
+        },
+    }
 }
 
 /// A message of an application.
@@ -65,6 +78,7 @@ pub(crate) fn name(control: &Control) -> String {
         News::Limited(_) => "limited",
         News::Described(_) => "described",
         News::Unsubscribed => "unsubscribed",
+        News::Message { .. } => "message",
         _ => "other",
     };
     format!("{news} {}", control.mirror.0)

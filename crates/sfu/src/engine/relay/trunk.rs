@@ -36,7 +36,7 @@ pub(in crate::engine) struct Trunk {
     /// Ids of the layers that cross. The last is the one that subscribers get; the other one they see until then.
     layers: SmallVec<[Ssrc; LAYERS_CROSSING]>,
     /// For those who watch the mirror.
-    limit: Option<Bitrate>,
+    pub(in crate::engine) limit: Option<Bitrate>,
     /// Packets were lost on the way since one arrived.
     has_gap: bool,
 }
@@ -173,8 +173,14 @@ impl Engine {
         let added = self
             .graph
             .add_element(id, &pipeline, Role::Trunk, EventSender::discard());
-        let key = added.and_then(|key| self.graph.connect(source, key, kind).map(|()| key));
-        let key = match key {
+        let connected = added.and_then(|key| {
+            let connected = self.graph.connect(source, key, kind);
+            if connected.is_err() {
+                self.graph.remove_element(key);
+            }
+            connected.map(|()| key)
+        });
+        let key = match connected {
             Ok(key) => key,
             Err(error) => {
                 tracing::warn!(%error, "cannot pass media on to another worker");

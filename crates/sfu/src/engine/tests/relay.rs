@@ -1,5 +1,6 @@
 //! What publishers change while their media crosses to another worker, and panics there.
 
+use forwarding::rate::Bitrate;
 use forwarding::rtcp::{SenderInfo, write_sender_report};
 use media::{BandwidthLimits, Error, Kilobits, MediaKind};
 
@@ -481,4 +482,37 @@ fn reports_by_the_thousand_cross_once_a_second() {
     let (_, source) = sources.iter().next().unwrap();
     let reference = source.layers[0].receive.reference_point().unwrap();
     assert_eq!(reference.ntp, NtpTime(40 << 32));
+}
+
+#[test]
+fn limit_is_said_again_with_everything_else() {
+    let mut beds = Beds::new();
+    let publisher = beds.near.join("sendonly", VP8_ONLY);
+    let viewer = beds.far.join("recvonly", VP8_ONLY);
+    beds.connect(&publisher, &viewer);
+    let video = |beds: &Beds| {
+        let mut trunks = beds.near.engine.media.trunks.iter();
+        trunks
+            .find(|(_, it)| it.kind == MediaKind::Video)
+            .unwrap()
+            .0
+    };
+    for limit in [Some(Kilobits(300)), None] {
+        let limits = BandwidthLimits {
+            max_video_send: limit,
+            ..BandwidthLimits::default()
+        };
+        let (engine, now) = (&mut beds.far.engine, beds.far.now);
+        engine.set_bandwidth(now, &viewer.id, limits).unwrap();
+        beds.carry();
+        let said = limit.map(|limit| Bitrate::from_kbps(limit.0.into()));
+        let wrong = Some(Bitrate::from_kbps(5));
+        for forgotten in [None, wrong] {
+            let key = video(&beds);
+            beds.near.engine.media.trunks[key].limit = forgotten;
+            beds.far.engine.renew_mirrors();
+            beds.carry();
+            assert_eq!(beds.near.engine.media.trunks[key].limit, said);
+        }
+    }
 }

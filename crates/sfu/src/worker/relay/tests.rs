@@ -1,7 +1,7 @@
 use mio::{Events, Poll, Token, Waker};
 
 use super::*;
-use crate::engine::relay::samples::{controls, message, name, number, packet};
+use crate::engine::relay::samples::{controls, message, name, number, packet, subscribed_again};
 
 /// Workers without engines.
 struct Fixture {
@@ -124,7 +124,6 @@ fn what_must_not_be_lost_waits_and_is_not_overtaken() {
         }
     }
     assert!(!fixture.packet(1));
-    assert!(!fixture.control(message(1)), "it can do without");
     assert_eq!(fixture.workers[0].retry_interval(), Some(RETRY_INTERVAL));
 
     assert_eq!(fixture.take(usize::MAX).len(), taken);
@@ -162,13 +161,88 @@ fn backlog_goes_out_without_being_pushed_and_wakes_the_other() {
 #[test]
 fn messages_under_way_are_bounded_by_their_bytes() {
     const LEN: usize = 256 * 1024;
+    const MANY: usize = MESSAGE_BYTES_MAX / (LEN + MESSAGE_OVERHEAD_BYTES);
     let mut fixture = Fixture::new(2);
     for _ in 0..3 {
         let sent = (0..100).take_while(|_| fixture.control(message(LEN)));
-        assert_eq!(sent.count(), MESSAGE_BYTES_MAX / LEN);
+        assert_eq!(sent.count(), MANY);
         assert!(fixture.packet(1), "media has room");
-        assert_eq!(fixture.take(usize::MAX).len(), MESSAGE_BYTES_MAX / LEN + 1);
+        assert_eq!(fixture.take(usize::MAX).len(), MANY + 1);
     }
+}
+
+#[test]
+fn messages_wait_while_there_is_room_for_them_and_are_not_overtaken() {
+    const MANY: usize = MESSAGE_BYTES_MAX / MESSAGE_OVERHEAD_BYTES;
+    let mut fixture = Fixture::new(2);
+    for _ in 0..2 {
+        fixture.fill(1);
+        let waiting = (0..).take_while(|_| fixture.control(message(0)));
+        assert_eq!(waiting.count(), MANY);
+        fixture.take(usize::MAX);
+        let mut taken = Vec::new();
+        for _ in 0..1000 {
+            fixture.workers[0].retry(Instant::now());
+            if fixture.packet(7000) {
+                break;
+            }
+            taken.extend(fixture.take(usize::MAX));
+        }
+        taken.extend(fixture.take(usize::MAX));
+        assert_eq!(taken.len(), MANY + 1);
+        assert_eq!(taken.pop().as_deref(), Some("7000"));
+        assert!(taken.iter().all(|name| name == "message 1"));
+    }
+}
+
+#[test]
+fn what_is_said_again_neither_moves_nor_begins_anything() {
+    let cases: [(Vec<usize>, &[&str]); 6] = [
+        (vec![0, 1, 4], &["subscribed 9", "limited 9"]),
+        (vec![0, 1, 4, 1], &["subscribed 9", "limited 9"]),
+        (vec![0, 4, 3], &[]),
+        (vec![1, 4], &["limited 9", "subscribed 9"]),
+        // The other engine may know of it already.
+        (vec![4, 1, 3], &["unsubscribed 9"]),
+        (vec![2, 2, 4], &["described 9", "subscribed 9"]),
+    ];
+    for (said, expected) in cases {
+        let mut fixture = Fixture::new(2);
+        fixture.fill(1);
+        for index in said {
+            let again = subscribed_again(9);
+            let control = controls(9).into_iter().chain([again]).nth(index);
+            assert!(fixture.control(control.unwrap()));
+        }
+        fixture.take(usize::MAX);
+        fixture.workers[0].retry(Instant::now());
+        assert_eq!(fixture.take(usize::MAX), expected);
+    }
+}
+
+#[test]
+fn backlog_of_many_mirrors_takes_its_time_once_for_each() {
+    const MIRRORS: u64 = 50_000;
+    let mut fixture = Fixture::new(2);
+    fixture.fill(1);
+    for _ in 0..3 {
+        for mirror in 0..MIRRORS {
+            let [_, limited, ..] = controls(mirror);
+            assert!(fixture.control(limited));
+        }
+    }
+    let mut backlog = std::mem::take(&mut outlet(&mut fixture).backlog);
+    let mut count = 0;
+    let is_through = backlog.drain(|_| {
+        count += 1;
+        Ok(())
+    });
+    assert!(is_through && backlog.is_empty());
+    assert_eq!(count, MIRRORS);
+}
+
+fn outlet(fixture: &mut Fixture) -> &mut Outlet {
+    fixture.workers[0].outlets[1].as_mut().unwrap()
 }
 
 #[test]

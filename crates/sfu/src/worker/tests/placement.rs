@@ -63,6 +63,22 @@ async fn small_rooms_stay_on_their_worker_and_large_ones_spread() {
 }
 
 #[tokio::test]
+async fn small_room_stays_together_however_busy_its_worker_is() {
+    let server = start(2);
+    let mut rooms = Vec::new();
+    for _ in 0..8 {
+        rooms.push(pipeline(&server).await);
+    }
+    // Every other one, so that all of these live on the first worker.
+    for busy in rooms.iter().step_by(2).skip(1) {
+        let made = elements(&server, busy, 40).await;
+        assert_eq!(by_worker(&made, 2), [40, 0]);
+    }
+    let made = elements(&server, &rooms[0], 3).await;
+    assert_eq!(by_worker(&made, 2), [3, 0]);
+}
+
+#[tokio::test]
 async fn elements_that_pass_media_on_stay_at_home() {
     let server = start(2);
     let room = pipeline(&server).await;
