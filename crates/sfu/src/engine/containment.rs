@@ -14,7 +14,9 @@
 //! each element and the negotiated tracks of each endpoint. The graph keeps no feeder of another pipeline. Other engines
 //! are told what has ended, and asked to say anew what our mirrors are of.
 //! A transport's flow is its own peer's: it is set by ICE or by the description, never by another transport. What the
-//! command wanted to send is dropped, so that nothing leaves that was sealed but not yet counted. No packet is
+//! command wanted to send is dropped, so that nothing leaves that was sealed but not yet counted. What it wanted to
+//! tell other engines leaves, for they must learn of what has ended: it names a mirror that is never another, and what it
+//! describes is described anew afterwards. No packet is
 //! handled in between: the worker is one thread, and a panic in here passes through [`Engine::contain`]
 //! and ends the process.
 

@@ -16,6 +16,7 @@
 //!
 //! Deliberately absent: threads and queues between them, and the choice of a worker for an element.
 
+mod gap;
 mod mirror;
 #[cfg(test)]
 pub(crate) mod samples;

@@ -9,6 +9,7 @@ use media::{ElementId, EventSender, MediaKind};
 use slab::Slab;
 use smallvec::SmallVec;
 
+use super::gap::Gap;
 use super::{
     Content, LAYERS_CROSSING, LayerDescription, Layers, MirrorId, News, Outgoing, PacketHead,
     TrackDescription,
@@ -37,8 +38,7 @@ pub(in crate::engine) struct Trunk {
     layers: SmallVec<[Ssrc; LAYERS_CROSSING]>,
     /// For those who watch the mirror.
     pub(in crate::engine) limit: Option<Bitrate>,
-    /// Packets were lost on the way since one arrived.
-    has_gap: bool,
+    gap: Gap,
 }
 
 impl Trunk {
@@ -103,7 +103,10 @@ impl MediaPath {
             if !trunk.takes(packet) {
                 continue;
             }
-            is_taken = true;
+            // Before a parcel refers to it: after a panic in here, it would get what comes next, of whatever room.
+            if !std::mem::replace(&mut is_taken, true) {
+                dispatch.bytes.extend_from_slice(payload);
+            }
             dispatch.parcels.push(Outgoing {
                 to: trunk.to,
                 content: Content::Packet {
@@ -116,9 +119,6 @@ impl MediaPath {
                     payload: start..start + payload.len(),
                 },
             });
-        }
-        if is_taken {
-            dispatch.bytes.extend_from_slice(payload);
         }
     }
 
@@ -196,7 +196,7 @@ impl Engine {
             source: None,
             layers: SmallVec::new(),
             limit: None,
-            has_gap: false,
+            gap: Gap::default(),
         }));
         self.trunks.insert(key, trunk);
         self.trunks_by_mirror.insert((from, mirror), trunk);
@@ -256,11 +256,10 @@ impl Engine {
         let Some(trunk) = trunk.filter(|trunk| trunk.mirror == head.mirror) else {
             return;
         };
-        let had_gap = std::mem::replace(&mut trunk.has_gap, !is_passed);
-        // Not before there is room for it: the other worker may have stalled for long, and the publisher must not
-        // be asked all the while.
-        if is_passed
-            && had_gap
+        if !is_passed {
+            return trunk.gap.handle_lost();
+        }
+        if trunk.gap.handle_passed(now, head.packet.frame.key_frame)
             && let Some(source) = trunk.source
         {
             media.request_key_frame_of(now, source, head.packet.ssrc);

@@ -83,6 +83,9 @@ impl Beds {
     }
 }
 
+/// As [`KEY_FRAME`], of a frame that refers to others.
+const DELTA_FRAME: [u8; 11] = [0x10, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
 /// One worker's payload types by the order of what a peer got.
 fn payload_types(sent: &[Sent]) -> Vec<u8> {
     sent.iter()
@@ -197,11 +200,22 @@ fn gap_is_closed_by_a_key_frame_once_there_is_room() {
     assert_eq!(counters.relay_dropped[RelayDrop::Full as usize], 8);
     assert_eq!(counters.key_frames_requested, asked);
 
-    assert_eq!(beds.send(&publisher, 5, 10, VP8), 1);
+    // From here on there is room at times, and the publisher answers.
+    for round in 0..10 {
+        for (seq, payload) in (10 + 3 * round..).zip([DELTA_FRAME, DELTA_FRAME, KEY_FRAME]) {
+            beds.near.send(&publisher, 5, seq, VP8, &payload);
+            let is_full = round > 0 && seq % 3 == 1;
+            assert_eq!(beds.carry_unless(|_| is_full), usize::from(!is_full));
+        }
+        beds.run_for(Duration::from_millis(600));
+    }
 
+    // At once, and after pauses that become longer.
     let counters = beds.near.engine.counters();
-    assert_eq!(counters.key_frames_requested, asked + 1);
-    assert_eq!(beds.far.take_sent(&viewer).len(), 2);
+    assert_eq!(counters.key_frames_requested, asked + 4);
+    // Whom the publisher's worker asks.
+    let counters = beds.far.engine.counters();
+    assert_eq!(counters.key_frames_requested, 0);
 }
 
 #[test]
@@ -515,4 +529,38 @@ fn limit_is_said_again_with_everything_else() {
             assert_eq!(beds.near.engine.media.trunks[key].limit, said);
         }
     }
+}
+
+#[test]
+fn bug_met_while_a_packet_crosses_sends_no_other_in_its_place() {
+    let mut beds = Beds::new();
+    let publishers = [0; 2].map(|_| beds.near.join("sendonly", VP8_ONLY));
+    let viewers = [0; 2].map(|_| beds.far.join("recvonly", VP8_ONLY));
+    for (publisher, viewer) in publishers.iter().zip(&viewers) {
+        beds.connect(publisher, viewer);
+    }
+    for publisher in &publishers {
+        beds.send(publisher, 5, 1, VP8);
+    }
+    let near = &mut beds.near.engine;
+    let source = near.media.transports[publishers[0].transport.0].sources[0];
+    let stale = crate::engine::relay::TrunkKey(9999);
+    near.media.sources[source.0].trunks.push(stale);
+    let payloads = [1, 2].map(|last| {
+        let mut payload = KEY_FRAME;
+        payload[10] = last;
+        payload
+    });
+    for (publisher, payload) in publishers.iter().zip(&payloads) {
+        beds.near.send(publisher, 5, 2, VP8, payload);
+    }
+    assert_eq!(beds.near.engine.counters().panics, 1);
+    let mut crossed = Vec::new();
+    beds.near.engine.poll_relayed(beds.near.now, |_, parcel| {
+        if let Parcel::Packet { payload, .. } = parcel {
+            crossed.push(<[u8; 11]>::try_from(payload).unwrap());
+        }
+        true
+    });
+    assert_eq!(crossed, payloads);
 }

@@ -1,5 +1,7 @@
 //! Which workers the elements of a pipeline live on.
 
+use std::time::Instant;
+
 use super::*;
 use crate::engine::ids::worker_of_element;
 
@@ -125,7 +127,9 @@ async fn release_of_a_pipeline_meanwhile_leaves_nothing() {
             let (server, room) = (server.clone(), room.clone());
             async move { while element(&server, &room).await.is_ok() {} }
         });
+        let deadline = Instant::now() + PATIENCE;
         while engine_elements(&server).await.contains(&0) {
+            assert!(Instant::now() < deadline, "the room does not spread");
             tokio::task::yield_now().await;
         }
         server.release_pipeline(&room);

@@ -11,6 +11,9 @@ use crate::engine::ids::worker_of_element;
 /// Endpoints that make the room larger than one worker takes.
 const IDLE: usize = 150;
 
+/// Endpoints of which some come to each worker.
+const GATEWAYS_MAX: usize = 100;
+
 /// More than fit between two workers.
 const FLOOD: u16 = 6000;
 
@@ -32,7 +35,10 @@ impl Talk {
             element(&server, &pipeline).await.unwrap();
         }
         let mut gateways: [Vec<Gateway>; 2] = Default::default();
-        while gateways[0].len() < 2 || gateways[1].is_empty() {
+        for _ in 0..GATEWAYS_MAX {
+            if gateways[0].len() >= 2 && !gateways[1].is_empty() {
+                break;
+            }
             let gateway = Gateway::call(&server, &pipeline, EventSender::discard()).await;
             let worker = worker_of_element(&gateway.endpoint).unwrap();
             gateways[worker].push(gateway);
