@@ -7,6 +7,7 @@ mod beside;
 mod forward;
 mod handover;
 mod packet;
+mod runs;
 mod srtp;
 
 use std::time::Duration;
@@ -29,6 +30,7 @@ fn main() {
     let mut table = Table::from_arguments();
     srtp::run(&mut criterion, &mut table);
     packet::run(&mut criterion, &mut table);
+    runs::run(&mut criterion, &mut table);
     forward::run(&mut criterion, &mut table);
     handover::run(&mut criterion);
     criterion.final_summary();
