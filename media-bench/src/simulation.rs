@@ -229,6 +229,7 @@ impl Simulation {
         });
         let kind = ElementKind::WebRtcEndpoint {
             data_channels: config.data,
+            peer: None,
         };
         let (now, pipeline) = (self.now, self.pipeline.clone());
         let element = self

@@ -97,6 +97,7 @@ fn listen() -> (EventSender, mpsc::UnboundedReceiver<Event>) {
 
 const WEB: ElementKind = ElementKind::WebRtcEndpoint {
     data_channels: true,
+    peer: None,
 };
 
 /// Waits until releases, which nobody waits for, have arrived.

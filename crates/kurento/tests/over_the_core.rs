@@ -68,6 +68,7 @@ async fn candidates_of_our_core_come_as_events() {
     });
     let kind = ElementKind::WebRtcEndpoint {
         data_channels: true,
+        peer: None,
     };
     let endpoint = kms.create_element(&pipeline, kind, events).await.unwrap();
     let answer = kms.process_offer(&endpoint, OFFER).await.unwrap();

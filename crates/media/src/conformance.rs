@@ -10,6 +10,7 @@ use crate::{
 
 const WEB: ElementKind = ElementKind::WebRtcEndpoint {
     data_channels: false,
+    peer: None,
 };
 
 /// Asks a server everything. `offer` is one that its endpoints accept.

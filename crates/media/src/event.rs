@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{IceCandidate, MediaKind};
+use crate::{IceCandidate, LayerDemand, MediaKind, VideoDelivery};
 
 /// Something happened to the pipeline or element whose creator passed the [`EventSender`].
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +45,12 @@ pub enum Event {
     DataChannelOpened(u16),
     /// A data channel was closed, by its SCTP stream.
     DataChannelClosed(u16),
+    /// The video sent to the peer of this endpoint changed its quality, was held back, or goes on. Optional.
+    VideoDeliveryChanged(VideoDelivery),
+    /// Whether the peer of this endpoint speaks, by the audio levels it sends (RFC 6464). Optional.
+    SpeakingChanged(bool),
+    /// Which simulcast streams of this endpoint's peer are watched, all of them. Optional.
+    LayerDemandChanged(Vec<LayerDemand>),
     /// Something failed after the call that caused it had returned.
     Error {
         /// Kurento's name of the failure.

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    BandwidthLimits, DataChannelOptions, ElementId, ElementKind, Error, Event, EventSender,
-    IceCandidate, MediaKind, MediaServer, OfferOptions, PipelineId, StreamStats,
+    BandwidthLimits, DataChannelOptions, Delivery, ElementId, ElementKind, Error, Event,
+    EventSender, IceCandidate, MediaKind, MediaServer, OfferOptions, PipelineId, StreamStats,
 };
 
 /// A media server that does what it is told, unless a [`Script`] says otherwise. Clones share state.
@@ -87,6 +87,11 @@ pub enum Call {
     SetBandwidth {
         element: ElementId,
         limits: BandwidthLimits,
+    },
+    /// [`MediaServer::set_delivery`]
+    SetDelivery {
+        element: ElementId,
+        delivery: Delivery,
     },
     /// [`MediaServer::stats`]
     Stats { element: ElementId },
@@ -459,6 +464,16 @@ impl MediaServer for Fake {
         Ok(Vec::new())
     }
 
+    async fn set_delivery(&self, element: &ElementId, delivery: Delivery) -> Result<(), Error> {
+        self.begin(Call::SetDelivery {
+            element: element.clone(),
+            delivery,
+        })
+        .await?;
+        self.0.lock().endpoint(element, "setDelivery")?;
+        Ok(())
+    }
+
     async fn request_key_frame(&self, element: &ElementId) -> Result<(), Error> {
         self.begin(Call::RequestKeyFrame {
             element: element.clone(),
@@ -573,6 +588,7 @@ mod tests {
         let pipeline = fake.create_pipeline(EventSender::discard()).await.unwrap();
         let kind = ElementKind::WebRtcEndpoint {
             data_channels: false,
+            peer: None,
         };
         let element = fake
             .create_element(&pipeline, kind, EventSender::discard())

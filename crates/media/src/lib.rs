@@ -6,6 +6,7 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod delivery;
 mod error;
 mod event;
 #[cfg(any(test, feature = "fake"))]
@@ -14,6 +15,9 @@ mod id;
 mod server;
 mod stats;
 
+pub use delivery::{
+    Delivery, LayerDemand, PauseReason, PeerId, VideoDelivery, VideoLayer, VideoPriority,
+};
 pub use error::Error;
 pub use event::{DtlsState, ErrorKind, Event, EventSender, IceState, MediaState};
 #[cfg(any(test, feature = "fake"))]

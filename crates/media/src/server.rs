@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
-use crate::{ElementId, Error, EventSender, PipelineId, StreamStats};
+use crate::{Delivery, ElementId, Error, EventSender, PeerId, PipelineId, StreamStats};
 
 /// A server that runs media elements: our own core, a Kurento Media Server, a pool of either, or a
 /// scripted fake.
@@ -85,6 +85,17 @@ pub trait MediaServer: Send + Sync + 'static {
         element: &ElementId,
         limits: BandwidthLimits,
     ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Says what the peer of an endpoint wants to be sent. Takes the place of what was said before. What becomes of
+    /// it is told by [`Event::VideoDeliveryChanged`](crate::Event).
+    fn set_delivery(
+        &self,
+        element: &ElementId,
+        delivery: Delivery,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let _ = delivery;
+        unsupported(element, "setDelivery")
+    }
 
     /// Counters of every RTP stream of an endpoint.
     fn stats(
@@ -202,6 +213,8 @@ pub enum ElementKind {
     WebRtcEndpoint {
         /// Accept and offer data channels.
         data_channels: bool,
+        /// Whose it is, if the application knows. Without, it shares its path with no other endpoint.
+        peer: Option<PeerId>,
     },
     /// Plain RTP towards a gateway or camera: no ICE, no DTLS.
     RtpEndpoint,

@@ -104,6 +104,7 @@ impl Bed {
             let pipeline = self.server.create_pipeline(EventSender::discard()).await?;
             let kind = ElementKind::WebRtcEndpoint {
                 data_channels: false,
+                peer: None,
             };
             let events = EventSender::discard();
             let element = self.server.create_element(&pipeline, kind, events).await?;

@@ -266,7 +266,7 @@ impl MediaServer for Kms {
         let mut constructor = Map::new();
         constructor.insert("mediaPipeline".to_owned(), pipeline.as_str().into());
         let wanted = match kind {
-            ElementKind::WebRtcEndpoint { data_channels } => {
+            ElementKind::WebRtcEndpoint { data_channels, .. } => {
                 constructor.insert("useDataChannels".to_owned(), data_channels.into());
                 OF_WEB_ENDPOINTS
             }

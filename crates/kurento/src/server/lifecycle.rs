@@ -115,7 +115,10 @@ impl Server {
             ]
         } else if class.is(&elements::WEB_RTC_ENDPOINT) {
             let data_channels = arguments.flag("useDataChannels");
-            vec![element(ElementKind::WebRtcEndpoint { data_channels })]
+            vec![element(ElementKind::WebRtcEndpoint {
+                data_channels,
+                peer: None,
+            })]
         } else if class.is(&elements::RTP_ENDPOINT) {
             vec![element(ElementKind::RtpEndpoint)]
         } else {

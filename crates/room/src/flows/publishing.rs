@@ -216,7 +216,10 @@ impl<M: MediaServer> Rooms<M> {
 /// What web and other participants have.
 pub(super) fn endpoint_kind(web: bool, data_channels: bool) -> ElementKind {
     if web {
-        ElementKind::WebRtcEndpoint { data_channels }
+        ElementKind::WebRtcEndpoint {
+            data_channels,
+            peer: None,
+        }
     } else {
         ElementKind::RtpEndpoint
     }

@@ -85,7 +85,10 @@ async fn data_channels_reach_those_who_watch() {
                 .1
         })
         .collect();
-    let data = |data_channels| ElementKind::WebRtcEndpoint { data_channels };
+    let data = |data_channels| ElementKind::WebRtcEndpoint {
+        data_channels,
+        peer: None,
+    };
     assert_eq!(kinds, [data(true), data(false), data(true), data(false)]);
     let bobs = &world.endpoints()[2];
     assert!(world.fake.source(bobs, MediaKind::Data).is_some());

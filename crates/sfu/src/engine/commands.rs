@@ -75,7 +75,7 @@ impl Engine {
             .add_element(id.clone(), pipeline, role, events.clone())?;
         self.step();
         match kind {
-            ElementKind::WebRtcEndpoint { data_channels } => {
+            ElementKind::WebRtcEndpoint { data_channels, .. } => {
                 let endpoint = Endpoint {
                     data_channels,
                     session: u64::from(rand::random::<u32>()),

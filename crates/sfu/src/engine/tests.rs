@@ -91,6 +91,7 @@ impl Bed {
     fn join(&mut self, direction: &str, attributes: &str) -> Peer {
         let kind = ElementKind::WebRtcEndpoint {
             data_channels: true,
+            peer: None,
         };
         let (now, events) = (self.now, EventSender::discard());
         let id = self

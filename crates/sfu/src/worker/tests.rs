@@ -66,6 +66,7 @@ async fn endpoint(server: &NativeMediaServer) -> (PipelineId, ElementId) {
 async fn element(server: &NativeMediaServer, pipeline: &PipelineId) -> Result<ElementId, Error> {
     let kind = ElementKind::WebRtcEndpoint {
         data_channels: false,
+        peer: None,
     };
     server
         .create_element(pipeline, kind, EventSender::discard())

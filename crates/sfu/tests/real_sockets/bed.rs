@@ -105,6 +105,7 @@ impl Bed {
     ) -> usize {
         let kind = ElementKind::WebRtcEndpoint {
             data_channels: false,
+            peer: None,
         };
         let events = EventSender::discard();
         let made = self.server.create_element(&place.pipeline, kind, events);

@@ -26,6 +26,7 @@ async fn large_room(bed: &Bed) -> Place {
     for _ in 0..IDLE {
         let kind = ElementKind::WebRtcEndpoint {
             data_channels: false,
+            peer: None,
         };
         let events = EventSender::discard();
         let made = bed.server.create_element(&place.pipeline, kind, events);

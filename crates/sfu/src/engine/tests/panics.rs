@@ -133,6 +133,7 @@ impl Rooms {
 fn create(engine: &mut Engine, now: Instant, pipeline: &PipelineId) -> Result<ElementId, Error> {
     let kind = ElementKind::WebRtcEndpoint {
         data_channels: true,
+        peer: None,
     };
     engine.create_element(now, pipeline, kind, EventSender::discard())
 }
