@@ -3,17 +3,19 @@
 //! Read [`Config`] first. A flag beats an environment variable, which beats the file, which beats the
 //! default. All four use the same names.
 
+mod arguments;
 mod values;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, Parser};
+use clap::Arg;
 use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+pub use self::arguments::Arguments;
 pub use self::values::{LogFormat, PinWorkers, PortRange, UdpOffload, VideoCodec};
 
 /// Everything that can be set.
@@ -142,240 +144,6 @@ fn default_data_dir() -> PathBuf {
             || PathBuf::from("tertulia-data"),
             |data| data.join("tertulia"),
         )
-}
-
-/// A WebRTC media server and room server in one binary.
-///
-/// Without any option it serves a demo at https://localhost:8443, with a certificate of its own
-/// that the browser will warn of.
-#[derive(Debug, Parser, Serialize)]
-#[command(name = "tertulia", version, max_term_width = 100, after_long_help = EXAMPLES)]
-#[serde(rename_all = "kebab-case")]
-pub struct Arguments {
-    /// TOML file with any of the long options below as keys, without dashes in front.
-    #[arg(long, value_name = "FILE", env = "TERTULIA_CONFIG")]
-    #[serde(skip)]
-    pub config: Option<PathBuf>,
-    /// Print the settings that result from flags, environment and file, and exit.
-    #[arg(long)]
-    #[serde(skip)]
-    pub check_config: bool,
-    #[command(flatten)]
-    #[serde(flatten)]
-    network: Network,
-    #[command(flatten)]
-    #[serde(flatten)]
-    security: Security,
-    #[command(flatten)]
-    #[serde(flatten)]
-    rooms: Rooms,
-    #[command(flatten)]
-    #[serde(flatten)]
-    logging: Logging,
-    #[command(flatten)]
-    #[serde(flatten)]
-    demo: Demo,
-}
-
-const EXAMPLES: &str = "\
-Examples:
-  tertulia
-      On your own machine: open https://localhost:8443 in two tabs.
-  tertulia --announce 203.0.113.7
-      On a cloud machine whose public address is not on its network interface.
-  tertulia --cert fullchain.pem --key privkey.pem --listen 0.0.0.0:443
-      With a certificate of your own. SIGHUP loads it again after renewal.
-  tertulia --http --listen 127.0.0.1:8080
-      Behind a reverse proxy that terminates TLS. The proxy must pass WebSocket upgrades of /room on.
-      Set an admin token, or strangers may seem to be on this machine.
-
-Ports to open in the firewall:
-  TCP 8443 (--listen)                     web pages and signaling
-  UDP 7100 (--udp-port)                   media
-  TCP 7100                                media for clients whose network blocks UDP
-  UDP 20000 to 20999 (--rtp-ports)        only for gateways that speak plain RTP, and only to them
-
-Environment: every option can be set as TERTULIA_ and its name in capitals, dashes as underscores, such as
-TERTULIA_UDP_PORT=7200. Lists are separated by commas. Precedence: flag, environment, file, default.";
-
-#[derive(Debug, clap::Args, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[command(next_help_heading = "Network")]
-struct Network {
-    /// Where to accept browsers: HTTPS and WebSocket [default: 0.0.0.0:8443].
-    #[arg(long, value_name = "ADDR:PORT", env = "TERTULIA_LISTEN")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    listen: Option<SocketAddr>,
-    /// Plain HTTP instead of HTTPS, for use behind a proxy. Browsers give the camera only to HTTPS
-    /// pages and to http://localhost.
-    #[arg(long, value_name = "BOOL", env = "TERTULIA_HTTP", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    http: Option<bool>,
-    /// One UDP and TCP port for all media but plain RTP. Only Linux lets all workers share it: elsewhere,
-    /// each takes one port, from this one on [default: 7100].
-    #[arg(long, value_name = "N", env = "TERTULIA_UDP_PORT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    udp_port: Option<u16>,
-    /// UDP ports for gateways that speak plain RTP, four for each endpoint. Browsers do not need
-    /// them [default: 20000-20999].
-    #[arg(long, value_name = "FIRST-LAST", env = "TERTULIA_RTP_PORTS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rtp_ports: Option<PortRange>,
-    /// Address to tell clients instead of those of the network interfaces: the public address of a
-    /// host behind NAT. May be repeated.
-    #[arg(
-        long,
-        value_name = "IP",
-        env = "TERTULIA_ANNOUNCE",
-        value_delimiter = ','
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    announce: Option<Vec<IpAddr>>,
-    /// Media threads; 0: one per core [default: 0].
-    #[arg(long, value_name = "N", env = "TERTULIA_WORKERS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    workers: Option<usize>,
-    /// Whether media threads stay on one CPU each. `auto`: if there are several, and one per CPU that this process
-    /// may use. Linux only [default: auto].
-    #[arg(long, value_name = "WHEN", env = "TERTULIA_PIN_WORKERS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pin_workers: Option<PinWorkers>,
-    /// Ways to move many UDP packets at the cost of one: `auto` for all that the system does, `off`, or a list of
-    /// gso (it cuts runs of packets), gro (it joins them) and sendmmsg (one call for many) [default: auto].
-    #[arg(long, value_name = "WHICH", env = "TERTULIA_UDP_OFFLOAD")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    udp_offload: Option<UdpOffload>,
-    /// Connections at once, HTTP and WebSocket [default: 10000].
-    #[arg(long, value_name = "N", env = "TERTULIA_MAX_CONNECTIONS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_connections: Option<usize>,
-}
-
-#[derive(Debug, clap::Args, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[command(next_help_heading = "Security")]
-struct Security {
-    /// Where the certificate made on the first run is kept [default: $XDG_DATA_HOME/tertulia].
-    #[arg(long, value_name = "DIR", env = "TERTULIA_DATA_DIR")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data_dir: Option<PathBuf>,
-    /// Certificate chain in PEM, instead of the self-made one.
-    #[arg(long, value_name = "FILE", env = "TERTULIA_CERT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cert: Option<PathBuf>,
-    /// Private key of --cert in PEM.
-    #[arg(long, value_name = "FILE", env = "TERTULIA_KEY")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<PathBuf>,
-    /// Secret of 16 characters or more that opens /close, /evict, /notify and /metrics, sent as
-    /// `Authorization: Bearer`. Without one they answer to this machine, which behind a proxy may be
-    /// anybody. Prefer the environment or the file: flags show in the process list.
-    #[arg(
-        long,
-        value_name = "SECRET",
-        env = "TERTULIA_ADMIN_TOKEN",
-        hide_env_values = true
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    admin_token: Option<String>,
-}
-
-#[derive(Debug, clap::Args, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[command(next_help_heading = "Rooms")]
-struct Rooms {
-    /// Seconds a lost client has to come back before it leaves its room [default: 10].
-    #[arg(long, value_name = "N", env = "TERTULIA_GRACE_SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    grace_seconds: Option<u32>,
-    /// Rooms at once [default: 10000].
-    #[arg(long, value_name = "N", env = "TERTULIA_MAX_ROOMS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_rooms: Option<usize>,
-    /// Participants of one room [default: 1000].
-    #[arg(long, value_name = "N", env = "TERTULIA_MAX_PARTICIPANTS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_participants: Option<usize>,
-    /// Publications and subscriptions at once, over all rooms: what this machine can carry
-    /// [default: 20000].
-    #[arg(long, value_name = "N", env = "TERTULIA_MAX_ENDPOINTS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_endpoints: Option<usize>,
-    /// Give participants that do not publish an empty list of streams. Repairs the original iOS
-    /// client, and makes the Android one believe that everybody publishes.
-    #[arg(long, value_name = "BOOL", env = "TERTULIA_ALWAYS_SEND_STREAMS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    always_send_streams: Option<bool>,
-    /// kbit/s of video to keep to even if the network seems worse, 0 for no bound [default: 300].
-    #[arg(long, value_name = "N", env = "TERTULIA_VIDEO_MIN_KBPS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    video_min_kbps: Option<u32>,
-    /// kbit/s of video not to exceed, 0 for no bound [default: 600].
-    #[arg(long, value_name = "N", env = "TERTULIA_VIDEO_MAX_KBPS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    video_max_kbps: Option<u32>,
-    /// Video codec to prefer [default: the client's choice].
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "TERTULIA_PREFERRED_VIDEO_CODEC",
-        ignore_case = true
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    preferred_video_codec: Option<VideoCodec>,
-    /// Add the empty `data` member that the original server appends to room errors.
-    #[arg(long, value_name = "BOOL", env = "TERTULIA_STRICT_BYTES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    strict_bytes: Option<bool>,
-}
-
-#[derive(Debug, clap::Args, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[command(next_help_heading = "Logging")]
-struct Logging {
-    /// What to log: a level, or directives such as `info,tertulia=debug` [default: info].
-    /// RUST_LOG is understood too.
-    #[arg(long, value_name = "FILTER", env = "TERTULIA_LOG")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log: Option<String>,
-    /// How to log [default: text].
-    #[arg(long, value_name = "FORMAT", env = "TERTULIA_LOG_FORMAT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log_format: Option<LogFormat>,
-}
-
-#[derive(Debug, clap::Args, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[command(next_help_heading = "Told to browsers")]
-struct Demo {
-    /// Milliseconds between two looks at who speaks [default: 1800].
-    #[arg(long, value_name = "N", env = "TERTULIA_SPEAKER_INTERVAL_MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    speaker_interval_ms: Option<u32>,
-    /// Level in dB above which sound is taken for speech [default: -50].
-    #[arg(
-        long,
-        value_name = "N",
-        env = "TERTULIA_SPEAKER_THRESHOLD_DB",
-        allow_negative_numbers = true
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    speaker_threshold_db: Option<i32>,
-    /// `loopbackRemote` of /getClientConfig: whether an application that asks shows one's own picture
-    /// as the server returns it [default: true].
-    #[arg(long, value_name = "BOOL", env = "TERTULIA_LOOPBACK_REMOTE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    loopback_remote: Option<bool>,
-    /// `loopbackAndLocal` of /getClientConfig: whether it shows that beside the local one [default:
-    /// false].
-    #[arg(long, value_name = "BOOL", env = "TERTULIA_LOOPBACK_AND_LOCAL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    loopback_and_local: Option<bool>,
-    /// `filterRequestParam` of /getClientConfig: what an application's filter button sends [default:
-    /// marker].
-    #[arg(long, value_name = "NAME", env = "TERTULIA_FILTER_REQUEST_PARAM")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    filter_request_param: Option<String>,
 }
 
 /// Why the settings are unusable.
