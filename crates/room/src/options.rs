@@ -9,7 +9,8 @@ use media::{BandwidthLimits, Kilobits};
 pub struct Options {
     /// Deadline of each call of the media server.
     pub media_deadline: Duration,
-    /// Bounds of every endpoint's video.
+    /// Bounds of every endpoint's video, but those of publishers that send several qualities at once, and of
+    /// their subscribers: the media server chooses among these by what the path carries.
     pub bandwidth: BandwidthLimits,
     /// Give participants that do not publish an empty list of streams. Repairs iOS clients, and makes
     /// Android clients believe that everyone publishes.

@@ -15,7 +15,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use media::{
-    ElementId, ElementKind, Error, Event, EventSender, IceCandidate, MediaServer, PipelineId,
+    BandwidthLimits, ElementId, ElementKind, Error, Event, EventSender, IceCandidate, MediaServer,
+    PipelineId,
 };
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
@@ -240,31 +241,43 @@ impl<M: MediaServer> Rooms<M> {
         })
     }
 
-    /// Makes an endpoint with the bandwidth every endpoint has and the candidates that came before it.
+    /// Makes an endpoint with its bounds and the candidates that came before it.
     async fn create_endpoint(
         &self,
-        owner: &ParticipantId,
-        endpoint_name: &str,
-        pipeline: &PipelineId,
-        kind: ElementKind,
-        candidates: Vec<IceCandidate>,
+        draft: EndpointDraft<'_>,
         guard: &mut ElementGuard<'_, M>,
     ) -> Result<Endpoint, Error> {
         let place = Arc::clone(&self.0.places).try_acquire_owned();
         let place = place.map_err(|_| Error::Full("all endpoints are in use".to_owned()))?;
+        let EndpointDraft {
+            owner,
+            name,
+            pipeline,
+            kind,
+            ..
+        } = draft;
         let endpoint = Endpoint {
             _place: Some(place),
             ..self
-                .create_own_element(owner, endpoint_name, pipeline, kind, guard)
+                .create_own_element(owner, name, pipeline, kind, guard)
                 .await?
         };
-        let limits = self.0.options.bandwidth;
-        self.within_deadline(self.0.media.set_bandwidth(&endpoint.id, limits))
-            .await?;
-        for candidate in candidates {
+        self.set_bounds(&endpoint.id, draft.is_simulcast).await?;
+        for candidate in draft.candidates {
             self.add_candidate(&endpoint.id, candidate).await;
         }
         Ok(endpoint)
+    }
+
+    /// Several qualities at once do not fit the bounds that are meant for one.
+    async fn set_bounds(&self, endpoint: &ElementId, is_simulcast: bool) -> Result<(), Error> {
+        let limits = if is_simulcast {
+            BandwidthLimits::default()
+        } else {
+            self.0.options.bandwidth
+        };
+        let set = self.0.media.set_bandwidth(endpoint, limits);
+        self.within_deadline(set).await
     }
 
     /// A candidate the media server refuses concerns nobody: others may do.
@@ -329,6 +342,18 @@ impl<M> fmt::Debug for Rooms<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Rooms")
     }
+}
+
+/// What making an endpoint needs to know.
+struct EndpointDraft<'a> {
+    owner: &'a ParticipantId,
+    /// Whose stream it carries, as its owner is told.
+    name: &'a str,
+    pipeline: &'a PipelineId,
+    kind: ElementKind,
+    /// The stream comes in several qualities.
+    is_simulcast: bool,
+    candidates: Vec<IceCandidate>,
 }
 
 /// Where the response of a request goes: to a client, or to nobody if the application itself acts.

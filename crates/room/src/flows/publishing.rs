@@ -1,9 +1,9 @@
 //! Publishing.
 
-use media::{ElementKind, Error, MediaServer, OfferOptions};
+use media::{ElementKind, Error, MediaServer, OfferOptions, PeerId};
 
 use super::guard::ElementGuard;
-use super::{Reply, Rooms};
+use super::{EndpointDraft, Reply, Rooms};
 use crate::protocol::RoomError;
 use crate::rules::{
     Endpoint, Kinds, PublishDraft, Published, Scope, Seat, Wiring, publication_wish,
@@ -40,15 +40,21 @@ impl<M: MediaServer> Rooms<M> {
                 Sdp::Answer(_) => state.draft_answered_publication(&seat, &publish.elements)?,
             }
         };
+        let is_simulcast = publish.sdp.is_simulcast();
         let mut guard = ElementGuard::new(&self.0.media);
         let (endpoint, pass_through) = match draft.offered.take() {
             Some((endpoint, pass_through)) => {
                 guard.adopt(endpoint.id.clone());
                 guard.adopt(pass_through.id.clone());
+                if is_simulcast {
+                    self.set_bounds(&endpoint.id, true)
+                        .await
+                        .map_err(|error| self.publisher_error(&seat, &error))?;
+                }
                 (endpoint, pass_through)
             }
             None => self
-                .create_publisher(&mut draft, &mut guard)
+                .create_publisher(&seat, &mut draft, is_simulcast, &mut guard)
                 .await
                 .map_err(|error| self.publisher_error(&seat, &error))?,
         };
@@ -94,7 +100,7 @@ impl<M: MediaServer> Rooms<M> {
         let mut draft = self.apply(&mut Reply::nobody(), |state| state.draft_offer(&seat))?;
         let mut guard = ElementGuard::new(&self.0.media);
         let pair = self
-            .create_publisher(&mut draft, &mut guard)
+            .create_publisher(&seat, &mut draft, false, &mut guard)
             .await
             .map_err(|error| self.publisher_error(&seat, &error))?;
         let generate = self
@@ -153,15 +159,22 @@ impl<M: MediaServer> Rooms<M> {
 
     async fn create_publisher(
         &self,
+        seat: &Seat,
         draft: &mut PublishDraft,
+        is_simulcast: bool,
         guard: &mut ElementGuard<'_, M>,
     ) -> Result<(Endpoint, Endpoint), Error> {
         let candidates = std::mem::take(&mut draft.candidates);
         let (owner, user, pipeline) = (&draft.participant, &draft.user, &draft.pipeline);
-        let kind = endpoint_kind(draft.web, draft.data_channels);
-        let endpoint = self
-            .create_endpoint(owner, user, pipeline, kind, candidates, guard)
-            .await?;
+        let endpoint = EndpointDraft {
+            owner,
+            name: user,
+            pipeline,
+            kind: endpoint_kind(draft.web, draft.data_channels, seat.peer()),
+            is_simulcast,
+            candidates,
+        };
+        let endpoint = self.create_endpoint(endpoint, guard).await?;
         let pass_through = self
             .create_own_element(owner, user, pipeline, ElementKind::PassThrough, guard)
             .await?;
@@ -190,6 +203,7 @@ impl<M: MediaServer> Rooms<M> {
             endpoint,
             pass_through,
             loopback: publish.loopback.clone(),
+            is_simulcast: publish.sdp.is_simulcast(),
             muted: Kinds::NONE,
             wired: wish,
         })
@@ -214,11 +228,11 @@ impl<M: MediaServer> Rooms<M> {
 }
 
 /// What web and other participants have.
-pub(super) fn endpoint_kind(web: bool, data_channels: bool) -> ElementKind {
+pub(super) fn endpoint_kind(web: bool, data_channels: bool, peer: PeerId) -> ElementKind {
     if web {
         ElementKind::WebRtcEndpoint {
             data_channels,
-            peer: None,
+            peer: Some(peer),
         }
     } else {
         ElementKind::RtpEndpoint

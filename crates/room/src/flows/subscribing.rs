@@ -4,7 +4,7 @@ use media::{IceCandidate, MediaServer};
 
 use super::guard::ElementGuard;
 use super::publishing::endpoint_kind;
-use super::{Reply, Rooms};
+use super::{EndpointDraft, Reply, Rooms};
 use crate::protocol::{Notification, Response, RoomError};
 use crate::rules::{Effects, Remote, Scope, Step, Wiring};
 use crate::{MutedMedia, ParticipantId};
@@ -36,15 +36,16 @@ impl<M: MediaServer> Rooms<M> {
         let mut draft = self.0.state.lock().draft_subscription(&seat, remote)?;
         let mut guard = ElementGuard::new(&self.0.media);
         let candidates = std::mem::take(&mut draft.candidates);
+        let endpoint = EndpointDraft {
+            owner: &draft.participant,
+            name: &draft.publisher_name,
+            pipeline: &draft.pipeline,
+            kind: endpoint_kind(draft.web, draft.data_channels, seat.peer()),
+            is_simulcast: draft.is_simulcast,
+            candidates,
+        };
         let endpoint = self
-            .create_endpoint(
-                &draft.participant,
-                &draft.publisher_name,
-                &draft.pipeline,
-                endpoint_kind(draft.web, draft.data_channels),
-                candidates,
-                &mut guard,
-            )
+            .create_endpoint(endpoint, &mut guard)
             .await
             .map_err(|error| {
                 tracing::debug!(%error, "no subscriber endpoint");

@@ -45,6 +45,8 @@ pub(crate) struct Published {
     /// Where subscribers hang, so that the chain can change without them.
     pub(crate) pass_through: Endpoint,
     pub(crate) loopback: Option<Loopback>,
+    /// It comes in several qualities.
+    pub(crate) is_simulcast: bool,
     pub(crate) muted: Kinds,
     pub(crate) wired: Wiring,
 }

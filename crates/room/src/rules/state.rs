@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use media::PeerId;
+
 use super::participant::Participant;
 use super::room::{Room, check_names, check_room_name};
 use super::{Effects, Notice};
@@ -53,6 +55,11 @@ impl Seat {
 
     pub(crate) fn user(&self) -> &str {
         &self.user
+    }
+
+    /// What all endpoints of this stay share.
+    pub(crate) fn peer(&self) -> PeerId {
+        PeerId(self.member.0)
     }
 }
 

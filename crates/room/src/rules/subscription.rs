@@ -20,6 +20,8 @@ pub(crate) struct SubscribeDraft {
     pub(crate) publisher_name: String,
     /// The publisher's pass-through.
     pub(crate) source: ElementId,
+    /// The publisher's.
+    pub(crate) is_simulcast: bool,
     /// Candidates that came too early.
     pub(crate) candidates: Vec<IceCandidate>,
 }
@@ -44,6 +46,7 @@ impl State {
             return Err(RoomError::loopback_only_when_publishing());
         }
         let (source, data_channels) = (published.pass_through.id.clone(), remote.data_channels);
+        let is_simulcast = published.is_simulcast;
         let pipeline = room.pipeline();
         let participant = self.participant_mut(seat)?;
         if participant.is_watching(publisher) {
@@ -58,6 +61,7 @@ impl State {
             publisher,
             publisher_name: name,
             source,
+            is_simulcast,
             candidates: feed.candidates,
         })
     }

@@ -79,6 +79,19 @@ pub enum Sdp {
     Answer(String),
 }
 
+impl Sdp {
+    /// Whether the client sends several qualities of its video at once: simulcast (RFC 8853), or the
+    /// `SIM` groups of SSRCs that Chromium had before.
+    pub(crate) fn is_simulcast(&self) -> bool {
+        let (Self::Offer(text) | Self::Answer(text)) = self;
+        text.lines().any(|line| {
+            let simulcast = line.strip_prefix("a=simulcast:");
+            let sends = |attribute: &str| attribute.split(' ').any(|word| word == "send");
+            simulcast.is_some_and(sends) || line.starts_with("a=ssrc-group:SIM ")
+        })
+    }
+}
+
 /// What a publisher gets back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loopback {
@@ -97,4 +110,27 @@ pub enum MutedMedia {
     Audio,
     /// Pictures.
     Video,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn simulcast_is_seen_in_offers() {
+        let check = |line: &str, expected| {
+            let sdp = Sdp::Offer(format!(
+                "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n{line}\r\n"
+            ));
+            assert_eq!(sdp.is_simulcast(), expected, "{line}");
+        };
+        check("a=simulcast:send q;h;f", true);
+        check("a=simulcast:recv 1 send q;~h", true);
+        check("a=simulcast:send q;h;f recv 1", true);
+        check("a=ssrc-group:SIM 1 2 3", true);
+        check("a=simulcast:recv q;h;f", false);
+        check("a=ssrc-group:FID 1 2", false);
+        check("a=ssrc-group:SIMILAR 1 2", false);
+        check("a=x-simulcast:send q", false);
+    }
 }

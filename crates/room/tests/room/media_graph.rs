@@ -60,6 +60,50 @@ async fn every_endpoint_is_bounded() {
 }
 
 #[tokio::test]
+async fn several_qualities_are_not_bounded() {
+    let world = World::new();
+    world.join("alice", "lab").await;
+    world.join("bob", "lab").await;
+    let publish = Request::PublishVideo {
+        sdp_offer: "v=0\r\na=simulcast:send q;h;f\r\n".to_owned(),
+        loopback: false,
+    };
+    world.ask("alice", publish).await.unwrap();
+    world.subscribe("bob", "alice").await;
+    let free = BandwidthLimits::default();
+    let freed = |call: &Call| matches!(call, Call::SetBandwidth { limits, .. } if *limits == free);
+    assert_eq!(world.fake.count(freed), 2);
+}
+
+#[tokio::test]
+async fn a_participants_endpoints_are_of_one_peer() {
+    let world = World::new();
+    for user in ["alice", "bob", "carol"] {
+        world.join(user, "lab").await;
+        world.publish(user).await;
+    }
+    world.subscribe("alice", "bob").await;
+    world.subscribe("alice", "carol").await;
+    let elements = world.fake.elements();
+    let peers: Vec<_> = world
+        .endpoints()
+        .iter()
+        .map(|endpoint| {
+            let (_, kind) = elements.iter().find(|(id, _)| id == endpoint).unwrap();
+            match kind {
+                ElementKind::WebRtcEndpoint { peer, .. } => peer.expect("rooms know their people"),
+                other => panic!("{other:?}"),
+            }
+        })
+        .collect();
+    let [alice, bob, carol, alice_to_bob, alice_to_carol] = peers[..] else {
+        panic!("{peers:?}");
+    };
+    assert!(alice != bob && bob != carol && carol != alice);
+    assert_eq!([alice_to_bob, alice_to_carol], [alice, alice]);
+}
+
+#[tokio::test]
 async fn data_channels_reach_those_who_watch() {
     let world = World::new();
     let join = Request::JoinRoom {
@@ -78,18 +122,14 @@ async fn data_channels_reach_those_who_watch() {
         .iter()
         .map(|endpoint| {
             let elements = world.fake.elements();
-            elements
-                .into_iter()
-                .find(|(id, _)| id == endpoint)
-                .unwrap()
-                .1
+            let (_, kind) = elements.iter().find(|(id, _)| id == endpoint).unwrap();
+            match kind {
+                ElementKind::WebRtcEndpoint { data_channels, .. } => *data_channels,
+                other => panic!("{other:?}"),
+            }
         })
         .collect();
-    let data = |data_channels| ElementKind::WebRtcEndpoint {
-        data_channels,
-        peer: None,
-    };
-    assert_eq!(kinds, [data(true), data(false), data(true), data(false)]);
+    assert_eq!(kinds, [true, false, true, false]);
     let bobs = &world.endpoints()[2];
     assert!(world.fake.source(bobs, MediaKind::Data).is_some());
 }

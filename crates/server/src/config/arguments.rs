@@ -170,11 +170,13 @@ struct Rooms {
     #[arg(long, value_name = "BOOL", env = "TERTULIA_ALWAYS_SEND_STREAMS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     always_send_streams: Option<bool>,
-    /// kbit/s of video to keep to even if the network seems worse, 0 for no bound [default: 300].
+    /// kbit/s of video to keep to even if the network seems worse, 0 for no bound. Does not concern who offers
+    /// simulcast [default: 300].
     #[arg(long, value_name = "N", env = "TERTULIA_VIDEO_MIN_KBPS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     video_min_kbps: Option<u32>,
-    /// kbit/s of video not to exceed, 0 for no bound [default: 600].
+    /// kbit/s of video not to exceed, 0 for no bound. Does not concern who offers simulcast, nor its viewers
+    /// [default: 600].
     #[arg(long, value_name = "N", env = "TERTULIA_VIDEO_MAX_KBPS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     video_max_kbps: Option<u32>,
