@@ -34,8 +34,14 @@ pub enum Frame {
 
 /// A link broke.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("connection lost: {0}")]
-pub struct LinkError(pub String);
+pub enum LinkError {
+    /// Nothing comes any more.
+    #[error("connection lost: {0}")]
+    Lost(String),
+    /// The other end sent more than it may. It can still be told so.
+    #[error("message is too big")]
+    TooBig,
+}
 
 /// What comes over a link.
 pub type Incoming = Pin<Box<dyn Stream<Item = Result<Frame, LinkError>> + Send>>;
@@ -81,7 +87,7 @@ impl Link {
             Some((Ok(frame), incoming))
         });
         let outgoing = sink::unfold(outgoing, |outgoing, frame| async {
-            let gone = |_| LinkError("the other end is gone".to_owned());
+            let gone = |_| LinkError::Lost("the other end is gone".to_owned());
             outgoing.send(frame).await.map_err(gone)?;
             Ok(outgoing)
         });
@@ -94,7 +100,8 @@ impl Link {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (outgoing, incoming) = socket.split();
-        let broken = |error: tokio_tungstenite::tungstenite::Error| LinkError(error.to_string());
+        let broken =
+            |error: tokio_tungstenite::tungstenite::Error| LinkError::Lost(error.to_string());
         let incoming = incoming.filter_map(move |message| {
             let frame = match message {
                 Ok(message) => from_message(message).map(Ok),

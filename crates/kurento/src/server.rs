@@ -59,6 +59,18 @@ pub struct Server {
     jobs_begun: u64,
     effects: VecDeque<Effect>,
     next_sweep: Instant,
+    totals: Totals,
+}
+
+/// What happened since the beginning, for a monitor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Frames of clients.
+    pub requests: u64,
+    /// Those of them that were answered by an error.
+    pub refusals: u64,
+    /// Events that were sent.
+    pub events: u64,
 }
 
 /// What the driver has to do.
@@ -121,6 +133,7 @@ impl Server {
             jobs: HashMap::new(),
             jobs_begun: 0,
             effects: VecDeque::new(),
+            totals: Totals::default(),
             config,
         }
     }
@@ -145,6 +158,7 @@ impl Server {
         let Some(state) = self.connections.get_mut(connection) else {
             return;
         };
+        self.totals.requests += 1;
         if state.enqueue(frame).is_err() {
             self.close(connection, Close::TOO_MANY_REQUESTS);
         }
@@ -240,6 +254,11 @@ impl Server {
     /// Number of sessions, with and without a connection.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// What was counted since the beginning.
+    pub fn totals(&self) -> Totals {
+        self.totals
     }
 
     /// Number of objects, the server manager included.

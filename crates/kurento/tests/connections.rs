@@ -105,5 +105,6 @@ async fn shutting_down_ends_connections_and_tasks() {
     outgoing.send(Frame::Text(PING.to_owned())).await.unwrap();
     incoming.next().await.unwrap().unwrap();
     service.shut_down().await;
+    assert_eq!(closed(&mut incoming).await, 1001);
     assert_eq!(incoming.next().await, None);
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 
 /// Headers by which proxies tell that the request is not from where it seems, besides those that start
 /// with [`FORWARDING_PREFIX`].
@@ -27,15 +27,44 @@ pub(crate) fn is_allowed(peer: SocketAddr, headers: &HeaderMap, token: Option<&s
     }
 }
 
-fn has_token(headers: &HeaderMap, token: &str) -> bool {
+/// True for a request with `Authorization: Bearer` and the token.
+pub(crate) fn has_token(headers: &HeaderMap, token: &str) -> bool {
     let given = headers
         .get(header::AUTHORIZATION)
         .map(HeaderValue::as_bytes);
     let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
-    // In constant time, so that the answer's delay does not tell how much was right.
-    given.is_some_and(|given| {
-        aws_lc_rs::constant_time::verify_slices_are_equal(given, token.as_bytes()).is_ok()
-    })
+    given.is_some_and(|given| is_same(given, token))
+}
+
+/// True for a target with the token as the parameter `access_token` of its query, as Kurento's clients send it.
+/// The characters of a token that is sent like this must need no escaping.
+pub(crate) fn has_query_token(uri: &Uri, token: &str) -> bool {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    let mut given = pairs.filter_map(|pair| pair.strip_prefix("access_token="));
+    given.any(|given| is_same(given.as_bytes(), token))
+}
+
+/// In constant time, so that the answer's delay does not tell how much was right.
+fn is_same(given: &[u8], token: &str) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(given, token.as_bytes()).is_ok()
+}
+
+/// True for a program of this machine, and for a page that this machine serves, by whatever port: applications
+/// in the browser have their page from elsewhere than their media server. Neither a proxy's request
+/// counts, nor that of a page of somebody else.
+pub(crate) fn is_program_of_this_machine(peer: SocketAddr, headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let from_elsewhere = headers.get(header::ORIGIN).is_some_and(|origin| {
+        let host = origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.split_once("://"));
+        !host.is_some_and(|(_, host)| is_local_name(host))
+    });
+    peer.ip().to_canonical().is_loopback()
+        && is_local_name(text(header::HOST).unwrap_or_default())
+        && !from_elsewhere
+        && !headers.keys().any(|name| is_forwarding(name.as_str()))
 }
 
 /// A proxy on this machine forwards requests of others, and a page of somebody else makes the browser
@@ -182,6 +211,49 @@ mod tests {
         // What nginx sends for a stranger unless it is told to add headers.
         let proxied = [("host", "localhost:8080")];
         assert!(!allowed_with(Some(TOKEN), "127.0.0.1", &proxied));
+    }
+
+    #[test]
+    fn programs_and_pages_of_this_machine_are_told_from_others() {
+        let localhost = ("host", "localhost:8888");
+        let check = |peer: &str, more: &[(&'static str, &'static str)], expected| {
+            let headers: HeaderMap = std::iter::once(&localhost)
+                .chain(more)
+                .map(|(name, value)| {
+                    let name = HeaderName::from_static(name);
+                    (name, HeaderValue::from_static(value))
+                })
+                .collect();
+            let peer = SocketAddr::new(peer.parse().unwrap(), 1);
+            let allowed = is_program_of_this_machine(peer, &headers);
+            assert_eq!(allowed, expected, "{peer} {more:?}");
+        };
+        check("127.0.0.1", &[], true);
+        check("::1", &[("origin", "https://localhost:8443")], true);
+        check("::1", &[("origin", "http://[::1]:8080")], true);
+        check("127.0.0.1", &[("origin", "https://evil.example")], false);
+        check("127.0.0.1", &[("origin", "null")], false);
+        check("127.0.0.1", &[("x-forwarded-for", "192.0.2.1")], false);
+        check("192.0.2.1", &[], false);
+        let rebound =
+            HeaderMap::from_iter([(header::HOST, HeaderValue::from_static("rebound.example"))]);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        assert!(!is_program_of_this_machine(peer, &rebound));
+    }
+
+    #[test]
+    fn tokens_are_found_in_queries() {
+        for (target, expected) in [
+            ("/kurento?access_token=0123456789abcdef", true),
+            ("/kurento?a=b&access_token=0123456789abcdef&c", true),
+            ("/kurento?access_token=0123456789abcdeX", false),
+            ("/kurento?access_token=", false),
+            ("/kurento?xaccess_token=0123456789abcdef", false),
+            ("/kurento", false),
+        ] {
+            let uri: Uri = target.parse().unwrap();
+            assert_eq!(has_query_token(&uri, TOKEN), expected, "{target}");
+        }
     }
 
     #[test]

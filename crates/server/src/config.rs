@@ -16,7 +16,7 @@ use figment::providers::{Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
 pub use self::arguments::Arguments;
-pub use self::values::{LogFormat, PinWorkers, PortRange, UdpOffload, VideoCodec};
+pub use self::values::{LogFormat, PinWorkers, PortRange, UdpOffload, Unsupported, VideoCodec};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,22 @@ pub struct Config {
     pub max_endpoints: usize,
     /// Secret that opens `/close`, `/evict`, `/notify` and `/metrics` from other machines.
     pub admin_token: Option<String>,
+    /// Where to accept Kurento clients.
+    pub kurento: Option<SocketAddr>,
+    /// Secret that Kurento clients must send.
+    pub kurento_token: Option<String>,
+    /// Kurento clients at once.
+    pub kurento_max_connections: usize,
+    /// Kurento clients at once from one address that is not this machine's.
+    pub kurento_max_per_address: usize,
+    /// The version that Kurento clients are told.
+    pub kurento_version: String,
+    /// What becomes of classes that need decoded media.
+    pub kurento_unsupported: Unsupported,
+    /// kbit/s of video that an endpoint of a Kurento client sends unless told otherwise. 0: no bound.
+    pub kurento_video_max_kbps: u32,
+    /// Seconds after which the session of a Kurento client that is gone ends: one to two times this.
+    pub kurento_session_seconds: u32,
     /// What to log, in the syntax of `RUST_LOG`, which counts if this is unset.
     pub log: Option<String>,
     /// How to log.
@@ -95,9 +111,16 @@ const RTP_PORTS: PortRange = PortRange {
 /// away. Too high: the system runs out of descriptors and nobody gets in.
 const MAX_CONNECTIONS: usize = 10_000;
 
+/// An application server opens one or a few connections, some one per room. Too low: a busy one is turned
+/// away. Too high: one that leaks them takes the places of all others.
+const KURENTO_MAX_PER_ADDRESS: usize = 250;
+/// As the real server.
+const KURENTO_SESSION_SECONDS: u32 = 240;
+
 impl Default for Config {
     fn default() -> Self {
         let limits = room::Limits::default();
+        let kurento = kurento::server::Config::default();
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
             http: false,
@@ -120,6 +143,14 @@ impl Default for Config {
             max_participants: limits.participants_per_room,
             max_endpoints: limits.endpoints,
             admin_token: None,
+            kurento: None,
+            kurento_token: None,
+            kurento_max_connections: kurento.connections_max,
+            kurento_max_per_address: KURENTO_MAX_PER_ADDRESS,
+            kurento_version: kurento.version,
+            kurento_unsupported: Unsupported::Declare,
+            kurento_video_max_kbps: kurento.max_video_send_kbps,
+            kurento_session_seconds: KURENTO_SESSION_SECONDS,
             log: None,
             log_format: LogFormat::Text,
             strict_bytes: false,
@@ -253,6 +284,24 @@ impl Config {
             .is_some_and(|token| token.len() < TOKEN_MIN)
         {
             "`admin-token` must have at least 16 characters"
+        } else if self
+            .kurento_token
+            .as_deref()
+            .is_some_and(|token| token.len() < TOKEN_MIN)
+        {
+            "`kurento-token` must have at least 16 characters"
+        } else if self.kurento_token.is_none()
+            && self
+                .kurento
+                .is_some_and(|address| !address.ip().is_loopback())
+        {
+            "`kurento` is reachable from other machines, and whoever reaches it controls all media: set \
+             `kurento-token`, or listen on 127.0.0.1"
+        } else if self.kurento_max_connections == 0
+            || self.kurento_max_per_address == 0
+            || self.kurento_session_seconds == 0
+        {
+            "`kurento-max-connections`, `kurento-max-per-address` and `kurento-session-seconds` must be at least 1"
         } else {
             return Ok(());
         };
@@ -262,7 +311,9 @@ impl Config {
     /// The settings as a configuration file, secrets left out.
     pub fn to_toml(&self) -> String {
         let mut shown = self.clone();
-        shown.admin_token = shown.admin_token.map(|_| "(hidden)".to_owned());
+        for secret in [&mut shown.admin_token, &mut shown.kurento_token] {
+            *secret = secret.take().map(|_| "(hidden)".to_owned());
+        }
         let values = serde_json::to_value(shown).expect("plain data has a JSON form");
         let members = values.as_object().into_iter().flatten();
         // Strings, numbers, booleans and flat lists look the same in JSON and in TOML.
@@ -309,6 +360,8 @@ mod tests {
             key: Some("k".into()),
             admin_token: Some("t".into()),
             preferred_video_codec: Some(VideoCodec::Vp8),
+            kurento: Some(([127, 0, 0, 1], 8888).into()),
+            kurento_token: Some("t".into()),
             log: Some("info".into()),
             ..Config::default()
         };
@@ -385,6 +438,18 @@ mod tests {
             },
             Config {
                 admin_token: Some("short".to_owned()),
+                ..Config::default()
+            },
+            Config {
+                kurento_token: Some("short".to_owned()),
+                ..Config::default()
+            },
+            Config {
+                kurento: Some(([0, 0, 0, 0], 8888).into()),
+                ..Config::default()
+            },
+            Config {
+                kurento_max_connections: 0,
                 ..Config::default()
             },
         ];

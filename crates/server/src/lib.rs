@@ -12,6 +12,7 @@ pub mod config;
 mod control;
 mod gateway;
 mod http;
+pub mod kms;
 pub mod native;
 mod socket;
 pub mod telemetry;

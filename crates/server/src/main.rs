@@ -6,8 +6,9 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use media::MediaServer;
 use tertulia::config::{Arguments, Config, unknown_variables};
-use tertulia::{Server, native, telemetry};
+use tertulia::{Server, kms, native, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -57,8 +58,13 @@ fn show(config: &Config) {
 async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
     let media = native::start(config)?;
+    let listener = kms::Listener::start(config, media.clone())?;
+    let count_clients = listener.as_ref().map(kms::Listener::publish_metrics);
     let counted = media.clone();
     let server = Server::start(config, media.clone(), move || {
+        if let Some(count) = &count_clients {
+            count();
+        }
         Box::pin(native::publish_metrics(counted.clone()))
     })?;
     tertulia::announce_start(config, server.listen(), media.ports());
@@ -71,11 +77,20 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     signals.wait(&server).await;
     tracing::info!("shutting down; a second signal stops at once");
     tokio::select! {
-        () = server.shut_down() => media.shutdown(),
+        () = stop(server, listener) => media.shutdown(),
         () = signals.stop() => return Err("stopped before the clients were told".into()),
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn stop<M: MediaServer>(server: Server<M>, listener: Option<kms::Listener<M>>) {
+    let listener = async {
+        if let Some(listener) = listener {
+            listener.shut_down().await;
+        }
+    };
+    tokio::join!(server.shut_down(), listener);
 }
 
 struct Signals {
@@ -102,7 +117,7 @@ impl Signals {
     }
 
     /// Waits for the signal to stop, and loads the certificate again whenever told to.
-    async fn wait<M: media::MediaServer>(&mut self, server: &Server<M>) {
+    async fn wait<M: MediaServer>(&mut self, server: &Server<M>) {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return,

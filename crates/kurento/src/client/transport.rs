@@ -33,7 +33,7 @@ async fn dial(text: &str, tls: Option<Arc<rustls::ClientConfig>>) -> Result<Link
     let (default_port, tls) = match (uri.scheme_str(), tls) {
         (Some("ws"), _) => (80, None),
         (Some("wss"), Some(tls)) => (443, Some(tls)),
-        (Some("wss"), None) => return Err(LinkError("wss needs TLS settings".to_owned())),
+        (Some("wss"), None) => return Err(LinkError::Lost("wss needs TLS settings".to_owned())),
         _ => return Err(invalid(text)),
     };
     // Brackets are for URIs, not for resolvers.
@@ -58,9 +58,9 @@ async fn dial(text: &str, tls: Option<Arc<rustls::ClientConfig>>) -> Result<Link
 }
 
 fn invalid(uri: &str) -> LinkError {
-    LinkError(format!("'{uri}' is no ws:// or wss:// address"))
+    LinkError::Lost(format!("'{uri}' is no ws:// or wss:// address"))
 }
 
 fn broken(error: impl std::fmt::Display) -> LinkError {
-    LinkError(error.to_string())
+    LinkError::Lost(error.to_string())
 }

@@ -51,6 +51,7 @@ impl Close {
     pub const INVALID_PATH: Self = Self::new(1002, "Invalid path");
     /// A frame exceeds [`ClientFrame::BYTES_MAX`].
     pub const TOO_BIG: Self = Self::new(1009, "message is too big");
+    pub(super) const GOING_AWAY: Self = Self::new(1001, "the server goes down");
     pub(super) const TOO_MANY_REQUESTS: Self = Self::new(1008, "too many requests are waiting");
     pub(super) const TOO_SLOW: Self = Self::new(1008, "messages are not read");
 

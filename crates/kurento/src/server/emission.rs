@@ -29,6 +29,7 @@ impl Server {
             }
         }
         for (connection, text) in messages {
+            self.totals.events += 1;
             self.send(connection, text);
         }
     }

@@ -61,6 +61,7 @@ impl Server {
         let Request { id, method, params } = match request {
             Ok(request) => request,
             Err(fault) => {
+                self.totals.refusals += 1;
                 let text = wire::response(&Value::Null, Err(&fault)).to_string();
                 return self.send(connection, text);
             }
@@ -277,6 +278,7 @@ impl Server {
         answer: Result<&Outcome, &Fault>,
         session: Option<&SessionName>,
     ) -> String {
+        self.totals.refusals += u64::from(answer.is_err());
         let result = answer.map(|outcome| result(outcome, session));
         let Some(id) = &origin.id else {
             let notification = match result {

@@ -16,15 +16,17 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Call, ClientFrame, Close, Config, ConnectionId, Effect, ObjectKey, Outgoing, Reply, Server,
-    Work,
+    Totals, Work,
 };
-use crate::link::{Frame, Link};
+use crate::link::{Frame, Link, LinkError};
 
 /// How long one call to the media server may take. Clients wait 10 to 20 seconds for an answer.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a client may take to read one message. Too low: phones on bad networks are cut. Too high:
 /// messages pile up for nobody.
 const WRITE_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a client may take to read that the server goes down.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
 /// Events of the media server that wait to be told. Above it they are lost.
 const EVENTS_WAITING_MAX: usize = 100_000;
 
@@ -112,13 +114,24 @@ impl<M: MediaServer> Service<M> {
             service: self,
             connection,
         };
-        let Link { incoming, outgoing } = link;
-        tokio::select! {
-            () = self.read(connection, incoming, &wakers) => {}
-            () = self.write(connection, outgoing, &wakers) => {}
-            () = inner.stopped.cancelled() => {}
-        }
+        let Link {
+            incoming,
+            mut outgoing,
+        } = link;
+        let stopped = tokio::select! {
+            () = self.read(connection, incoming, &wakers) => false,
+            () = self.write(connection, &mut outgoing, &wakers) => false,
+            () = inner.stopped.cancelled() => true,
+        };
         drop(guard);
+        if stopped {
+            say_goodbye(
+                &mut outgoing,
+                close_frame(Close::GOING_AWAY),
+                LEAVE_DEADLINE,
+            )
+            .await;
+        }
         tracing::info!(?connection, "a Kurento client disconnected");
     }
 
@@ -148,10 +161,15 @@ impl<M: MediaServer> Service<M> {
         (server.connections(), server.sessions(), server.objects())
     }
 
+    /// What was counted since the beginning.
+    pub fn totals(&self) -> Totals {
+        self.0.server.lock().totals()
+    }
+
     async fn read(
         &self,
         connection: ConnectionId,
-        mut incoming: impl futures_util::Stream<Item = Result<Frame, crate::LinkError>> + Unpin,
+        mut incoming: impl futures_util::Stream<Item = Result<Frame, LinkError>> + Unpin,
         wakers: &Wakers,
     ) {
         loop {
@@ -162,14 +180,17 @@ impl<M: MediaServer> Service<M> {
                 Some(Ok(Frame::Text(text))) => text,
                 Some(Ok(Frame::Binary(bytes))) => String::from_utf8_lossy(&bytes).into_owned(),
                 Some(Ok(Frame::Close { .. })) | None => return,
+                Some(Err(LinkError::TooBig)) => {
+                    self.refuse_size(connection);
+                    continue;
+                }
                 Some(Err(error)) => {
                     tracing::debug!(%error, ?connection, "a Kurento client is gone");
                     return;
                 }
             };
             if text.len() > ClientFrame::BYTES_MAX {
-                self.0.server.lock().close(connection, Close::TOO_BIG);
-                Inner::act(&self.0);
+                self.refuse_size(connection);
                 continue;
             }
             let frame = ClientFrame::parse(&text);
@@ -179,10 +200,15 @@ impl<M: MediaServer> Service<M> {
         }
     }
 
+    fn refuse_size(&self, connection: ConnectionId) {
+        self.0.server.lock().close(connection, Close::TOO_BIG);
+        Inner::act(&self.0);
+    }
+
     async fn write(
         &self,
         connection: ConnectionId,
-        mut outgoing: impl futures_util::Sink<Frame, Error = crate::LinkError> + Unpin,
+        mut outgoing: impl futures_util::Sink<Frame, Error = LinkError> + Unpin,
         wakers: &Wakers,
     ) {
         loop {
@@ -378,9 +404,20 @@ fn now() -> Instant {
 
 async fn refuse(mut link: Link, code: u16, reason: &str) {
     let reason = reason.to_owned();
-    let sent = link.outgoing.send(Frame::Close { code, reason });
-    if tokio::time::timeout(WRITE_DEADLINE, sent).await.is_err() {
-        tracing::debug!("a Kurento client does not even read its refusal");
+    let frame = Frame::Close { code, reason };
+    say_goodbye(&mut link.outgoing, frame, WRITE_DEADLINE).await;
+}
+
+async fn say_goodbye(
+    outgoing: &mut (impl futures_util::Sink<Frame, Error = LinkError> + Unpin),
+    frame: Frame,
+    deadline: Duration,
+) {
+    if tokio::time::timeout(deadline, outgoing.send(frame))
+        .await
+        .is_err()
+    {
+        tracing::debug!("a Kurento client does not even read that it is over");
     }
 }
 

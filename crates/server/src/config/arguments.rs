@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use serde::Serialize;
 
-use super::values::{LogFormat, PinWorkers, PortRange, UdpOffload, VideoCodec};
+use super::values::{LogFormat, PinWorkers, PortRange, UdpOffload, Unsupported, VideoCodec};
 
 /// A WebRTC media server and room server in one binary.
 ///
@@ -35,6 +35,9 @@ pub struct Arguments {
     rooms: Rooms,
     #[command(flatten)]
     #[serde(flatten)]
+    kurento: Kurento,
+    #[command(flatten)]
+    #[serde(flatten)]
     logging: Logging,
     #[command(flatten)]
     #[serde(flatten)]
@@ -52,11 +55,15 @@ Examples:
   tertulia --http --listen 127.0.0.1:8080
       Behind a reverse proxy that terminates TLS. The proxy must pass WebSocket upgrades of /room on.
       Set an admin token, or strangers may seem to be on this machine.
+  tertulia --kurento 127.0.0.1:8888
+      As a Kurento Media Server too, for applications on this machine: ws://localhost:8888/kurento.
 
 Ports to open in the firewall:
   TCP 8443 (--listen)                     web pages and signaling
   UDP 7100 (--udp-port)                   media
   TCP 7100                                media for clients whose network blocks UDP
+  TCP 8888 (--kurento)                    only to application servers that use this one as their Kurento
+                                          Media Server
   UDP 20000 to 20999 (--rtp-ports)        only for gateways that speak plain RTP, and only to them
 
 Environment: every option can be set as TERTULIA_ and its name in capitals, dashes as underscores, such as
@@ -193,6 +200,56 @@ struct Rooms {
     #[arg(long, value_name = "BOOL", env = "TERTULIA_STRICT_BYTES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     strict_bytes: Option<bool>,
+}
+
+#[derive(Debug, clap::Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(next_help_heading = "As a Kurento Media Server")]
+struct Kurento {
+    /// Where to accept applications that use this server as their Kurento Media Server, at
+    /// ws://ADDR:PORT/kurento; off unless given. Any address but this machine's own needs --kurento-token.
+    #[arg(long, value_name = "ADDR:PORT", env = "TERTULIA_KURENTO", num_args = 0..=1, default_missing_value = "127.0.0.1:8888")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kurento: Option<SocketAddr>,
+    /// Secret of 16 characters or more that those applications send, as `Authorization: Bearer` or as
+    /// /kurento?access_token=SECRET. Without one, only programs and pages of this machine are let in.
+    #[arg(
+        long,
+        value_name = "SECRET",
+        env = "TERTULIA_KURENTO_TOKEN",
+        hide_env_values = true
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kurento_token: Option<String>,
+    /// Such connections at once [default: 1000].
+    #[arg(long, value_name = "N", env = "TERTULIA_KURENTO_MAX_CONNECTIONS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kurento_max_connections: Option<usize>,
+    /// Such connections at once from one address; this machine may have all [default: 250].
+    #[arg(long, value_name = "N", env = "TERTULIA_KURENTO_MAX_PER_ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kurento_max_per_address: Option<usize>,
+    /// The version they are told. Some applications adapt to it: OpenVidu expects no transcoding of one
+    /// that begins with openvidu/mediasoup-controller [default: 7.3.0].
+    #[arg(long, value_name = "TEXT", env = "TERTULIA_KURENTO_VERSION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kurento_version: Option<String>,
+    /// What becomes of elements that need decoded media, such as filters and mixers: `declare` lets them
+    /// be made, and tells by an Error event that they do nothing; `reject` refuses to make them [default:
+    /// declare].
+    #[arg(long, value_name = "HOW", env = "TERTULIA_KURENTO_UNSUPPORTED")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kurento_unsupported: Option<Unsupported>,
+    /// kbit/s of video that an endpoint sends until the application says otherwise, 0 for no bound
+    /// [default: 500].
+    #[arg(long, value_name = "N", env = "TERTULIA_KURENTO_VIDEO_MAX_KBPS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kurento_video_max_kbps: Option<u32>,
+    /// Seconds after which what an application made is released when its connection is lost: one to two
+    /// times this [default: 240].
+    #[arg(long, value_name = "N", env = "TERTULIA_KURENTO_SESSION_SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kurento_session_seconds: Option<u32>,
 }
 
 #[derive(Debug, clap::Args, Serialize)]

@@ -75,6 +75,17 @@ pub enum VideoCodec {
     Av1,
 }
 
+/// What becomes of Kurento's classes that need decoded media, such as mixers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unsupported {
+    /// They can be made, and an `Error` event says that they do nothing.
+    #[default]
+    Declare,
+    /// They cannot be made.
+    Reject,
+}
+
 /// Whether media threads stay on one CPU each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

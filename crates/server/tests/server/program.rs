@@ -94,6 +94,19 @@ fn shown_settings_are_a_valid_file_and_hide_secrets() {
 }
 
 #[test]
+fn kurento_is_off_and_listens_on_this_machine_unless_told_otherwise() {
+    let off = settings(&mut tertulia(&[]));
+    assert!(!off.contains("kurento ="), "{off}");
+    let on = settings(&mut tertulia(&["--kurento"]));
+    assert!(on.contains("kurento = \"127.0.0.1:8888\"\n"), "{on}");
+    let secret = "0123456789abcdef";
+    let mut public = tertulia(&["--kurento", "0.0.0.0:1", "--kurento-token", secret]);
+    let public = settings(&mut public);
+    assert!(public.contains("kurento = \"0.0.0.0:1\"\n"), "{public}");
+    assert!(!public.contains(secret), "{public}");
+}
+
+#[test]
 fn unknown_key_is_refused_by_name_and_file() {
     let path = file("unknown.toml", "udp_prt = 1\n");
     let complaint = complaint(&mut tertulia(&["--config", path.to_str().unwrap()]));
@@ -118,6 +131,7 @@ fn unusable_settings_are_explained() {
         ),
         (vec!["--cert", "c.pem"], "`cert` and `key` go together"),
         (vec!["--udp-port", "many"], "--udp-port"),
+        (vec!["--kurento", "0.0.0.0:8888"], "set `kurento-token`"),
         (
             vec![
                 "--cert",
