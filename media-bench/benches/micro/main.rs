@@ -9,6 +9,7 @@ mod handover;
 mod packet;
 mod runs;
 mod srtp;
+mod timers;
 
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ fn main() {
     packet::run(&mut criterion, &mut table);
     runs::run(&mut criterion, &mut table);
     forward::run(&mut criterion, &mut table);
+    timers::run(&mut criterion, &mut table);
     handover::run(&mut criterion);
     criterion.final_summary();
     print!("{table}");

@@ -233,7 +233,7 @@ impl Engine {
         for (_, source) in &mut self.media.sources {
             source.rest_if_unwatched();
         }
-        self.timers = Timers::default();
+        self.timers = Timers::new(self.config.clock.at);
         let keys: Vec<_> = transports
             .iter()
             .map(|(key, _)| TransportKey(key))

@@ -40,7 +40,7 @@ pub mod srtp;
 mod subscriber;
 #[cfg(test)]
 mod tests;
-mod timers;
+pub mod timers;
 mod transport;
 mod waiting;
 
@@ -173,7 +173,7 @@ impl Engine {
             trunks_by_mirror: FxHashMap::default(),
             mirrors: FxHashMap::default(),
             mirrors_made: 0,
-            timers: Timers::default(),
+            timers: Timers::new(config.clock.at),
             handshakes: HandshakeQueue::default(),
             is_taken: false,
             stun_reply: Vec::new(),
@@ -277,7 +277,7 @@ impl Engine {
             }
         }
         for _ in 0..TIMEOUTS_PER_TURN_MAX {
-            let Some(key) = self.timers.pop(now) else {
+            let Some(key) = self.timers.pop(now).map(TransportKey) else {
                 return;
             };
             let served = catch_unwind(AssertUnwindSafe(|| self.handle_transport_timeout(now, key)));
@@ -536,7 +536,7 @@ impl Engine {
             (_, None) => false,
         };
         if earlier {
-            self.timers.arm(key, &mut transport.armed, deadline);
+            self.timers.arm(key.0, &mut transport.armed, deadline);
         }
     }
 }

@@ -380,7 +380,7 @@ impl Engine {
         let Some(transport) = self.media.transports.get_mut(key.0) else {
             return;
         };
-        self.timers.arm(key, &mut transport.armed, None);
+        self.timers.arm(key.0, &mut transport.armed, None);
         match &transport.session {
             Session::Secure { ice, .. } => {
                 for ufrag in ice.ufrags() {

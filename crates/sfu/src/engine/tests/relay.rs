@@ -440,7 +440,7 @@ fn bug_met_over_a_mirrored_track_costs_no_more_than_a_packet() {
             if by_time {
                 let (engine, now) = (&mut beds.far.engine, beds.far.now);
                 let armed = &mut engine.media.transports[key.0].armed;
-                engine.timers.arm(key, armed, Some(now));
+                engine.timers.arm(key.0, armed, Some(now));
                 engine.handle_timeout(now);
                 beds.carry();
             } else {
