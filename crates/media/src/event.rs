@@ -109,6 +109,9 @@ pub enum DtlsState {
 pub enum ErrorKind {
     /// A medium cannot be forwarded, as when the sink does not accept the codec of the source.
     StreamFailed,
+    /// The media server has lost all that it had made, as when it was started again. The pipeline is gone,
+    /// with everything in it.
+    ServerLost,
     /// Anything else, by the name the media server gives.
     Other(String),
 }
@@ -118,6 +121,7 @@ impl ErrorKind {
     pub fn as_str(&self) -> &str {
         match self {
             Self::StreamFailed => "STREAM_ERROR_FAILED",
+            Self::ServerLost => "MEDIA_SERVER_LOST",
             Self::Other(name) => name,
         }
     }

@@ -27,6 +27,7 @@ struct Inner {
     calls: Vec<Call>,
     reactions: Vec<Reaction>,
     ids: u64,
+    down: bool,
     pipelines: BTreeMap<PipelineId, EventSender>,
     elements: BTreeMap<ElementId, Element>,
     /// Source of each kind, by sink.
@@ -182,6 +183,18 @@ impl Fake {
         Self::default()
     }
 
+    /// Obeys everything. Ids are numbers from `first` on, so that those of several fakes differ.
+    pub fn with_ids_from(first: u64) -> Self {
+        let fake = Self::new();
+        fake.0.lock().ids = first;
+        fake
+    }
+
+    /// Makes it say from here on whether it is there. Calls succeed all the same.
+    pub fn set_up(&self, up: bool) {
+        self.0.lock().down = !up;
+    }
+
     /// Asks `react` about every call; `None` leaves the call to what was said earlier, or to success.
     pub fn on_call(&self, react: impl FnMut(&Call) -> Option<Script> + Send + 'static) {
         self.0.lock().reactions.push(Box::new(react));
@@ -282,6 +295,10 @@ impl Fake {
 }
 
 impl MediaServer for Fake {
+    fn is_up(&self) -> bool {
+        !self.0.lock().down
+    }
+
     async fn create_pipeline(&self, events: EventSender) -> Result<PipelineId, Error> {
         self.begin(Call::CreatePipeline).await?;
         let mut inner = self.0.lock();

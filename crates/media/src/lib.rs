@@ -25,6 +25,6 @@ pub use fake::{Call, Fake, Hold, Script};
 pub use id::{ElementId, PipelineId};
 pub use server::{
     BandwidthLimits, DataChannelOptions, ElementKind, IceCandidate, Kilobits, MediaKind,
-    MediaServer, OfferOptions, Parameter, Parameters,
+    MediaServer, OfferOptions, Parameter, Parameters, Purpose,
 };
 pub use stats::{Direction, StreamStats};

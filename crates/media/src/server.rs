@@ -18,6 +18,22 @@ pub trait MediaServer: Send + Sync + 'static {
         events: EventSender,
     ) -> impl Future<Output = Result<PipelineId, Error>> + Send;
 
+    /// [`create_pipeline`](Self::create_pipeline), with what it is for: several servers that act as one choose
+    /// among them by this.
+    fn create_pipeline_for(
+        &self,
+        purpose: Purpose<'_>,
+        events: EventSender,
+    ) -> impl Future<Output = Result<PipelineId, Error>> + Send {
+        let _ = purpose;
+        self.create_pipeline(events)
+    }
+
+    /// Whether calls have a chance at present. Rooms go elsewhere while they have none.
+    fn is_up(&self) -> bool {
+        true
+    }
+
     /// Makes an element in `pipeline`. `events` receives everything that happens to it; being passed
     /// here, it cannot miss an early one.
     fn create_element(
@@ -172,6 +188,17 @@ fn unsupported(
         element: element.clone(),
         operation,
     }))
+}
+
+/// What a pipeline is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purpose<'a> {
+    /// The room that it will carry.
+    pub room: &'a str,
+    /// Whose joining makes the room.
+    pub user: &'a str,
+    /// Media is going to be changed in it, by filters or mixers.
+    pub filters: bool,
 }
 
 /// Named arguments of a class that the seam does not know.

@@ -24,6 +24,13 @@ pub trait Application: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether media is going to be changed in a room that `user` makes by joining it: it is then made on a media
+    /// server that can, if there is one.
+    fn needs_filters(&self, room: &str, user: &str) -> bool {
+        let _ = (room, user);
+        false
+    }
+
     /// The state that follows `state` of a room-wide filter; `None` is no state, so that newcomers
     /// get nothing.
     fn next_filter_state(&self, room: &str, filter: &str, state: Option<&str>) -> Option<String> {

@@ -36,6 +36,7 @@
 mod application;
 mod flows;
 mod options;
+pub mod pool;
 pub mod protocol;
 mod rules;
 mod turn;

@@ -45,11 +45,6 @@ impl Kms {
         Self(shared)
     }
 
-    /// Whether the server answers.
-    pub fn is_up(&self) -> bool {
-        self.0.state.lock().machine.is_up()
-    }
-
     /// What the server said it is, when it was last there: `7.3.0`, say.
     pub fn version(&self) -> Option<String> {
         let state = self.0.state.lock();
@@ -252,6 +247,10 @@ impl Drop for Made<'_> {
 }
 
 impl MediaServer for Kms {
+    fn is_up(&self) -> bool {
+        self.0.state.lock().machine.is_up()
+    }
+
     async fn create_pipeline(&self, events: EventSender) -> Result<PipelineId, Error> {
         let made = self.create("MediaPipeline", Map::new(), events, OF_ALL);
         made.await.map(PipelineId::new)

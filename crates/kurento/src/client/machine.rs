@@ -32,6 +32,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// Requests that wait for an answer. Above it calls fail at once, as the server is not keeping up.
 const REQUESTS_MAX: usize = 20_000;
+/// How long a server keeps a session without a connection, at most. When it is over, all is lost even if the
+/// server is still there, and rooms that wait for it need not wait any longer.
+const SESSION_LIFE_MAX: Duration = Duration::from_secs(480);
 const INTERVAL_TOLD_MS: u64 = 240_000;
 
 /// A request, named as on the wire. Never used twice in a session: the server keeps answers by it.
@@ -99,6 +102,8 @@ pub(super) struct Machine {
     /// Attempts that failed since the server was last there.
     failures: u32,
     session: Option<String>,
+    /// When the server was last there, if it is not.
+    lost_at: Option<Instant>,
     ids: u64,
     requests: BTreeMap<RequestId, Request>,
     deadlines: BTreeSet<(Instant, RequestId)>,
@@ -115,6 +120,7 @@ impl Machine {
             hang_up: false,
             failures: 0,
             session: None,
+            lost_at: None,
             ids: 0,
             requests: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -221,7 +227,9 @@ impl Machine {
     /// Dialling failed, or the connection broke.
     pub(super) fn handle_disconnected(&mut self, now: Instant) {
         let was_up = self.is_up();
-        if !was_up {
+        if was_up {
+            self.lost_at = Some(now);
+        } else {
             self.failures = self.failures.saturating_add(1);
         }
         self.hang_up = false;
@@ -323,7 +331,15 @@ impl Machine {
             Link::Up { ping_at } => Some(ping_at),
             Link::Dialing | Link::Greeting => None,
         };
-        deadline.into_iter().chain(own).min()
+        let forgotten = self.forgotten_at();
+        deadline.into_iter().chain(own).chain(forgotten).min()
+    }
+
+    /// When the server, should it still be there, has forgotten the session. One that greets says so itself.
+    fn forgotten_at(&self) -> Option<Instant> {
+        let waits = self.session.is_some() && self.link != Link::Greeting;
+        let lost_at = self.lost_at.filter(|_| waits)?;
+        Some(lost_at + SESSION_LIFE_MAX)
     }
 
     /// Gives up what took too long, and asks a quiet server whether it is there.
@@ -333,6 +349,9 @@ impl Machine {
         {
             self.deadlines.pop_first();
             self.give_up(id);
+        }
+        if self.forgotten_at().is_some_and(|at| at <= now) {
+            self.lose_everything();
         }
         if let Link::Up { ping_at } = self.link
             && ping_at <= now

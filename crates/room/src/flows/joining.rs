@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use media::{Event, EventSender, MediaServer, PipelineId};
+use media::{Error, ErrorKind, Event, EventSender, MediaServer, PipelineId, Purpose};
 
 use super::{Inner, Reply, Rooms};
 use crate::protocol::{Notification, RoomError};
@@ -32,15 +32,22 @@ impl<M: MediaServer> Rooms<M> {
         reply: &mut Reply<'_>,
     ) -> Result<Vec<UserParticipant>, RoomError> {
         let application = &*self.0.application;
-        let (seat, pipeline) = {
+        let (seat, pipeline, filters) = {
             let mut state = self.0.state.lock();
-            state.begin_join(participant, join, application)?
+            let (seat, pipeline) = state.begin_join(participant, join, application)?;
+            let filters = application.needs_filters(seat.room(), seat.user());
+            (seat, pipeline, filters)
         };
         let reservation = Reservation {
             rooms: self,
             seat: &seat,
         };
-        let create = self.create_pipeline(seat.room(), &pipeline);
+        let purpose = Purpose {
+            room: seat.room(),
+            user: seat.user(),
+            filters,
+        };
+        let create = self.create_pipeline(purpose, &pipeline);
         let made = match pipeline.get_or_create(create).await {
             Ok(made) => made,
             Err(error) => {
@@ -98,18 +105,21 @@ impl<M: MediaServer> Rooms<M> {
 
     async fn create_pipeline(
         &self,
-        room: &str,
+        purpose: Purpose<'_>,
         pipeline: &PipelineCell,
     ) -> Result<PipelineId, RoomError> {
-        let events = self.pipeline_events(room, pipeline);
-        let create = self.0.media.create_pipeline(events);
+        let events = self.pipeline_events(purpose.room, pipeline);
+        let create = self.0.media.create_pipeline_for(purpose, events);
         self.within_deadline(create).await.map_err(|error| {
             tracing::warn!(%error, "no pipeline for a room");
-            RoomError::pipeline(room)
+            match error {
+                Error::Full(_) => RoomError::no_resources(),
+                _ => RoomError::pipeline(purpose.room),
+            }
         })
     }
 
-    /// A failing pipeline is told to its whole room. This takes the lock, on a thread of the media
+    /// A failing pipeline is told to its whole room; one that is lost ends it. This takes the lock, on a thread of the media
     /// server: the list of participants is in there, and pipelines do not fail often.
     fn pipeline_events(&self, room: &str, pipeline: &PipelineCell) -> EventSender {
         let inner: Weak<Inner<M>> = Arc::downgrade(&self.0);
@@ -127,7 +137,13 @@ impl<M: MediaServer> Rooms<M> {
             if let Some(inner) = inner.upgrade() {
                 let error = Notification::media_error(&kind, &description, code);
                 let rooms = Self(inner);
-                rooms.apply_effects(|state| state.pipeline_failed(&room, &pipeline, error));
+                rooms.apply_effects(|state| {
+                    let mut effects = state.pipeline_failed(&room, &pipeline, error);
+                    if kind == ErrorKind::ServerLost {
+                        state.lose_pipeline(&room, &pipeline, &mut effects);
+                    }
+                    effects
+                });
             }
         })
     }

@@ -297,11 +297,38 @@ impl State {
     ) -> Result<(Vec<UserParticipant>, Effects), RoomError> {
         let users = self.room(room)?.users();
         let mut effects = Effects::default();
-        self.end_room(room, &mut effects);
+        self.close_with(room, &users, &mut effects);
+        Ok((users, effects))
+    }
+
+    /// Closes the room whose pipeline is gone: whoever joins next makes another. One that the application made
+    /// stays, without anybody in it.
+    pub(crate) fn lose_pipeline(
+        &mut self,
+        room: &str,
+        pipeline: &PipelineCell,
+        effects: &mut Effects,
+    ) {
+        let Some(lost) = self
+            .rooms
+            .get(room)
+            .filter(|lost| lost.pipeline.is(pipeline))
+        else {
+            return;
+        };
+        let (users, permanent) = (lost.users(), lost.permanent);
+        self.close_with(room, &users, effects);
+        if permanent {
+            let made = Room::new(room.to_owned(), true);
+            self.rooms.insert(room.to_owned(), made);
+        }
+    }
+
+    fn close_with(&mut self, room: &str, users: &[UserParticipant], effects: &mut Effects) {
+        self.end_room(room, effects);
         let former = users.iter().map(|user| user.id.clone()).collect();
         let room = room.to_owned();
         effects.notify(former, Notification::RoomClosed { room });
-        Ok((users, effects))
     }
 
     /// Tells everyone in a room.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use media::{Call, Error, Script};
+use media::{Call, Error, ErrorKind, Event, Script};
 use room::protocol::{Request, Response, RoomError};
 use room::{Join, MutedMedia};
 use tokio::time::{sleep, timeout};
@@ -186,7 +186,7 @@ async fn a_pipeline_that_fails_fails_all_who_wait_and_drops_the_room() {
     let world = World::new();
     let failing = Script {
         delay: SECOND,
-        failure: Some(Error::Full("no".to_owned())),
+        failure: Some(Error::Unavailable("no".to_owned())),
         ..Script::default()
     };
     world.fake.once(is_pipeline, failing);
@@ -198,6 +198,47 @@ async fn a_pipeline_that_fails_fails_all_who_wait_and_drops_the_room() {
     assert_eq!(joins, (Err(error.clone()), Err(error)));
     world.assert_nothing_left();
     world.join("alice", "lab").await;
+}
+
+#[tokio::test]
+async fn a_lost_media_server_ends_its_rooms_and_the_next_join_makes_them_again() {
+    let world = World::new();
+    world.rooms.create_room("lab").unwrap();
+    for user in ["alice", "bob"] {
+        world.join(user, "lab").await;
+        world.join(&format!("{user}2"), "other").await;
+    }
+    world.publish("alice").await;
+    world.take_log();
+    let lab = world.rooms.pipeline(&id("alice")).unwrap();
+    let lost = Event::Error {
+        kind: ErrorKind::ServerLost,
+        description: "join again".to_owned(),
+        code: 40007,
+    };
+    world.fake.fire_pipeline(&lab, lost);
+    let error = r#"mediaError {"error":"MEDIA_SERVER_LOST: join again(errCode=40007)"}"#;
+    let closed = r#"roomClosed {"room":"lab"}"#;
+    let told = ["alice", "bob"].map(|user| format!("{user} ← {error}"));
+    let closing = ["alice", "bob"].map(|user| format!("{user} ← {closed}"));
+    assert_eq!(world.transcript(), [told, closing].concat());
+    assert_eq!(world.rooms.participants("lab").unwrap(), []);
+    assert_eq!(world.rooms.participants("other").unwrap().len(), 2);
+
+    world.join("alice", "lab").await;
+    world.publish("alice").await;
+    assert_ne!(world.rooms.pipeline(&id("alice")).unwrap(), lab);
+    assert!(!world.fake.pipelines().contains(&lab));
+}
+
+#[tokio::test]
+async fn a_full_media_server_takes_no_more_rooms() {
+    let world = World::new();
+    let full = Error::Full("no media server is up".to_owned());
+    world.fake.once(is_pipeline, Script::fail(full));
+    let refused = world.ask("alice", join("alice")).await;
+    assert_eq!(refused, Err(RoomError::no_resources()));
+    world.assert_nothing_left();
 }
 
 #[tokio::test(start_paused = true)]

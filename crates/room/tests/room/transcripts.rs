@@ -137,7 +137,7 @@ async fn errors_of_joining() {
     world.clients.refused.lock().push("eve".to_owned());
     world.fake.once(
         |call| matches!(call, Call::CreatePipeline),
-        Script::fail(Error::Full("no".to_owned())),
+        Script::fail(Error::Unavailable("no".to_owned())),
     );
     rows! { world,
         "S9" "joinRoom" {"user": "eve", "room": "other"} =>

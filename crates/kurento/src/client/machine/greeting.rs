@@ -57,6 +57,7 @@ impl Machine {
     fn come_up(&mut self, now: Instant) {
         tracing::info!(version = self.version(), "a Kurento Media Server is up");
         self.failures = 0;
+        self.lost_at = None;
         self.link = Link::Up {
             ping_at: now + PING_INTERVAL,
         };
@@ -67,19 +68,19 @@ impl Machine {
     }
 
     /// The server has forgotten the session, as after a restart: what it had made is gone.
-    fn lose_everything(&mut self) {
+    pub(super) fn lose_everything(&mut self) {
         tracing::warn!("a Kurento Media Server has lost its session and all objects in it");
         self.session = None;
         let watches = std::mem::take(&mut self.watches);
         for (_, watch) in watches.into_iter().filter(|(id, _)| !id.contains('/')) {
             let lost = Event::Error {
-                kind: media::ErrorKind::Other("MEDIA_SERVER_LOST".to_owned()),
-                description: "the media server was restarted, join again".to_owned(),
+                kind: media::ErrorKind::ServerLost,
+                description: "the media server has lost the room, join again".to_owned(),
                 code: Fault::INVALID_SESSION,
             };
             self.outputs.push_back(Output::Event(watch.events, lost));
         }
-        let lost = || Error::Unavailable("the media server was restarted".to_owned());
+        let lost = || Error::Unavailable("the media server has lost everything".to_owned());
         self.deadlines.clear();
         for id in std::mem::take(&mut self.requests).into_keys() {
             self.outputs.push_back(Output::Answered(id, Err(lost())));

@@ -209,6 +209,27 @@ fn a_lost_session_fails_what_was_under_way_and_is_told_to_pipelines() {
 }
 
 #[test]
+fn a_server_that_stays_away_has_lost_everything() {
+    let mut desk = Desk::up();
+    desk.created("p");
+    desk.machine.handle_disconnected(desk.now);
+    desk.sleep(SESSION_LIFE_MAX - Duration::from_secs(1));
+    assert_eq!(*desk.happened.lock(), []);
+    desk.sleep(Duration::from_secs(1));
+    let happened = desk.happened.lock().clone();
+    assert!(
+        matches!(happened[..], [Event::Error { code: 40007, .. }]),
+        "{happened:?}"
+    );
+    assert_eq!(desk.machine.poll_wish(desk.now), Wish::Dial);
+    desk.machine.handle_connected(desk.now);
+    // A session of its own, without `connect`.
+    desk.greet("t");
+    assert!(desk.machine.is_up());
+    assert_eq!(desk.happened.lock().len(), 1);
+}
+
+#[test]
 fn events_are_heard_from_the_answer_on_that_made_the_object() {
     let mut desk = Desk::up();
     let candidate = |line: &str| json!({ "candidate": { "candidate": line, "sdpMid": "0", "sdpMLineIndex": 1 } });
@@ -346,7 +367,7 @@ fn calls_fail_at_once_while_the_server_is_known_to_be_down_but_releases_wait() {
     desk.machine.handle_disconnected(desk.now);
     assert!(matches!(desk.call(), Err(Error::Unavailable(_))));
     desk.machine.release(desk.now, "p");
-    desk.sleep(Duration::from_secs(3600));
+    desk.sleep(Duration::from_secs(400));
     assert_eq!(desk.machine.poll_wish(desk.now), Wish::Dial);
     desk.machine.handle_connected(desk.now);
     desk.expect("ping", json!({ "value": "pong" }));
