@@ -23,8 +23,10 @@ use self::policy::{Place, choose};
 /// One server of a [`Pool`].
 #[derive(Clone, Debug)]
 pub struct Member<M> {
-    /// What rules and logs call it. Several may share a name, which then means all of them.
+    /// What rules and logs call it.
     pub name: String,
+    /// What rules call it together with others.
+    pub group: String,
     /// The server.
     pub media: M,
     /// Rooms at once.
@@ -64,6 +66,11 @@ impl<M: MediaServer> Pool<M> {
         }))
     }
 
+    /// The servers, in their order.
+    pub fn members(&self) -> impl Iterator<Item = &M> {
+        self.0.members.iter().map(|member| &member.media)
+    }
+
     /// How it stands with each server.
     pub fn states(&self) -> Vec<MemberState> {
         let homes = self.0.homes.lock();
@@ -86,7 +93,7 @@ impl<M: MediaServer> Pool<M> {
         let members = self.0.members.iter().enumerate();
         let places: Vec<_> = members
             .map(|(at, member)| Place {
-                name: &member.name,
+                names: [&member.name, &member.group],
                 is_open: up[at] && !tried.contains(&at) && homes.rooms(at) < member.rooms_max,
                 load: load(homes.rooms(at), member.rooms_max),
                 filters: member.filters,

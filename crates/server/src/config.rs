@@ -4,6 +4,7 @@
 //! default. All four use the same names.
 
 mod arguments;
+mod compatibility;
 mod values;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,10 +14,17 @@ use clap::Arg;
 use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Format as _, Serialized, Toml};
+use figment::{Profile, Provider as _};
+use room::pool::Rule;
 use serde::{Deserialize, Serialize};
 
+use crate::backend::public_part;
+
 pub use self::arguments::Arguments;
-pub use self::values::{LogFormat, PinWorkers, PortRange, UdpOffload, Unsupported, VideoCodec};
+pub use self::values::{
+    LogFormat, MediaPolicy, MediaServers, PinWorkers, PortRange, UdpOffload, Unsupported,
+    VideoCodec,
+};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +72,19 @@ pub struct Config {
     pub max_endpoints: usize,
     /// Secret that opens `/close`, `/evict`, `/notify` and `/metrics` from other machines.
     pub admin_token: Option<String>,
+    /// Which media servers rooms use; see [`media`](Self::media).
+    pub media: Option<MediaServers>,
+    /// Addresses of Kurento Media Servers.
+    pub kms_uri: Vec<String>,
+    /// Authorities, in PEM, that certify those of them that are `wss://`; the system's if unset.
+    pub kms_ca: Option<PathBuf>,
+    /// Rooms on each of them.
+    pub kms_max_rooms: usize,
+    /// Which one a room gets.
+    pub media_policy: MediaPolicy,
+    /// Rooms for which that is decided otherwise.
+    #[serde(with = "rules")]
+    pub media_rule: Vec<Rule>,
     /// Where to accept Kurento clients.
     pub kurento: Option<SocketAddr>,
     /// Secret that Kurento clients must send.
@@ -114,6 +135,13 @@ const MAX_CONNECTIONS: usize = 10_000;
 /// An application server opens one or a few connections, some one per room. Too low: a busy one is turned
 /// away. Too high: one that leaks them takes the places of all others.
 const KURENTO_MAX_PER_ADDRESS: usize = 250;
+/// As the original. Too low: rooms are refused that a media server could carry. Too high: it is filled beyond
+/// what it can decode and encode.
+const KMS_MAX_ROOMS: usize = 1_000;
+/// What rules call the media server in this process.
+pub(crate) const EMBEDDED: &str = "embedded";
+/// What rules call all Kurento Media Servers.
+pub(crate) const KMS: &str = "kms";
 /// As the real server.
 const KURENTO_SESSION_SECONDS: u32 = 240;
 
@@ -143,6 +171,12 @@ impl Default for Config {
             max_participants: limits.participants_per_room,
             max_endpoints: limits.endpoints,
             admin_token: None,
+            media: None,
+            kms_uri: Vec::new(),
+            kms_ca: None,
+            kms_max_rooms: KMS_MAX_ROOMS,
+            media_policy: MediaPolicy::Fixed,
+            media_rule: Vec::new(),
             kurento: None,
             kurento_token: None,
             kurento_max_connections: kurento.connections_max,
@@ -216,7 +250,13 @@ impl Arguments {
                 path: path.clone(),
                 source,
             })?;
-            figment = figment.merge(Toml::string(&text));
+            let read = Toml::string(&text).data();
+            let mut read = read.map_err(|error| readable(error, path))?;
+            let mut file = read.remove(&Profile::Default).unwrap_or_default();
+            let translated = compatibility::translate(&mut file);
+            figment = figment
+                .merge(Serialized::defaults(translated))
+                .merge(Serialized::defaults(file));
         }
         let path = self.config.as_deref().unwrap_or(Path::new(""));
         let config: Config = figment
@@ -267,7 +307,64 @@ fn readable(error: figment::Error, path: &Path) -> ConfigError {
 }
 
 impl Config {
+    /// Which media servers rooms use: Kurento's, if any is named and nothing else was said.
+    pub fn media(&self) -> MediaServers {
+        self.media.unwrap_or(match self.kms_uri.is_empty() {
+            true => MediaServers::Embedded,
+            false => MediaServers::Kms,
+        })
+    }
+
+    fn check_media(&self) -> Result<(), ConfigError> {
+        let value = |text: String| Err(ConfigError::Value(text));
+        let media = self.media();
+        if self
+            .kms_uri
+            .first()
+            .is_some_and(|uri| uri == "autodiscovery")
+        {
+            return value("`autodiscovery` is not supported: name the media servers".to_owned());
+        }
+        for uri in &self.kms_uri {
+            let uri = public_part(uri);
+            let host = uri.strip_prefix("ws://").or(uri.strip_prefix("wss://"));
+            if host.is_none_or(|host| host.is_empty() || host.starts_with('/')) {
+                return value(format!(
+                    "`kms-uri`: `{uri}` is no address such as ws://localhost:8888/kurento"
+                ));
+            }
+        }
+        if media.kms() && self.kms_uri.is_empty() {
+            return value(
+                "kms.uris should contain at least one kms url: give `kms-uri`".to_owned(),
+            );
+        }
+        if !media.kms() && !self.kms_uri.is_empty() {
+            return value(
+                "`kms-uri` is of no use with `media` embedded: say kms or pool".to_owned(),
+            );
+        }
+        if self.kms_max_rooms == 0 {
+            return value("`kms-max-rooms` must be at least 1".to_owned());
+        }
+        for rule in &self.media_rule {
+            let mut uris = self.kms_uri.iter().map(|uri| public_part(uri));
+            let is_known = match rule.server.as_str() {
+                EMBEDDED => media.embedded(),
+                KMS => media.kms(),
+                server => uris.any(|uri| uri == server),
+            };
+            if !is_known {
+                return value(format!(
+                    "`media-rule`: `{rule}` names no media server; it is `embedded`, `kms` or one of `kms-uri`"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
+        self.check_media()?;
         let contradiction = if self.cert.is_some() != self.key.is_some() {
             "`cert` and `key` go together: give both or none"
         } else if self.http && self.cert.is_some() {
@@ -314,6 +411,11 @@ impl Config {
         for secret in [&mut shown.admin_token, &mut shown.kurento_token] {
             *secret = secret.take().map(|_| "(hidden)".to_owned());
         }
+        for uri in &mut shown.kms_uri {
+            if uri.contains('?') {
+                *uri = format!("{}?(hidden)", public_part(uri));
+            }
+        }
         let values = serde_json::to_value(shown).expect("plain data has a JSON form");
         let members = values.as_object().into_iter().flatten();
         // Strings, numbers, booleans and flat lists look the same in JSON and in TOML.
@@ -334,12 +436,75 @@ impl Config {
     }
 }
 
+/// Rules as their text.
+mod rules {
+    use room::pool::Rule;
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(rules: &[Rule], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(rules.iter().map(ToString::to_string))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Rule>, D::Error> {
+        let texts = Vec::<String>::deserialize(from)?;
+        let rules = texts.iter().map(|text| text.parse());
+        rules.collect::<Result<_, _>>().map_err(de::Error::custom)
+    }
+}
+
 /// Shorter secrets can be guessed over the network in days.
 const TOKEN_MIN: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn media_servers_follow_from_their_addresses() {
+        let config = |media, uris: &[&str], rules: &[&str]| Config {
+            media,
+            kms_uri: uris.iter().map(|uri| (*uri).to_owned()).collect(),
+            media_rule: rules.iter().map(|rule| rule.parse().unwrap()).collect(),
+            ..Config::default()
+        };
+        let uri = "ws://192.0.2.1:8888/kurento";
+        assert_eq!(config(None, &[], &[]).media(), MediaServers::Embedded);
+        assert_eq!(config(None, &[uri], &[]).media(), MediaServers::Kms);
+        let pool = Some(MediaServers::Pool);
+        for (config, expected) in [
+            (config(None, &[uri], &[]), true),
+            (
+                config(
+                    pool,
+                    &[uri, "wss://kms.example/kurento?access_token=x"],
+                    &[],
+                ),
+                true,
+            ),
+            (
+                config(pool, &[uri], &["room:a*=kms", "user:b=embedded"]),
+                true,
+            ),
+            (
+                config(pool, &[uri], &["room:a=ws://192.0.2.1:8888/kurento"]),
+                true,
+            ),
+            (
+                config(pool, &[uri], &["room:a=ws://192.0.2.2:8888/kurento"]),
+                false,
+            ),
+            (config(None, &[uri], &["room:a=embedded"]), false),
+            (config(None, &[], &["room:a=kms"]), false),
+            (config(pool, &[], &[]), false),
+            (config(Some(MediaServers::Embedded), &[uri], &[]), false),
+            (config(None, &["autodiscovery"], &[]), false),
+            (config(None, &["http://192.0.2.1"], &[]), false),
+            (config(None, &["ws:///kurento"], &[]), false),
+        ] {
+            let checked = config.check();
+            assert_eq!(checked.is_ok(), expected, "{config:?} {checked:?}");
+        }
+    }
 
     #[test]
     fn command_line_is_consistent() {
@@ -360,6 +525,8 @@ mod tests {
             key: Some("k".into()),
             admin_token: Some("t".into()),
             preferred_video_codec: Some(VideoCodec::Vp8),
+            media: Some(MediaServers::Pool),
+            kms_ca: Some("c".into()),
             kurento: Some(([127, 0, 0, 1], 8888).into()),
             kurento_token: Some("t".into()),
             log: Some("info".into()),

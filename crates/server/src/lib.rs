@@ -8,6 +8,7 @@
 mod access;
 mod admission;
 mod assets;
+pub mod backend;
 pub mod config;
 mod control;
 mod gateway;
@@ -247,6 +248,10 @@ pub fn announce_start(config: &Config, listen: SocketAddr, media_ports: &[u16]) 
     let url = config.local_url(listen);
     tracing::info!("open {url} in a browser");
     let (tcp, media) = (listen.port(), ports(media_ports));
+    if media_ports.is_empty() {
+        tracing::info!("firewall: open TCP {tcp} for pages and signaling; media goes elsewhere");
+        return;
+    }
     tracing::info!(
         "firewall: open TCP {tcp} for pages and signaling, UDP {media} for media, and TCP {media} \
          for clients without UDP"

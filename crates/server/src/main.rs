@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use media::MediaServer;
+use room::pool::Pool;
+use tertulia::backend::{self, Backend};
 use tertulia::config::{Arguments, Config, unknown_variables};
 use tertulia::{Server, kms, native, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -57,18 +59,35 @@ fn show(config: &Config) {
 
 async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
-    let media = native::start(config)?;
-    let listener = kms::Listener::start(config, media.clone())?;
-    let count_clients = listener.as_ref().map(kms::Listener::publish_metrics);
-    let counted = media.clone();
-    let server = Server::start(config, media.clone(), move || {
-        if let Some(count) = &count_clients {
-            count();
+    let core = match config.media().embedded() || config.kurento.is_some() {
+        true => Some(native::start(config)?),
+        false => None,
+    };
+    let pool = backend::start(config, core.as_ref())?;
+    let listener = match core.clone() {
+        Some(core) => kms::Listener::start(config, core)?,
+        None => None,
+    };
+    let server = Server::start(config, pool.clone(), {
+        let count_clients = listener.as_ref().map(kms::Listener::publish_metrics);
+        let (core, pool) = (core.clone(), pool.clone());
+        move || {
+            if let Some(count) = &count_clients {
+                count();
+            }
+            backend::publish_metrics(&pool);
+            let core = core.clone();
+            Box::pin(async {
+                match core {
+                    Some(core) => native::publish_metrics(core).await,
+                    None => String::new(),
+                }
+            })
         }
-        Box::pin(native::publish_metrics(counted.clone()))
     })?;
-    tertulia::announce_start(config, server.listen(), media.ports());
-    if native::needs_announce(&media) {
+    let ports = core.as_ref().map_or(&[][..], |core| core.ports());
+    tertulia::announce_start(config, server.listen(), ports);
+    if core.as_ref().is_some_and(native::needs_announce) {
         tracing::warn!(
             "clients are told private addresses only: fine within this network; for the internet \
              start with --announce and the public address"
@@ -77,20 +96,29 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     signals.wait(&server).await;
     tracing::info!("shutting down; a second signal stops at once");
     tokio::select! {
-        () = stop(server, listener) => media.shutdown(),
+        () = stop(server, listener, &pool) => {
+            if let Some(core) = core {
+                core.shutdown();
+            }
+        }
         () = signals.stop() => return Err("stopped before the clients were told".into()),
     }
     tracing::info!("stopped");
     Ok(())
 }
 
-async fn stop<M: MediaServer>(server: Server<M>, listener: Option<kms::Listener<M>>) {
+async fn stop<L: MediaServer>(
+    server: Server<Pool<Backend>>,
+    listener: Option<kms::Listener<L>>,
+    pool: &Pool<Backend>,
+) {
     let listener = async {
         if let Some(listener) = listener {
             listener.shut_down().await;
         }
     };
     tokio::join!(server.shut_down(), listener);
+    backend::shut_down(pool).await;
 }
 
 struct Signals {

@@ -37,7 +37,7 @@ pub struct Rule {
     pub subject: Subject,
     /// What it must look like.
     pub pattern: Pattern,
-    /// The servers' [`name`](super::Member::name).
+    /// The servers' [`name`](super::Member::name) or [`group`](super::Member::group).
     pub server: String,
 }
 
@@ -126,7 +126,7 @@ impl fmt::Display for Rule {
 /// A server, as far as choosing goes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
-    pub(super) name: &'a str,
+    pub(super) names: [&'a str; 2],
     /// Up, and not full.
     pub(super) is_open: bool,
     /// In comparison with others.
@@ -145,7 +145,7 @@ pub(super) fn choose(
     let rule = policy.rules.iter().find(|rule| rule.fits(purpose));
     let may_be_used = |place: &Place<'_>| match rule {
         _ if wants_filters => place.filters,
-        Some(rule) => place.name == rule.server,
+        Some(rule) => place.names.contains(&rule.server.as_str()),
         None => true,
     };
     let usable: Vec<_> = places
@@ -175,7 +175,7 @@ mod tests {
 
     fn place(name: &str, load: usize) -> Place<'_> {
         Place {
-            name,
+            names: [name, "any"],
             is_open: true,
             load,
             filters: name == "kms",
@@ -222,6 +222,7 @@ mod tests {
             (&["user:ana=embedded", "room:*=kms"], Some(0)),
             (&["user:bob=embedded", "room:*=kms"], Some(1)),
             (&["room:lab=kms"], Some(0)),
+            (&["room:*=any", "room:*=kms"], Some(0)),
             (&["room:*=elsewhere"], None),
         ] {
             let policy = policy(Choice::Fixed, rules);

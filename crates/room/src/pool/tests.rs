@@ -14,6 +14,7 @@ fn two(choice: Choice, rooms_max: usize) -> (Pool<Fake>, [Fake; 2]) {
     let members = ["first", "second"].iter().zip(&fakes);
     let members = members.map(|(name, fake)| Member {
         name: (*name).to_owned(),
+        group: "fakes".to_owned(),
         media: fake.clone(),
         rooms_max,
         filters: false,

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use clap::Parser;
 use serde::Serialize;
 
-use super::values::{LogFormat, PinWorkers, PortRange, UdpOffload, Unsupported, VideoCodec};
+use super::values::{
+    LogFormat, MediaPolicy, MediaServers, PinWorkers, PortRange, UdpOffload, Unsupported,
+    VideoCodec,
+};
 
 /// A WebRTC media server and room server in one binary.
 ///
@@ -35,6 +38,9 @@ pub struct Arguments {
     rooms: Rooms,
     #[command(flatten)]
     #[serde(flatten)]
+    media: Media,
+    #[command(flatten)]
+    #[serde(flatten)]
     kurento: Kurento,
     #[command(flatten)]
     #[serde(flatten)]
@@ -55,6 +61,8 @@ Examples:
   tertulia --http --listen 127.0.0.1:8080
       Behind a reverse proxy that terminates TLS. The proxy must pass WebSocket upgrades of /room on.
       Set an admin token, or strangers may seem to be on this machine.
+  tertulia --media pool --kms-uri ws://10.0.0.5:8888/kurento --media-rule 'room:filter-*=kms'
+      With a Kurento Media Server for rooms that need filters, mixing or transcoding.
   tertulia --kurento 127.0.0.1:8888
       As a Kurento Media Server too, for applications on this machine: ws://localhost:8888/kurento.
 
@@ -200,6 +208,52 @@ struct Rooms {
     #[arg(long, value_name = "BOOL", env = "TERTULIA_STRICT_BYTES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     strict_bytes: Option<bool>,
+}
+
+#[derive(Debug, clap::Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[command(next_help_heading = "Media servers")]
+struct Media {
+    /// Which media servers rooms use: the one in this process, Kurento Media Servers, or a pool of both
+    /// [default: embedded; kms if --kms-uri is given].
+    #[arg(long, value_name = "WHICH", env = "TERTULIA_MEDIA")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media: Option<MediaServers>,
+    /// Address of a Kurento Media Server, such as ws://localhost:8888/kurento; wss:// too. May be repeated;
+    /// twice the same makes two connections.
+    #[arg(
+        long,
+        value_name = "URI",
+        env = "TERTULIA_KMS_URI",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kms_uri: Option<Vec<String>>,
+    /// Certificate authorities in PEM to believe about wss:// addresses, instead of the system's.
+    #[arg(long, value_name = "FILE", env = "TERTULIA_KMS_CA")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kms_ca: Option<PathBuf>,
+    /// Rooms at once on each Kurento Media Server [default: 1000].
+    #[arg(long, value_name = "N", env = "TERTULIA_KMS_MAX_ROOMS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kms_max_rooms: Option<usize>,
+    /// Which of them a new room gets, among those that are up and not full: the first (the embedded one, then
+    /// in the order given), each in turn, or the least loaded [default: fixed].
+    #[arg(long, value_name = "POLICY", env = "TERTULIA_MEDIA_POLICY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media_policy: Option<MediaPolicy>,
+    /// Exception to that, by the name of the room or of who makes it: room:PATTERN=SERVER or
+    /// user:PATTERN=SERVER, where * in PATTERN stands for anything, and SERVER is embedded, kms or one of
+    /// the addresses. May be repeated; the first that fits counts.
+    #[arg(
+        long,
+        value_name = "RULE",
+        env = "TERTULIA_MEDIA_RULE",
+        value_delimiter = ','
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media_rule: Option<Vec<String>>,
 }
 
 #[derive(Debug, clap::Args, Serialize)]

@@ -75,6 +75,53 @@ pub enum VideoCodec {
     Av1,
 }
 
+/// Which media servers rooms use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum MediaServers {
+    /// The one in this process.
+    Embedded,
+    /// Kurento Media Servers.
+    Kms,
+    /// All of them.
+    Pool,
+}
+
+impl MediaServers {
+    /// Rooms may use the one in this process.
+    pub fn embedded(self) -> bool {
+        self != Self::Kms
+    }
+
+    /// Rooms may use Kurento Media Servers.
+    pub fn kms(self) -> bool {
+        self != Self::Embedded
+    }
+}
+
+/// How a room's media server is chosen among several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum MediaPolicy {
+    /// The first that is up and not full: the embedded one, then the others in their order.
+    #[default]
+    Fixed,
+    /// In turn.
+    RoundRobin,
+    /// The one with the smallest part of its rooms in use.
+    LeastLoaded,
+}
+
+impl From<MediaPolicy> for room::pool::Choice {
+    fn from(policy: MediaPolicy) -> Self {
+        match policy {
+            MediaPolicy::Fixed => Self::Fixed,
+            MediaPolicy::RoundRobin => Self::RoundRobin,
+            MediaPolicy::LeastLoaded => Self::LeastLoaded,
+        }
+    }
+}
+
 /// What becomes of Kurento's classes that need decoded media, such as mixers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

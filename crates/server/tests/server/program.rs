@@ -107,6 +107,64 @@ fn kurento_is_off_and_listens_on_this_machine_unless_told_otherwise() {
 }
 
 #[test]
+fn keys_of_the_original_are_understood() {
+    let path = file(
+        "original.toml",
+        "updateSpeakerInterval = 900\n\
+         [kms]\nuris = [\"ws://192.0.2.1:8888/kurento\", \"ws://192.0.2.2:8888/kurento?access_token=s\"]\n\
+         [demo]\nkmsLimit = 7\nloopback = { remote = false, andLocal = true }\n",
+    );
+    let path = path.to_str().unwrap();
+    let settings = settings(&mut tertulia(&["--config", path, "--kms-max-rooms", "8"]));
+    for line in [
+        "kms-uri = [\"ws://192.0.2.1:8888/kurento\",\"ws://192.0.2.2:8888/kurento?(hidden)\"]",
+        "kms-max-rooms = 8",
+        "speaker-interval-ms = 900",
+        "loopback-remote = false",
+        "loopback-and-local = true",
+    ] {
+        assert!(
+            settings.lines().any(|shown| shown == line),
+            "{line} in {settings}"
+        );
+    }
+    let unknown = file("original-unknown.toml", "[demo]\nauthRegex = \".*\"\n");
+    let complaint = complaint(&mut tertulia(&["--config", unknown.to_str().unwrap()]));
+    assert!(complaint.contains("unknown key `demo`"), "{complaint}");
+}
+
+#[test]
+fn media_rules_are_read_from_flags_environment_and_file() {
+    let path = file("rules.toml", "media-rule = [\"room:a*=kms\"]\n");
+    let uri = [
+        "--media",
+        "pool",
+        "--kms-uri",
+        "ws://192.0.2.1:8888/kurento",
+    ];
+    let shown = |command: &mut Command| {
+        let settings = settings(command.args(uri));
+        let line = settings.lines().find(|line| line.starts_with("media-rule"));
+        line.unwrap_or_default().to_owned()
+    };
+    let mut from_file = tertulia(&["--config", path.to_str().unwrap()]);
+    assert_eq!(shown(&mut from_file), "media-rule = [\"room:a*=kms\"]");
+    let rules = [
+        "--media-rule",
+        "user:b=embedded",
+        "--media-rule",
+        "room:c=kms",
+    ];
+    let from_flags = shown(&mut tertulia(&rules));
+    assert_eq!(
+        from_flags,
+        "media-rule = [\"user:b=embedded\",\"room:c=kms\"]"
+    );
+    let wrong = complaint(tertulia(&["--media-rule", "lab=kms"]).args(uri));
+    assert!(wrong.contains("`lab=kms` is no rule"), "{wrong}");
+}
+
+#[test]
 fn unknown_key_is_refused_by_name_and_file() {
     let path = file("unknown.toml", "udp_prt = 1\n");
     let complaint = complaint(&mut tertulia(&["--config", path.to_str().unwrap()]));
@@ -132,6 +190,16 @@ fn unusable_settings_are_explained() {
         (vec!["--cert", "c.pem"], "`cert` and `key` go together"),
         (vec!["--udp-port", "many"], "--udp-port"),
         (vec!["--kurento", "0.0.0.0:8888"], "set `kurento-token`"),
+        (vec!["--media", "kms"], "at least one kms url"),
+        (
+            vec![
+                "--kms-uri",
+                "wss://192.0.2.1/kurento",
+                "--kms-ca",
+                "/no/ca.pem",
+            ],
+            "cannot read /no/ca.pem",
+        ),
         (
             vec![
                 "--cert",
