@@ -1,8 +1,12 @@
 //! The room protocol, byte by byte, against the real binary. The conversations are in `transcripts/`.
 
+use std::cmp::Reverse;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use media::{Call, ElementKind, Error, ErrorKind, Event, Fake, Hold, Script};
+use media::{
+    Call, ElementId, ElementKind, Error, ErrorKind, Event, Fake, Hold, LayerDemand, PauseReason,
+    Script, VideoDelivery, VideoLayer,
+};
 use room::{Join, ParticipantId};
 use tertulia::config::Config;
 use tests::deadline::within;
@@ -128,6 +132,11 @@ async fn failures_of_media_are_told_as_errors() {
 }
 
 #[tokio::test]
+async fn only_those_who_understand_are_told_of_media() {
+    check_scripted("media_events").await;
+}
+
+#[tokio::test]
 async fn requests_overtaken_by_events_are_answered_once() {
     check_scripted("meanwhile").await;
 }
@@ -193,12 +202,36 @@ async fn direct(media: &Fake, hold: &Hold, act: &str) {
         "goes on" => hold.release(),
         "has no elements" => assert_eq!(media.elements(), []),
         "loses its newest endpoint" => {
-            let endpoints = media.elements().into_iter();
-            let newest = endpoints
-                .filter(|(_, kind)| matches!(kind, ElementKind::WebRtcEndpoint { .. }))
-                .max_by_key(|(id, _)| sequence(id.as_str()));
-            let (newest, _) = newest.expect("somebody publishes");
-            assert!(media.fire(&newest, failure("TEST_ERR", "Fake media error", 101)));
+            let event = failure("TEST_ERR", "Fake media error", 101);
+            assert!(media.fire(&endpoints(media)[0], event));
+        }
+        "sends the newest endpoint layer 1 of 3" => {
+            let sent = VideoDelivery::Sent {
+                layer: VideoLayer {
+                    spatial: 1,
+                    temporal: 2,
+                },
+                spatial_layers: 3,
+                height: 360,
+            };
+            assert!(media.fire(&endpoints(media)[0], Event::VideoDeliveryChanged(sent)));
+        }
+        "holds back the newest endpoint's video" => {
+            let paused = VideoDelivery::Paused(PauseReason::Bandwidth);
+            assert!(media.fire(&endpoints(media)[0], Event::VideoDeliveryChanged(paused)));
+        }
+        "wants q of the oldest endpoint, but not f" => {
+            let layers = [("q", true), ("f", false)].map(|(rid, wanted)| LayerDemand {
+                rid: rid.to_owned(),
+                wanted,
+            });
+            let event = Event::LayerDemandChanged(layers.to_vec());
+            let oldest = endpoints(media).pop().expect("somebody publishes");
+            assert!(media.fire(&oldest, event));
+        }
+        "hears the oldest endpoint" => {
+            let oldest = endpoints(media).pop().expect("somebody publishes");
+            assert!(media.fire(&oldest, Event::SpeakingChanged(true)));
         }
         "loses its pipeline" => {
             let event = failure("TEST_PP_ERR", "Fake pipeline error", 505);
@@ -206,6 +239,17 @@ async fn direct(media: &Fake, hold: &Hold, act: &str) {
         }
         _ => drop(nobody_else("MEDIA", act).await),
     }
+}
+
+/// The WebRTC endpoints, the newest first.
+fn endpoints(media: &Fake) -> Vec<ElementId> {
+    let elements = media.elements().into_iter();
+    let mut endpoints: Vec<_> = elements
+        .filter(|(_, kind)| matches!(kind, ElementKind::WebRtcEndpoint { .. }))
+        .map(|(id, _)| id)
+        .collect();
+    endpoints.sort_by_key(|id| Reverse(sequence(id.as_str())));
+    endpoints
 }
 
 /// The number of an element by its id, `PIPELINE/NUMBER_CLASS`.
@@ -228,6 +272,7 @@ async fn apply(server: &tertulia::Server<Fake>, act: &str) {
         user: user.to_owned(),
         data_channels: false,
         web: false,
+        media_events: false,
     };
     let participant = ParticipantId::new(session);
     let joined = server.rooms().join(&participant, join).await;
@@ -235,7 +280,7 @@ async fn apply(server: &tertulia::Server<Fake>, act: &str) {
 }
 
 /// What clients send.
-const METHODS: [&str; 12] = [
+const METHODS: [&str; 13] = [
     "ping",
     "connect",
     "closeSession",
@@ -245,13 +290,14 @@ const METHODS: [&str; 12] = [
     "unpublishVideo",
     "receiveVideoFrom",
     "unsubscribeFromVideo",
+    "setSubscription",
     "onIceCandidate",
     "sendMessage",
     "customRequest",
 ];
 
 /// What clients are told.
-const NOTIFICATIONS: [&str; 10] = [
+const NOTIFICATIONS: [&str; 13] = [
     "participantJoined",
     "participantLeft",
     "participantEvicted",
@@ -261,6 +307,9 @@ const NOTIFICATIONS: [&str; 10] = [
     "iceCandidate",
     "roomClosed",
     "mediaError",
+    "videoDelivery",
+    "layersWanted",
+    "activeSpeakers",
     "custonNotification",
 ];
 

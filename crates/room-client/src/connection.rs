@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use media::IceCandidate;
+use media::{Delivery, IceCandidate};
 use room::protocol::{Peer, Request, Response};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
@@ -127,7 +127,29 @@ impl RoomConnection {
             room: room.to_owned(),
             user: user.to_owned(),
             data_channels,
+            media_events: false,
         };
+        self.join(request).await
+    }
+
+    /// [`join_room`](Self::join_room), and wants to be told what becomes of the videos it gets, which of its own layers
+    /// are wanted, and who speaks. A server other than Tertulia tells nothing of it.
+    pub async fn join_room_with_media_events(
+        &self,
+        room: &str,
+        user: &str,
+        data_channels: bool,
+    ) -> Result<Vec<Peer>, Error> {
+        let request = Request::JoinRoom {
+            room: room.to_owned(),
+            user: user.to_owned(),
+            data_channels,
+            media_events: true,
+        };
+        self.join(request).await
+    }
+
+    async fn join(&self, request: Request) -> Result<Vec<Peer>, Error> {
         match self.request(request).await? {
             Response::Joined(peers) => Ok(peers),
             other => Err(unexpected("joinRoom", &other)),
@@ -168,6 +190,14 @@ impl RoomConnection {
     pub async fn unsubscribe_from_video(&self, sender: &str) -> Result<(), Error> {
         let sender = sender.to_owned();
         let request = Request::UnsubscribeFromVideo { sender };
+        self.request(request).await.map(drop)
+    }
+
+    /// Says what to send of the subscription to `sender`, as `bob_webcam`, in place of what was said before. The answer
+    /// comes when the media server knows. Servers other than Tertulia refuse it.
+    pub async fn set_subscription(&self, sender: &str, delivery: Delivery) -> Result<(), Error> {
+        let sender = sender.to_owned();
+        let request = Request::SetSubscription { sender, delivery };
         self.request(request).await.map(drop)
     }
 

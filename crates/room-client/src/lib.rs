@@ -32,5 +32,7 @@ mod error;
 pub use client::{Client, CloseReason, Config, Event, Notice, Output, RequestId};
 pub use connection::{Fingerprint, InvalidFingerprint, Notices, Options, RoomConnection, Tls};
 pub use error::Error;
-pub use media::IceCandidate;
-pub use room::protocol::{Notification, Peer, Request, Response, RoomError, code};
+pub use media::{Delivery, IceCandidate, LayerDemand, VideoLayer, VideoPriority};
+pub use room::protocol::{
+    Notification, Pause, Peer, Request, Response, RoomError, SubscribedVideo, code,
+};

@@ -31,6 +31,11 @@ fn every_notification() {
 }
 
 #[test]
+fn what_is_told_of_media() {
+    replay("media_events");
+}
+
+#[test]
 fn sessions_outlive_sockets() {
     replay("sessions");
 }

@@ -31,6 +31,17 @@ pub trait Application: Send + Sync + 'static {
         false
     }
 
+    /// What became of the media of `participant`, or of the whole room: what clients are told for which
+    /// [`Notification::needs_media_events`], whether there is such a client or not.
+    fn media_changed(
+        &self,
+        room: &str,
+        participant: Option<&ParticipantId>,
+        change: &Notification,
+    ) {
+        let _ = (room, participant, change);
+    }
+
     /// The state that follows `state` of a room-wide filter; `None` is no state, so that newcomers
     /// get nothing.
     fn next_filter_state(&self, room: &str, filter: &str, state: Option<&str>) -> Option<String> {

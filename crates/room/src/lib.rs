@@ -35,6 +35,7 @@
 
 mod application;
 mod flows;
+mod news;
 mod options;
 pub mod pool;
 pub mod protocol;
@@ -43,5 +44,5 @@ mod turn;
 
 pub use application::{Application, FilterAction, FilterChange};
 pub use flows::Rooms;
-pub use options::{Limits, Options};
+pub use options::{Limits, Options, Selection};
 pub use rules::{Join, Loopback, MutedMedia, ParticipantId, Publish, Sdp, UserParticipant};

@@ -15,8 +15,22 @@ pub struct Options {
     /// Give participants that do not publish an empty list of streams. Repairs iOS clients, and makes
     /// Android clients believe that everyone publishes.
     pub always_send_streams: bool,
+    /// Which publishers the participants of a room get, until
+    /// [`set_selection`](crate::Rooms::set_selection) says otherwise for one room.
+    pub selection: Selection,
     /// What clients may fill.
     pub limits: Limits,
+}
+
+/// Which publishers the participants of a room get: all, unless there is a bound. It takes a media server that tells who
+/// speaks, and [`Rooms::run`](crate::Rooms::run).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Voices that each participant gets: those who speak, then those who spoke last. A publisher that was never
+    /// heard is not counted, for its client may not tell how loud it is.
+    pub audio_max: Option<usize>,
+    /// Pictures that each participant gets: what it gave the highest priority, then by who had the floor last.
+    pub video_max: Option<usize>,
 }
 
 /// Kurento Room's patience with its media server. Too low: a busy server refuses joins it could
@@ -38,6 +52,7 @@ impl Default for Options {
                 max_video_send: Some(VIDEO_MAX),
             },
             always_send_streams: false,
+            selection: Selection::default(),
             limits: Limits::default(),
         }
     }

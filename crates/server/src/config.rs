@@ -56,6 +56,10 @@ pub struct Config {
     pub grace_seconds: u32,
     /// Give participants that do not publish an empty list of streams.
     pub always_send_streams: bool,
+    /// Voices that each participant of a room gets. 0: all.
+    pub max_voices: usize,
+    /// Pictures that each participant of a room gets. 0: all.
+    pub max_videos: usize,
     /// kbit/s that a client may send and is sent even if its network seems worse. 0: no bound.
     pub video_min_kbps: u32,
     /// kbit/s of video that a client is asked not to exceed. 0: no bound.
@@ -163,6 +167,8 @@ impl Default for Config {
             key: None,
             grace_seconds: 10,
             always_send_streams: false,
+            max_voices: 0,
+            max_videos: 0,
             video_min_kbps: 300,
             video_max_kbps: 600,
             preferred_video_codec: None,

@@ -102,13 +102,14 @@ fn count_request(method: &str, outcome: &Result<Response, RoomError>) {
     }
 }
 
-const METHODS: [&str; 9] = [
+const METHODS: [&str; 10] = [
     "joinRoom",
     "leaveRoom",
     "publishVideo",
     "unpublishVideo",
     "receiveVideoFrom",
     "unsubscribeFromVideo",
+    "setSubscription",
     "onIceCandidate",
     "sendMessage",
     "customRequest",

@@ -85,6 +85,7 @@ pub struct Server<M> {
     certificate: Option<(Config, RustlsConfig)>,
     accepting: JoinHandle<io::Result<()>>,
     timeouts: JoinHandle<()>,
+    running: JoinHandle<()>,
 }
 
 impl<M: MediaServer> Server<M> {
@@ -148,6 +149,10 @@ impl<M: MediaServer> Server<M> {
                 )
             }
         };
+        let running = tokio::spawn({
+            let rooms = rooms.clone();
+            async move { rooms.run().await }
+        });
         let timeouts = tokio::spawn({
             let gateway = gateway.clone();
             async move { gateway.run_timeouts().await }
@@ -161,6 +166,7 @@ impl<M: MediaServer> Server<M> {
             certificate: certificate.map(|tls| (config.clone(), tls)),
             accepting,
             timeouts,
+            running,
         })
     }
 
@@ -205,6 +211,7 @@ impl<M: MediaServer> Server<M> {
         self.handle.shutdown();
         self.accepting.abort();
         self.timeouts.abort();
+        self.running.abort();
     }
 }
 
@@ -227,6 +234,10 @@ fn room_options(config: &Config) -> room::Options {
     let bound = |kbps| (kbps != 0).then_some(Kilobits(kbps));
     room::Options {
         always_send_streams: config.always_send_streams,
+        selection: room::Selection {
+            audio_max: (config.max_voices != 0).then_some(config.max_voices),
+            video_max: (config.max_videos != 0).then_some(config.max_videos),
+        },
         bandwidth: BandwidthLimits {
             min_video_recv: bound(config.video_min_kbps),
             max_video_recv: bound(config.video_max_kbps),

@@ -5,6 +5,7 @@
 //! dropped future or a participant who left meanwhile releases it.
 
 mod chain;
+mod delivering;
 mod guard;
 mod joining;
 mod publishing;
@@ -21,8 +22,9 @@ use media::{
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
+use crate::news::{Inbox, Slot};
 use crate::protocol::{Notification, Request, Response, RoomError};
-use crate::rules::{Effects, Endpoint, Gate, Notice, Release, Remote, Seat, State, Step};
+use crate::rules::{Effects, Endpoint, Gate, Notice, Release, Remote, Scope, Seat, State, Step};
 use crate::{Application, Join, Loopback, Options, ParticipantId, Publish, Sdp};
 use guard::ElementGuard;
 
@@ -40,12 +42,14 @@ struct Inner<M> {
     /// Permits for endpoints.
     places: Arc<Semaphore>,
     state: Mutex<State>,
+    inbox: Arc<Inbox>,
 }
 
 impl<M: MediaServer> Rooms<M> {
     /// No rooms yet.
     pub fn new(media: M, application: Arc<dyn Application>, options: Options) -> Self {
-        let state = State::new(options.limits.clone(), options.always_send_streams);
+        let state = State::new(&options);
+        let inbox = Inbox::new(options.limits.endpoints);
         let places = options.limits.endpoints.min(Semaphore::MAX_PERMITS);
         Self(Arc::new(Inner {
             media,
@@ -53,6 +57,7 @@ impl<M: MediaServer> Rooms<M> {
             options,
             places: Arc::new(Semaphore::new(places)),
             state: Mutex::new(state),
+            inbox: Arc::new(inbox),
         }))
     }
 
@@ -97,12 +102,14 @@ impl<M: MediaServer> Rooms<M> {
                 room,
                 user,
                 data_channels,
+                media_events,
             } => {
                 let join = Join {
                     room,
                     user,
                     data_channels,
                     web: true,
+                    media_events,
                 };
                 self.join_as(participant, join, reply).await?;
             }
@@ -129,6 +136,11 @@ impl<M: MediaServer> Rooms<M> {
             Request::UnsubscribeFromVideo { sender } => {
                 let remote = Remote::Sender(&sender);
                 self.unsubscribe_as(participant, remote, reply).await?;
+            }
+            Request::SetSubscription { sender, delivery } => {
+                let remote = Remote::Sender(&sender);
+                self.set_delivery_as(participant, remote, delivery, reply)
+                    .await?;
             }
             Request::OnIceCandidate {
                 endpoint_name,
@@ -173,7 +185,14 @@ impl<M: MediaServer> Rooms<M> {
                     Notice::Notify(receivers, notification) => {
                         self.0.application.notify(&receivers, notification);
                     }
+                    Notice::Observe(room, participant, change) => {
+                        let application = &self.0.application;
+                        application.media_changed(&room, participant.as_ref(), &change);
+                    }
                 }
+            }
+            if state.take_attention() {
+                self.0.inbox.wake();
             }
             (value, effects.releases)
         };
@@ -219,23 +238,21 @@ impl<M: MediaServer> Rooms<M> {
         call.await.unwrap_or(Err(Error::Timeout))
     }
 
-    /// Makes an element of a publication or subscription and gives it to the guard. Its events go to
-    /// `owner` as long as it is in use.
+    /// Makes an element of a publication or subscription and gives it to the guard.
     async fn create_own_element(
         &self,
-        owner: &ParticipantId,
-        endpoint_name: &str,
         pipeline: &PipelineId,
         kind: ElementKind,
+        gate: Gate,
+        events: EventSender,
         guard: &mut ElementGuard<'_, M>,
     ) -> Result<Endpoint, Error> {
-        let gate = Gate::open();
-        let events = self.element_events(owner, endpoint_name, gate.watch());
         let create = self.0.media.create_element(pipeline, kind, events);
         let id = self.within_deadline(create).await?;
         guard.adopt(id.clone());
         Ok(Endpoint {
             id,
+            slot: None,
             _gate: gate,
             _place: None,
         })
@@ -249,17 +266,15 @@ impl<M: MediaServer> Rooms<M> {
     ) -> Result<Endpoint, Error> {
         let place = Arc::clone(&self.0.places).try_acquire_owned();
         let place = place.map_err(|_| Error::Full("all endpoints are in use".to_owned()))?;
-        let EndpointDraft {
-            owner,
-            name,
-            pipeline,
-            kind,
-            ..
-        } = draft;
+        let gate = Gate::open();
+        let slot = Slot::new(draft.seat.clone(), draft.scope, gate.watch());
+        let slot = Arc::new(slot);
+        let events = self.endpoint_events(&draft, gate.watch(), Arc::clone(&slot));
         let endpoint = Endpoint {
+            slot: Some(slot),
             _place: Some(place),
             ..self
-                .create_own_element(owner, name, pipeline, kind, guard)
+                .create_own_element(draft.pipeline, draft.kind, gate, events, guard)
                 .await?
         };
         self.set_bounds(&endpoint.id, draft.is_simulcast).await?;
@@ -302,7 +317,29 @@ impl<M: MediaServer> Rooms<M> {
         }
     }
 
-    /// What the media server tells of an element, on threads of its own: passed on without the lock.
+    /// What the media server tells of an endpoint, on threads of its own: passed on without the lock.
+    fn endpoint_events(
+        &self,
+        draft: &EndpointDraft<'_>,
+        in_use: impl Fn() -> bool + Send + Sync + 'static,
+        slot: Arc<Slot>,
+    ) -> EventSender {
+        // Not the rooms themselves: they hold the media server, which holds this.
+        let inbox = Arc::clone(&self.0.inbox);
+        let others = self.element_events(draft.owner, draft.name, in_use);
+        EventSender::new(move |event| match event {
+            Event::VideoDeliveryChanged(video) => inbox.put(&slot, |news| news.video = Some(video)),
+            Event::SpeakingChanged(speaking) => {
+                inbox.put(&slot, |news| news.speaking = Some(speaking));
+            }
+            Event::LayerDemandChanged(layers) => {
+                inbox.put(&slot, |news| news.layers = Some(layers));
+            }
+            other => others.send(other),
+        })
+    }
+
+    /// What the media server tells of any element, likewise.
     fn element_events(
         &self,
         owner: &ParticipantId,
@@ -330,6 +367,13 @@ impl<M: MediaServer> Rooms<M> {
             }
         })
     }
+
+    /// What was told of an endpoint before it was anybody's is told again.
+    fn repeat_news(&self, slot: Option<Arc<Slot>>) {
+        if let Some(slot) = slot {
+            self.0.inbox.repeat(&slot);
+        }
+    }
 }
 
 impl<M> Clone for Rooms<M> {
@@ -346,6 +390,9 @@ impl<M> fmt::Debug for Rooms<M> {
 
 /// What making an endpoint needs to know.
 struct EndpointDraft<'a> {
+    seat: &'a Seat,
+    /// Where it belongs once it is made.
+    scope: Scope,
     owner: &'a ParticipantId,
     /// Whose stream it carries, as its owner is told.
     name: &'a str,

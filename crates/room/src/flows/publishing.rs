@@ -6,7 +6,7 @@ use super::guard::ElementGuard;
 use super::{EndpointDraft, Reply, Rooms};
 use crate::protocol::RoomError;
 use crate::rules::{
-    Endpoint, Kinds, PublishDraft, Published, Scope, Seat, Wiring, publication_wish,
+    Endpoint, Gate, Kinds, News, PublishDraft, Published, Scope, Seat, Wiring, publication_wish,
 };
 use crate::{MutedMedia, ParticipantId, Publish, Sdp};
 
@@ -85,10 +85,12 @@ impl<M: MediaServer> Rooms<M> {
                 .map_err(|error| self.unless_gone(&seat, RoomError::endpoint(true, &error)))?;
         }
         let answered = answer.clone();
+        let slot = published.endpoint.slot.clone();
         self.apply(reply, |state| {
             state.publish(&seat, published, draft.chain, answered)
         })?;
         guard.hand_over();
+        self.repeat_news(slot);
         Ok(answer)
     }
 
@@ -167,6 +169,8 @@ impl<M: MediaServer> Rooms<M> {
         let candidates = std::mem::take(&mut draft.candidates);
         let (owner, user, pipeline) = (&draft.participant, &draft.user, &draft.pipeline);
         let endpoint = EndpointDraft {
+            seat,
+            scope: Scope::Publication,
             owner,
             name: user,
             pipeline,
@@ -175,8 +179,10 @@ impl<M: MediaServer> Rooms<M> {
             candidates,
         };
         let endpoint = self.create_endpoint(endpoint, guard).await?;
+        let gate = Gate::open();
+        let events = self.element_events(owner, user, gate.watch());
         let pass_through = self
-            .create_own_element(owner, user, pipeline, ElementKind::PassThrough, guard)
+            .create_own_element(pipeline, ElementKind::PassThrough, gate, events, guard)
             .await?;
         Ok((endpoint, pass_through))
     }
@@ -206,6 +212,7 @@ impl<M: MediaServer> Rooms<M> {
             is_simulcast: publish.sdp.is_simulcast(),
             muted: Kinds::NONE,
             wired: wish,
+            news: News::default(),
         })
     }
 

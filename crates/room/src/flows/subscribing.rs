@@ -37,6 +37,8 @@ impl<M: MediaServer> Rooms<M> {
         let mut guard = ElementGuard::new(&self.0.media);
         let candidates = std::mem::take(&mut draft.candidates);
         let endpoint = EndpointDraft {
+            seat: &seat,
+            scope: Scope::Feed(draft.publisher),
             owner: &draft.participant,
             name: &draft.publisher_name,
             pipeline: &draft.pipeline,
@@ -74,10 +76,12 @@ impl<M: MediaServer> Rooms<M> {
         let mut wired = Wiring::default();
         wired.apply(&connect);
         let answered = answer.clone();
+        let slot = endpoint.slot.clone();
         self.apply(reply, |state| {
             state.subscribe(&seat, &draft, endpoint, wired, answered)
         })?;
         guard.hand_over();
+        self.repeat_news(slot);
         Ok(answer)
     }
 

@@ -76,6 +76,10 @@ texts! {
     empty_user_name() = GENERIC, "Empty user name is not allowed";
     /// `what` (as `User name`) is longer than `limit` bytes.
     too_long(what, limit) = GENERIC, "{what} is longer than {limit} bytes";
+    /// A number is not one of those it may be.
+    out_of_range(key, first, last) = GENERIC, "'{key}' must be from {first} to {last}";
+    /// A text is not one of those it may be.
+    unknown_choice(key, choices) = GENERIC, "'{key}' must be one of {choices}";
     /// A media-server pool got a session description it does not know; the spelling is the original's.
     unknown_session_info() = GENERIC, "Unkown session info bean type (expected org.kurento.room.internal.DefaultKurentoClientSessionInfo)";
     /// Mute without a kind.
@@ -98,6 +102,8 @@ texts! {
     publisher_endpoint_timeout() = MEDIA_ENDPOINT, "Timeout reached while waiting for publisher endpoint to be ready";
     /// The subscriber's endpoint was not made in time.
     subscriber_endpoint_timeout() = MEDIA_ENDPOINT, "Timeout reached when creating subscriber endpoint";
+    /// There is no subscription to set anything of.
+    not_subscribed(user, publisher) = MEDIA_ENDPOINT, "Participant '{user}' does not receive media from '{publisher}'";
     /// The chain has no such element.
     unknown_element(user, element) = MEDIA_ENDPOINT, "This endpoint ({user}) has no media element with id {element}";
     /// A media object for the application could not be made.

@@ -9,12 +9,14 @@ mod notification;
 mod parameters;
 mod request;
 mod response;
+mod subscription;
 
 pub use error::{RoomError, code};
 pub use notification::Notification;
 pub use parameters::Parameters;
 pub use request::Request;
 pub use response::{Peer, Response};
+pub use subscription::{Pause, SubscribedVideo};
 
 /// The one stream a participant publishes, as announced to the others.
 pub const STREAM_ID: &str = "webcam";

@@ -1,10 +1,11 @@
 //! What a server tells clients unasked.
 
-use media::IceCandidate;
+use media::{IceCandidate, LayerDemand};
 use serde_json::{Map, Value, json};
 
 use super::response::{parse_stream_list, stream_list};
-use super::{Parameters, RoomError, STREAM_ID};
+use super::subscription::{layer_list, parse_layer_list};
+use super::{Parameters, RoomError, STREAM_ID, SubscribedVideo};
 
 /// A notification. Joined and published say `id`, left and unpublished say `name`: so it is on the
 /// wire, and all clients know it.
@@ -61,6 +62,25 @@ pub enum Notification {
         /// `<TYPE>: <description>(errCode=<n>)`.
         error: String,
     },
+    /// The video of a subscription is sent in another quality, is held back, or goes on.
+    VideoDelivery {
+        /// Whose it is, as `<user>_<stream>`.
+        sender: String,
+        /// What becomes of it.
+        video: SubscribedVideo,
+    },
+    /// Which simulcast streams of the receiver anybody watches, all of them.
+    LayersWanted {
+        /// In the order of the receiver's offer.
+        layers: Vec<LayerDemand>,
+    },
+    /// Who speaks in the room.
+    ActiveSpeakers {
+        /// Who has the floor: the name of who speaks, or spoke last; `None` if nobody has yet.
+        dominant: Option<String>,
+        /// Who speaks at present, the dominant one first. Of many, only the first ones.
+        speaking: Vec<String>,
+    },
     /// Whatever the application defines.
     Custom {
         /// Name on the wire.
@@ -86,6 +106,15 @@ impl Notification {
         }
     }
 
+    /// Whether only clients get it that joined with `mediaEvents`: Kurento Room has no such notification, and
+    /// some of its clients fail at what they do not know.
+    pub fn needs_media_events(&self) -> bool {
+        matches!(
+            self,
+            Self::VideoDelivery { .. } | Self::LayersWanted { .. } | Self::ActiveSpeakers { .. }
+        )
+    }
+
     /// Name on the wire.
     pub fn method(&self) -> &str {
         match self {
@@ -98,6 +127,9 @@ impl Notification {
             Self::IceCandidate { .. } => "iceCandidate",
             Self::RoomClosed { .. } => "roomClosed",
             Self::MediaError { .. } => "mediaError",
+            Self::VideoDelivery { .. } => "videoDelivery",
+            Self::LayersWanted { .. } => "layersWanted",
+            Self::ActiveSpeakers { .. } => "activeSpeakers",
             Self::Custom { method, .. } => method,
         }
     }
@@ -127,6 +159,16 @@ impl Notification {
                 "sdpMid": candidate.sdp_mid,
                 "candidate": candidate.candidate,
             }),
+            Self::VideoDelivery { sender, video } => video.to_params(sender),
+            Self::LayersWanted { layers } => json!({ "layers": layer_list(layers) }),
+            Self::ActiveSpeakers { dominant, speaking } => {
+                let mut params = Map::new();
+                if let Some(dominant) = dominant {
+                    params.insert("dominant".to_owned(), json!(dominant));
+                }
+                params.insert("speaking".to_owned(), json!(speaking));
+                Value::Object(params)
+            }
             Self::RoomClosed { room } => json!({ "room": room }),
             Self::MediaError { error } => json!({ "error": error }),
             Self::Custom { params, .. } => Value::Object(params.clone()),
@@ -173,10 +215,32 @@ impl Notification {
             "mediaError" => Self::MediaError {
                 error: params.string("error")?,
             },
+            "videoDelivery" => Self::VideoDelivery {
+                sender: params.string("sender")?,
+                video: SubscribedVideo::parse(&params)?,
+            },
+            "layersWanted" => Self::LayersWanted {
+                layers: params
+                    .get("layers")
+                    .and_then(parse_layer_list)
+                    .ok_or_else(|| RoomError::missing_parameter("layers"))?,
+            },
+            "activeSpeakers" => Self::ActiveSpeakers {
+                dominant: params.optional_string("dominant")?,
+                speaking: params
+                    .get("speaking")
+                    .and_then(parse_names)
+                    .ok_or_else(|| RoomError::missing_parameter("speaking"))?,
+            },
             other => Self::Custom {
                 method: other.to_owned(),
                 params: params.members(),
             },
         })
     }
+}
+
+fn parse_names(value: &Value) -> Option<Vec<String>> {
+    let names = value.as_array()?.iter();
+    names.map(|name| Some(name.as_str()?.to_owned())).collect()
 }

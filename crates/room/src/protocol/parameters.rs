@@ -74,6 +74,22 @@ impl<'a> Parameters<'a> {
         })
     }
 
+    /// A number that may be absent or `null`, between the two of `range` or one of them.
+    pub fn number_within(
+        &self,
+        key: &str,
+        (first, last): (u16, u16),
+    ) -> Result<Option<u16>, RoomError> {
+        if self.get(key).is_none_or(Value::is_null) {
+            return Ok(None);
+        }
+        let number = self.index(key)?;
+        if !(first..=last).contains(&number) {
+            return Err(RoomError::out_of_range(key, first, last));
+        }
+        Ok(Some(number))
+    }
+
     fn required(&self, key: &str) -> Result<&'a Value, RoomError> {
         self.get(key)
             .ok_or_else(|| RoomError::missing_parameter(key))

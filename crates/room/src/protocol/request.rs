@@ -1,8 +1,9 @@
 //! What a client asks for.
 
-use media::IceCandidate;
+use media::{Delivery, IceCandidate};
 use serde_json::{Map, Value, json};
 
+use super::subscription::{parse_delivery, write_delivery};
 use super::{Parameters, RoomError};
 
 /// A request of a client.
@@ -17,6 +18,9 @@ pub enum Request {
         user: String,
         /// Data channels on what this user publishes.
         data_channels: bool,
+        /// The client understands the notifications that Kurento Room does not have: see
+        /// [`Notification::needs_media_events`](super::Notification::needs_media_events).
+        media_events: bool,
     },
     /// Leaves the room; the server closes the session after its answer.
     LeaveRoom,
@@ -40,6 +44,14 @@ pub enum Request {
     UnsubscribeFromVideo {
         /// `<user>_<stream>`.
         sender: String,
+    },
+    /// Says what the client wants of a subscription, in place of what it said before. Kurento Room
+    /// has no such request.
+    SetSubscription {
+        /// `<user>_<stream>`.
+        sender: String,
+        /// What it wants. On the wire, a width counts as that of a picture of 16:9.
+        delivery: Delivery,
     },
     /// A candidate of the client.
     OnIceCandidate {
@@ -71,6 +83,7 @@ impl Request {
                 room: params.string("room")?,
                 user: params.string("user")?,
                 data_channels: params.boolean("dataChannels")?,
+                media_events: params.boolean("mediaEvents")?,
             }),
             "leaveRoom" => Ok(Self::LeaveRoom),
             "publishVideo" => Ok(Self::PublishVideo {
@@ -84,6 +97,10 @@ impl Request {
             }),
             "unsubscribeFromVideo" => Ok(Self::UnsubscribeFromVideo {
                 sender: params.string("sender")?,
+            }),
+            "setSubscription" => Ok(Self::SetSubscription {
+                sender: params.string("sender")?,
+                delivery: parse_delivery(&params)?,
             }),
             "onIceCandidate" => Ok(Self::OnIceCandidate {
                 endpoint_name: params.string("endpointName")?,
@@ -112,6 +129,7 @@ impl Request {
             Self::UnpublishVideo => "unpublishVideo",
             Self::ReceiveVideoFrom { .. } => "receiveVideoFrom",
             Self::UnsubscribeFromVideo { .. } => "unsubscribeFromVideo",
+            Self::SetSubscription { .. } => "setSubscription",
             Self::OnIceCandidate { .. } => "onIceCandidate",
             Self::SendMessage { .. } => "sendMessage",
             Self::CustomRequest(_) => "customRequest",
@@ -125,10 +143,14 @@ impl Request {
                 room,
                 user,
                 data_channels,
+                media_events,
             } => {
                 let mut params = json!({ "user": user, "room": room });
                 if *data_channels {
                     params["dataChannels"] = true.into();
+                }
+                if *media_events {
+                    params["mediaEvents"] = true.into();
                 }
                 Some(params)
             }
@@ -141,6 +163,12 @@ impl Request {
                 Some(json!({ "sender": sender, "sdpOffer": sdp_offer }))
             }
             Self::UnsubscribeFromVideo { sender } => Some(json!({ "sender": sender })),
+            Self::SetSubscription { sender, delivery } => {
+                let mut params = Map::new();
+                params.insert("sender".to_owned(), json!(sender));
+                write_delivery(&mut params, delivery);
+                Some(Value::Object(params))
+            }
             Self::OnIceCandidate {
                 endpoint_name,
                 candidate,

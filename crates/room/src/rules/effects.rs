@@ -22,6 +22,8 @@ pub(crate) enum Notice {
     CloseSession(ParticipantId),
     /// To anyone; never an empty list.
     Notify(Vec<ParticipantId>, Notification),
+    /// To the application: what changed in a room, for one participant or for all.
+    Observe(String, Option<ParticipantId>, Notification),
 }
 
 /// A media object of no further use.
@@ -42,6 +44,16 @@ impl Effects {
         if !receivers.is_empty() {
             self.notices.push(Notice::Notify(receivers, notification));
         }
+    }
+
+    pub(crate) fn observe(
+        &mut self,
+        room: &str,
+        participant: Option<&ParticipantId>,
+        change: Notification,
+    ) {
+        let notice = Notice::Observe(room.to_owned(), participant.cloned(), change);
+        self.notices.push(notice);
     }
 
     pub(crate) fn release(&mut self, element: ElementId) {

@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use media::{ElementId, IceCandidate, MediaKind};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::delivery::Terms;
 use super::state::MemberId;
-use super::{Effects, Kinds, Wiring};
+use super::{Effects, Kinds, News, Wiring};
+use crate::news::Slot;
 use crate::turn::Turn;
-use crate::{Loopback, ParticipantId, UserParticipant};
+use crate::{Join, Loopback, ParticipantId, UserParticipant};
 
 /// A member of a room.
 pub(super) struct Participant {
@@ -18,6 +20,10 @@ pub(super) struct Participant {
     pub(super) name: String,
     pub(super) data_channels: bool,
     pub(super) web: bool,
+    /// It is told of what Kurento Room has not.
+    pub(super) media_events: bool,
+    /// It was told who speaks.
+    pub(super) knows_floor: bool,
     pub(super) turn: Turn,
     pub(super) stage: Stage,
     /// From the endpoint to the pass-through; kept while nothing is published.
@@ -49,6 +55,8 @@ pub(crate) struct Published {
     pub(crate) is_simulcast: bool,
     pub(crate) muted: Kinds,
     pub(crate) wired: Wiring,
+    /// What the media server said of the endpoint last.
+    pub(crate) news: News,
 }
 
 /// A participant's side of what another publishes.
@@ -65,12 +73,15 @@ pub(super) struct Subscription {
     pub(super) source: ElementId,
     pub(super) muted: Kinds,
     pub(super) wired: Wiring,
+    pub(super) terms: Terms,
 }
 
 /// An element of ours. Dropping it silences its events.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) id: ElementId,
+    /// Where its news lie; other elements have none.
+    pub(crate) slot: Option<Arc<Slot>>,
     /// Here only to be dropped along.
     pub(crate) _gate: Gate,
     /// Its place among the endpoints of the process, likewise; other elements need none.
@@ -138,12 +149,14 @@ pub(crate) enum Scope {
 }
 
 impl Participant {
-    pub(super) fn new(id: ParticipantId, name: String, data_channels: bool, web: bool) -> Self {
+    pub(super) fn new(id: ParticipantId, join: &Join) -> Self {
         Self {
             id,
-            name,
-            data_channels,
-            web,
+            name: join.user.clone(),
+            data_channels: join.data_channels,
+            web: join.web,
+            media_events: join.media_events,
+            knows_floor: false,
             turn: Turn::default(),
             stage: Stage::Idle,
             chain: Vec::new(),
@@ -185,6 +198,14 @@ impl Participant {
 
     pub(super) fn subscription_mut(&mut self, publisher: MemberId) -> Option<&mut Subscription> {
         self.feeds.get_mut(&publisher)?.subscription.as_mut()
+    }
+
+    /// What it watches, by publisher.
+    pub(super) fn subscriptions_mut(
+        &mut self,
+    ) -> impl Iterator<Item = (MemberId, &mut Subscription)> {
+        let feeds = self.feeds.iter_mut();
+        feeds.filter_map(|(publisher, feed)| Some((*publisher, feed.subscription.as_mut()?)))
     }
 
     pub(super) fn is_watching(&self, publisher: MemberId) -> bool {

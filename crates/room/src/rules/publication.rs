@@ -91,7 +91,9 @@ impl State {
         participant.stage = Stage::Streaming(published);
         participant.chain = chain;
         let mut effects = Effects::reply(Response::SdpAnswer(answer));
-        let others = self.room_mut(seat)?.others(seat.member);
+        let room = self.room_mut(seat)?;
+        room.speakers.add(seat.member);
+        let others = room.others(seat.member);
         effects.notify(others, Notification::published(seat.user()));
         Ok(((), effects))
     }
@@ -107,11 +109,13 @@ impl State {
         participant.end_publication(&mut effects);
         let room = self.room_mut(seat)?;
         room.end_feeds(seat.member, &mut effects);
+        room.speakers.remove(seat.member);
         let user = seat.user().to_owned();
         effects.notify(
             room.others(seat.member),
             Notification::ParticipantUnpublished { user },
         );
+        self.touch(seat.room());
         Ok(((), effects))
     }
 

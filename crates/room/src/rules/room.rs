@@ -1,15 +1,18 @@
 //! One room: who is in it, and whom a name means.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
 use media::PipelineId;
 
+use super::delivery::Floor;
 use super::participant::Participant;
+use super::speakers::Speakers;
 use super::state::MemberId;
 use super::{Effects, Release, Remote};
 use crate::protocol::RoomError;
 use crate::turn::PipelineCell;
-use crate::{Join, ParticipantId, UserParticipant};
+use crate::{Join, ParticipantId, Selection, UserParticipant};
 
 pub(super) struct Room {
     pub(super) name: String,
@@ -23,10 +26,18 @@ pub(super) struct Room {
     pub(super) names: HashMap<String, MemberId>,
     /// State of every room-wide filter.
     pub(super) filters: BTreeMap<String, String>,
+    pub(super) speakers: Speakers,
+    pub(super) floor: Floor,
+    /// Which publishers everybody gets.
+    pub(super) selection: Selection,
+    /// Something may be held back.
+    pub(super) is_selecting: bool,
+    /// When something happens by itself.
+    pub(super) timer: Option<Instant>,
 }
 
 impl Room {
-    pub(super) fn new(name: String, permanent: bool) -> Self {
+    pub(super) fn new(name: String, permanent: bool, selection: Selection) -> Self {
         Self {
             name,
             permanent,
@@ -35,6 +46,11 @@ impl Room {
             joining: BTreeMap::new(),
             names: HashMap::new(),
             filters: BTreeMap::new(),
+            speakers: Speakers::default(),
+            floor: Floor::default(),
+            selection,
+            is_selecting: false,
+            timer: None,
         }
     }
 
@@ -92,6 +108,7 @@ impl Room {
         let participant = self.members.remove(&member)?;
         let name = participant.name.clone();
         self.names.remove(&name);
+        self.speakers.remove(member);
         participant.end(effects);
         self.end_feeds(member, effects);
         Some(name)

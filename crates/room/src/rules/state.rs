@@ -5,28 +5,40 @@ use std::sync::Arc;
 
 use media::PeerId;
 
+use super::delivery::Attention;
 use super::participant::Participant;
 use super::room::{Room, check_names, check_room_name};
 use super::{Effects, Notice};
 use crate::protocol::{Notification, Peer, Response, RoomError};
 use crate::turn::{PipelineCell, Turn};
-use crate::{Application, FilterAction, Join, Limits, ParticipantId, UserParticipant};
+use crate::{
+    Application, FilterAction, Join, Limits, Options, ParticipantId, Selection, UserParticipant,
+};
 
 /// Every room. One value under one lock: a participant is in one room at a time, which is a rule over
 /// all rooms, and changes take microseconds.
 pub(crate) struct State {
     limits: Limits,
     always_send_streams: bool,
+    selection: Selection,
     closed: bool,
     last_member: u64,
-    rooms: BTreeMap<String, Room>,
+    pub(super) rooms: BTreeMap<String, Room>,
     seats: HashMap<ParticipantId, Seat>,
+    pub(super) attention: Attention,
 }
 
 /// A stay of a participant in a room. Whoever leaves and joins again is another member, so a flow that
 /// finishes late finds its member gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MemberId(u64);
+
+#[cfg(test)]
+impl MemberId {
+    pub(super) fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// Where a participant is.
 #[derive(Clone, Debug)]
@@ -64,14 +76,16 @@ impl Seat {
 }
 
 impl State {
-    pub(crate) fn new(limits: Limits, always_send_streams: bool) -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
         Self {
-            limits,
-            always_send_streams,
+            limits: options.limits.clone(),
+            always_send_streams: options.always_send_streams,
+            selection: options.selection,
             closed: false,
             last_member: 0,
             rooms: BTreeMap::new(),
             seats: HashMap::new(),
+            attention: Attention::default(),
         }
     }
 
@@ -112,7 +126,7 @@ impl State {
         let room = self
             .rooms
             .entry(join.room.clone())
-            .or_insert_with(|| Room::new(join.room.clone(), false));
+            .or_insert_with(|| Room::new(join.room.clone(), false, self.selection));
         self.last_member += 1;
         let seat = Seat::new(&join.room, MemberId(self.last_member), &join.user);
         room.names.insert(join.user.clone(), seat.member);
@@ -138,8 +152,7 @@ impl State {
             .joining
             .remove(&seat.member)
             .ok_or_else(|| seat.gone())?;
-        let newcomer =
-            Participant::new(id.clone(), join.user.clone(), join.data_channels, join.web);
+        let newcomer = Participant::new(id.clone(), &join);
 
         let mut effects = Effects::default();
         let mut filters = Vec::new();
@@ -166,6 +179,8 @@ impl State {
         let reply = Response::Joined(peers.collect());
         effects.notices.push(Notice::Reply(reply));
         room.members.insert(seat.member, newcomer);
+        // It does not know who speaks.
+        self.touch(&seat.room);
         Ok((Joined { before, filters }, effects))
     }
 
@@ -195,10 +210,10 @@ impl State {
         if !room.pipeline.is(pipeline) {
             return effects;
         }
-        let permanent = room.permanent;
+        let (permanent, selection) = (room.permanent, room.selection);
         self.end_room(&seat.room, &mut effects);
         if permanent {
-            let room = Room::new(seat.room.to_string(), true);
+            let room = Room::new(seat.room.to_string(), true, selection);
             self.rooms.insert(seat.room.to_string(), room);
         }
         effects
@@ -227,6 +242,8 @@ impl State {
         effects.notify(room.everyone(), notification);
         if room.is_empty() {
             self.end_room(&seat.room, &mut effects);
+        } else {
+            self.touch(&seat.room);
         }
         self.seats.remove(participant);
         Ok((Left { remaining }, effects))
@@ -285,7 +302,7 @@ impl State {
             return Err(RoomError::room_exists(room));
         }
         self.check_room_count()?;
-        let made = Room::new(room.to_owned(), true);
+        let made = Room::new(room.to_owned(), true, self.selection);
         self.rooms.insert(room.to_owned(), made);
         Ok(((), Effects::default()))
     }
@@ -316,10 +333,10 @@ impl State {
         else {
             return;
         };
-        let (users, permanent) = (lost.users(), lost.permanent);
+        let (users, permanent, selection) = (lost.users(), lost.permanent, lost.selection);
         self.close_with(room, &users, effects);
         if permanent {
-            let made = Room::new(room.to_owned(), true);
+            let made = Room::new(room.to_owned(), true, selection);
             self.rooms.insert(room.to_owned(), made);
         }
     }
@@ -345,6 +362,7 @@ impl State {
     /// Closes everything for good; nobody is told.
     pub(crate) fn close(&mut self) -> Effects {
         self.closed = true;
+        self.attention = Attention::default();
         self.seats.clear();
         let mut effects = Effects::default();
         for room in std::mem::take(&mut self.rooms).into_values() {
@@ -422,6 +440,7 @@ impl State {
 
     fn end_room(&mut self, room: &str, effects: &mut Effects) {
         if let Some(room) = self.rooms.remove(room) {
+            self.attention.forget(&room);
             let waiting = room.joining.values().map(|(participant, _)| participant);
             for participant in room
                 .members

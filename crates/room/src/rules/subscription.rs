@@ -2,6 +2,7 @@
 
 use media::{ElementId, IceCandidate, PipelineId};
 
+use super::delivery::Terms;
 use super::participant::Subscription;
 use super::publication::muted;
 use super::state::{MemberId, Seat, State};
@@ -91,8 +92,11 @@ impl State {
             source: draft.source.clone(),
             muted: Kinds::NONE,
             wired,
+            terms: Terms::default(),
         });
-        Ok(((), Effects::reply(Response::SdpAnswer(answer))))
+        let mut effects = Effects::reply(Response::SdpAnswer(answer));
+        self.select_for(seat, &mut effects);
+        Ok(((), effects))
     }
 
     /// The subscription ends, if there is one.
@@ -105,6 +109,7 @@ impl State {
         let mut effects = Effects::reply(Response::Empty);
         self.participant_mut(seat)?
             .end_feed(publisher, &mut effects);
+        self.touch(seat.room());
         Ok(((), effects))
     }
 
@@ -233,7 +238,11 @@ impl State {
         }
     }
 
-    fn remote(&mut self, seat: &Seat, remote: Remote<'_>) -> Result<MemberId, RoomError> {
+    pub(super) fn remote(
+        &mut self,
+        seat: &Seat,
+        remote: Remote<'_>,
+    ) -> Result<MemberId, RoomError> {
         let found = self.room_mut(seat)?.resolve(remote);
         found.map_err(|name| RoomError::user_not_found(name, seat.room()))
     }

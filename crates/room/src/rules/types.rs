@@ -56,6 +56,9 @@ pub struct Join {
     pub data_channels: bool,
     /// A browser or phone; otherwise a gateway with plain RTP and without ICE.
     pub web: bool,
+    /// It is told what Kurento Room does not tell: see
+    /// [`Notification::needs_media_events`](crate::protocol::Notification::needs_media_events).
+    pub media_events: bool,
 }
 
 /// What to publish.

@@ -2,6 +2,8 @@
 //! that nothing is left behind.
 
 #[cfg(test)]
+mod delivery;
+#[cfg(test)]
 mod manager;
 #[cfg(test)]
 mod media_graph;

@@ -79,6 +79,7 @@ async fn join_fails_where_rooms_must_be_created_before() {
         user: "user0".to_owned(),
         data_channels: false,
         web: true,
+        media_events: false,
     };
     let error = world
         .rooms

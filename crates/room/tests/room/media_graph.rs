@@ -110,6 +110,7 @@ async fn data_channels_reach_those_who_watch() {
         room: "lab".to_owned(),
         user: "alice".to_owned(),
         data_channels: true,
+        media_events: false,
     };
     world.ask("alice", join).await.unwrap();
     world.join("bob", "lab").await;
@@ -538,6 +539,7 @@ async fn a_room_of_the_application_survives_failed_joins() {
         room: "lab".to_owned(),
         user: "alice".to_owned(),
         data_channels: false,
+        media_events: false,
     };
     let error = world.ask("alice", join).await.unwrap_err();
     assert_eq!(error, RoomError::pipeline("lab"));

@@ -48,6 +48,7 @@ fn join(user: &str) -> Request {
         room: "lab".to_owned(),
         user: user.to_owned(),
         data_channels: false,
+        media_events: false,
     }
 }
 
@@ -443,6 +444,7 @@ async fn an_rtp_participant_can_be_joined_by_the_application_meanwhile() {
         user: "gateway".to_owned(),
         data_channels: false,
         web: false,
+        media_events: false,
     };
     let gateway_id = id("gateway");
     let (web, rtp) = tokio::join!(

@@ -1,7 +1,7 @@
 //! Every method, notification and error as it goes over the wire, and who gets what in which order.
 
-use media::{Call, Error, Fake, Script};
-use room::protocol::{Notification, Request, Response, RoomError};
+use media::{Call, Delivery, Error, Fake, LayerDemand, Script, VideoLayer};
+use room::protocol::{Notification, Pause, Request, Response, RoomError, SubscribedVideo};
 use room::{Limits, MutedMedia, Options};
 use serde_json::{Value, json};
 
@@ -668,12 +668,14 @@ fn requests_read_what_they_write() {
             room: "lab".to_owned(),
             user: "alice".to_owned(),
             data_channels: true,
+            media_events: true,
         },
         Request::LeaveRoom,
         publish(true),
         Request::UnpublishVideo,
         crate::world::receive("alice"),
         crate::world::unsubscribe("alice"),
+        crate::world::wish("alice", Delivery::default()),
         Request::OnIceCandidate {
             endpoint_name: "alice".to_owned(),
             candidate: candidate(),
@@ -729,6 +731,50 @@ fn notifications_read_what_they_write() {
                 candidate: candidate(),
             },
             r#"iceCandidate {"endpointName":"alice","sdpMLineIndex":1,"sdpMid":"audio","candidate":"1 candidate test"}"#,
+        ),
+        (
+            Notification::VideoDelivery {
+                sender: "alice_webcam".to_owned(),
+                video: SubscribedVideo::Sent {
+                    layer: VideoLayer {
+                        spatial: 1,
+                        temporal: 2,
+                    },
+                    spatial_layers: 3,
+                    height: 720,
+                },
+            },
+            r#"videoDelivery {"sender":"alice_webcam","spatialLayer":1,"temporalLayer":2,"spatialLayers":3,"height":720}"#,
+        ),
+        (
+            Notification::VideoDelivery {
+                sender: "alice_webcam".to_owned(),
+                video: SubscribedVideo::Paused(Pause::Bandwidth),
+            },
+            r#"videoDelivery {"sender":"alice_webcam","paused":"bandwidth"}"#,
+        ),
+        (
+            Notification::LayersWanted {
+                layers: vec![LayerDemand {
+                    rid: "q".to_owned(),
+                    wanted: true,
+                }],
+            },
+            r#"layersWanted {"layers":[{"rid":"q","wanted":true}]}"#,
+        ),
+        (
+            Notification::ActiveSpeakers {
+                dominant: Some(user()),
+                speaking: vec![user(), "bob".to_owned()],
+            },
+            r#"activeSpeakers {"dominant":"alice","speaking":["alice","bob"]}"#,
+        ),
+        (
+            Notification::ActiveSpeakers {
+                dominant: None,
+                speaking: Vec::new(),
+            },
+            r#"activeSpeakers {"speaking":[]}"#,
         ),
         (
             Notification::RoomClosed {

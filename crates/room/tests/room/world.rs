@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use media::{Call, ElementId, ElementKind, ErrorKind, Event, Fake, IceCandidate};
+use media::{Call, Delivery, ElementId, ElementKind, ErrorKind, Event, Fake, IceCandidate};
 use parking_lot::Mutex;
 use room::protocol::{Notification, Peer, Request, Response, RoomError};
 use room::{
@@ -26,6 +26,8 @@ pub(crate) struct World {
 #[derive(Default)]
 pub(crate) struct Clients {
     log: Mutex<Vec<Sent>>,
+    /// What the application was told of media.
+    pub(crate) changes: Mutex<Vec<String>>,
     /// Users who may not make rooms.
     pub(crate) refused: Mutex<Vec<String>>,
     /// What a filter's next state is, and what it does.
@@ -67,6 +69,18 @@ impl Application for Clients {
 
     fn close_session(&self, participant: &ParticipantId) {
         self.log.lock().push(Sent::Closed(participant.clone()));
+    }
+
+    fn media_changed(
+        &self,
+        room: &str,
+        participant: Option<&ParticipantId>,
+        change: &Notification,
+    ) {
+        assert!(change.needs_media_events());
+        let participant = participant.map_or("*", ParticipantId::as_str);
+        let line = format!("{room}/{participant} {}", change.method());
+        self.changes.lock().push(line);
     }
 
     fn may_create_room(&self, room: &str, user: &str) -> Result<(), RoomError> {
@@ -151,11 +165,23 @@ impl World {
             room: room.to_owned(),
             user: user.to_owned(),
             data_channels: false,
+            media_events: false,
         };
         match self.ask(user, request).await {
             Ok(Response::Joined(peers)) => peers,
             other => panic!("{user} joins {room}: {other:?}"),
         }
+    }
+
+    /// A client that understands what Kurento Room has not.
+    pub(crate) async fn join_modern(&self, user: &str, room: &str) {
+        let request = Request::JoinRoom {
+            room: room.to_owned(),
+            user: user.to_owned(),
+            data_channels: false,
+            media_events: true,
+        };
+        self.ask(user, request).await.unwrap();
     }
 
     pub(crate) async fn join_rtp(&self, user: &str, room: &str) -> Vec<UserParticipant> {
@@ -164,6 +190,7 @@ impl World {
             user: user.to_owned(),
             data_channels: false,
             web: false,
+            media_events: false,
         };
         self.rooms.join(&id(user), join).await.unwrap()
     }
@@ -269,6 +296,13 @@ pub(crate) fn receive(user: &str) -> Request {
     Request::ReceiveVideoFrom {
         sender: format!("{user}_webcam"),
         sdp_offer: OFFER.to_owned(),
+    }
+}
+
+pub(crate) fn wish(user: &str, delivery: Delivery) -> Request {
+    Request::SetSubscription {
+        sender: format!("{user}_webcam"),
+        delivery,
     }
 }
 

@@ -185,6 +185,15 @@ struct Rooms {
     #[arg(long, value_name = "BOOL", env = "TERTULIA_ALWAYS_SEND_STREAMS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     always_send_streams: Option<bool>,
+    /// Voices that each participant gets: those who speak, and those who spoke last. 0: all [default: 0].
+    #[arg(long, value_name = "N", env = "TERTULIA_MAX_VOICES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_voices: Option<usize>,
+    /// Pictures that each participant gets: those that its page made large, and of those who spoke last. 0: all
+    /// [default: 0].
+    #[arg(long, value_name = "N", env = "TERTULIA_MAX_VIDEOS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_videos: Option<usize>,
     /// kbit/s of video to keep to even if the network seems worse, 0 for no bound. Does not concern who offers
     /// simulcast [default: 300].
     #[arg(long, value_name = "N", env = "TERTULIA_VIDEO_MIN_KBPS")]

@@ -52,6 +52,7 @@ async fn gateway_hears_another_in_its_room() {
             user: user.to_string(),
             data_channels: false,
             web: false,
+            media_events: false,
         };
         rooms.join(user, join).await.unwrap();
     }
