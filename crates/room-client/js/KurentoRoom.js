@@ -15,6 +15,8 @@ const ErrorCode = Object.freeze({
   BAD_RESPONSE: 802,
   /** The connection, or the session it carried, was lost before the answer. */
   CONNECTION_LOST: 803,
+  /** The server knows no such request. */
+  METHOD_NOT_FOUND: -32601,
   /** The server no longer knows the session that `connect` asked for. */
   RECONNECTION: 40007,
 });
@@ -436,6 +438,10 @@ class Peer {
   #answered = false;
   #candidates = [];
   #localStream;
+  /** Whether anybody watches a layer, by its rid. */
+  #layersWanted = new Map();
+  /** The last change of encodings: one reads what the one before has written. */
+  #encoding = Promise.resolve();
 
   /**
    * @param options
@@ -519,6 +525,7 @@ class Peer {
   async setAnswer(sdp) {
     await this.#connection.setRemoteDescription({ type: 'answer', sdp });
     this.#answered = true;
+    await this.#undoRefusedSimulcast();
     for (const candidate of this.#candidates.splice(0)) this.#apply(candidate);
   }
 
@@ -533,8 +540,15 @@ class Peer {
     const transceiver = this.#transceiver(kind);
     if (!transceiver || transceiver.direction === 'recvonly') return false;
     await transceiver.sender.replaceTrack(track);
-    if (kind === 'video') await setActive(transceiver.sender, track !== null);
+    if (kind === 'video') await this.#activate(transceiver.sender);
     return true;
+  }
+
+  /** Encodes only the layers that are wanted, of `[{rid, wanted}]`; those not named go on as they were. */
+  async setLayersWanted(layers) {
+    for (const { rid, wanted } of layers) this.#layersWanted.set(rid, wanted);
+    const sender = this.#transceiver('video')?.sender;
+    if (sender?.track) await this.#activate(sender);
   }
 
   send(data) {
@@ -582,6 +596,39 @@ class Peer {
     if (kind === 'video' && codec) preferCodec(transceiver, codec, direction);
   }
 
+  /** Without this, Firefox repeats the last picture of a track that is gone, once a second. */
+  #activate(sender) {
+    return this.#encode(sender, (encoding) => {
+      const active = sender.track !== null && (this.#layersWanted.get(encoding.rid) ?? true);
+      if ((encoding.active ?? true) === active) return false;
+      encoding.active = active;
+      return true;
+    });
+  }
+
+  /** Of a server without simulcast only the first encoding is left, and that is the smallest. */
+  async #undoRefusedSimulcast() {
+    const sender = this.#options.simulcast ? this.#transceiver('video')?.sender : null;
+    if (sender?.getParameters?.().encodings?.length !== 1) return;
+    await this.#encode(sender, (encoding) => {
+      if ((encoding.scaleResolutionDownBy ?? 1) === 1) return false;
+      encoding.scaleResolutionDownBy = 1;
+      return true;
+    });
+  }
+
+  /** Changes encodings; `change(encoding)` tells whether it changed one. */
+  #encode(sender, change) {
+    this.#encoding = this.#encoding.then(async () => {
+      const parameters = sender.getParameters?.();
+      const changed = (parameters?.encodings ?? []).filter(change);
+      if (changed.length === 0) return;
+      // Refused only while nothing is negotiated, and then nothing is sent either.
+      await sender.setParameters(parameters).catch((error) => console.debug('encodings unchanged:', error.message));
+    });
+    return this.#encoding;
+  }
+
   #transceiver(kind) {
     return this.#connection.getTransceivers().find(({ receiver }) => receiver.track.kind === kind);
   }
@@ -604,16 +651,6 @@ class Peer {
     channel.binaryType = 'arraybuffer';
     channel.onmessage = ({ data }) => this.#options.onmessage?.(data, channel.label);
   }
-}
-
-/** Without this, Firefox repeats the last picture of a track that is gone, once a second. */
-async function setActive(sender, active) {
-  const parameters = sender.getParameters?.();
-  const encodings = parameters?.encodings?.filter((encoding) => (encoding.active ?? true) !== active) ?? [];
-  if (encodings.length === 0) return;
-  for (const encoding of encodings) encoding.active = active;
-  // Refused only while nothing is negotiated, and then nothing is sent either.
-  await sender.setParameters(parameters).catch((error) => console.debug('encodings unchanged:', error.message));
 }
 
 function preferCodec(transceiver, codec, direction) {
@@ -699,9 +736,14 @@ class StreamView {
   #videos = [];
   #nodes = [];
   #media = null;
+  #onshown;
+  #ongone;
 
-  constructor(stream) {
+  /** `onshown(video)` and `ongone(video)`: an element is used, and not any more. */
+  constructor(stream, { onshown, ongone } = {}) {
     this.#stream = stream;
+    this.#onshown = onshown;
+    this.#ongone = ongone;
   }
 
   /** `parent`: element or its id. `thumbnailId`: hidden element, or its id, to show with the media. */
@@ -719,6 +761,7 @@ class StreamView {
     this.#videos.push({ video, thumbnailId });
     const media = this.#media ?? this.#stream.getLocalMediaStream();
     if (media) this.#show({ video, thumbnailId }, media);
+    this.#onshown?.(video);
     return video;
   }
 
@@ -756,7 +799,10 @@ class StreamView {
   }
 
   dispose() {
-    for (const { video } of this.#videos) video.srcObject = null;
+    for (const { video } of this.#videos) {
+      video.srcObject = null;
+      this.#ongone?.(video);
+    }
     for (const node of this.#nodes) node.remove();
     this.#videos = [];
     this.#nodes = [];
@@ -766,7 +812,10 @@ class StreamView {
   #forgetRemoved() {
     this.#videos = this.#videos.filter(({ video }) => {
       const removed = video.srcObject && !video.isConnected;
-      if (removed) video.srcObject = null;
+      if (removed) {
+        video.srcObject = null;
+        this.#ongone?.(video);
+      }
       return !removed;
     });
   }
@@ -788,6 +837,134 @@ function element(nodeOrId) {
 
 function shorten(name) {
   return name.length >= NAME_LENGTH_MAX ? `${name.slice(0, NAME_LENGTH_MAX)}...` : name;
+}
+
+// How large a stream is shown, and whether at all: what is not seen need not be sent.
+
+/** A picture this much higher than its place looks better than the next smaller one stretched. */
+const HEADROOM = 1.5;
+/** Heights are asked for in steps, so that a window being resized does not ask for each pixel. */
+const HEIGHT_STEP = 30;
+/** What the protocol can say. */
+const HEIGHT_MAX = 16_384;
+/** Somebody waits for a sharp picture. */
+const GROW_DELAY_MS = 100;
+/** A glance at another tab, or a scroll past, is not worth a new key frame. */
+const SHRINK_DELAY_MS = 1_500;
+
+/** Until the first picture tells. */
+const DEFAULT_RATIO = 16 / 9;
+
+/** Watches the elements that show one stream. */
+class Viewing {
+  /** Element → what the observers said of it. */
+  #elements = new Map();
+  #onchange;
+  #sizes;
+  #visibilities;
+  #timer = null;
+  /** What was wanted when `onchange` was called last. */
+  #told = {};
+  #changed = () => this.#reconsider();
+
+  /**
+   * `onchange()` is called some time after what is seen has changed; `wanted` tells what.
+   * Null where the browser cannot tell.
+   */
+  static create(onchange) {
+    const able = globalThis.ResizeObserver && globalThis.IntersectionObserver && globalThis.document;
+    return able ? new Viewing(onchange) : null;
+  }
+
+  constructor(onchange) {
+    this.#onchange = onchange;
+    this.#sizes = new ResizeObserver(this.#changed);
+    this.#visibilities = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        const element = this.#elements.get(target);
+        if (element) element.visible = isIntersecting;
+      }
+      this.#reconsider();
+    });
+    document.addEventListener('visibilitychange', this.#changed);
+  }
+
+  observe(video) {
+    if (this.#elements.has(video)) return;
+    this.#elements.set(video, { visible: null });
+    this.#sizes.observe(video);
+    this.#visibilities.observe(video);
+    for (const event of ['resize', 'enterpictureinpicture', 'leavepictureinpicture']) {
+      video.addEventListener(event, this.#changed);
+    }
+    this.#reconsider();
+  }
+
+  unobserve(video) {
+    if (!this.#elements.delete(video)) return;
+    this.#sizes.unobserve(video);
+    this.#visibilities.unobserve(video);
+    for (const event of ['resize', 'enterpictureinpicture', 'leavepictureinpicture']) {
+      video.removeEventListener(event, this.#changed);
+    }
+    this.#reconsider();
+  }
+
+  /** `{pauseVideo: true}`, `{maxHeight}`, or `{}` if everything is wanted. */
+  get wanted() {
+    // Whoever shows it in ways unknown here gets everything.
+    if (this.#elements.size === 0) return {};
+    const heights = [];
+    for (const [video, { visible }] of this.#elements) {
+      if (visible === null) return {};
+      if (isInPicture(video)) return {};
+      if (visible && !document.hidden) heights.push(heightOf(video));
+    }
+    if (heights.length === 0) return { pauseVideo: true };
+    const height = Math.max(...heights);
+    // Laid out, but without a size yet.
+    if (height === 0) return {};
+    return { maxHeight: Math.min(HEIGHT_MAX, Math.ceil((height * HEADROOM) / HEIGHT_STEP) * HEIGHT_STEP) };
+  }
+
+  dispose() {
+    document.removeEventListener('visibilitychange', this.#changed);
+    for (const video of [...this.#elements.keys()]) this.unobserve(video);
+    clearTimeout(this.#timer);
+    this.#sizes.disconnect();
+    this.#visibilities.disconnect();
+  }
+
+  #reconsider() {
+    clearTimeout(this.#timer);
+    const change = rank(this.wanted) - rank(this.#told);
+    // The difference of two infinities is none.
+    if (!change) return;
+    this.#timer = setTimeout(() => {
+      this.#told = this.wanted;
+      this.#onchange();
+    }, change > 0 ? GROW_DELAY_MS : SHRINK_DELAY_MS);
+  }
+}
+
+/** A place in the order from nothing to everything. */
+function rank({ pauseVideo, maxHeight }) {
+  return pauseVideo ? 0 : maxHeight ?? Infinity;
+}
+
+/** In a window of its own, whose size the page does not learn. */
+function isInPicture(video) {
+  return document.pictureInPictureElement === video;
+}
+
+/** Pixels of the screen that the whole picture would be high, shown as it is. */
+function heightOf(video) {
+  const { width, height } = video.getBoundingClientRect();
+  const ratio = video.videoWidth > 0 ? video.videoWidth / video.videoHeight : DEFAULT_RATIO;
+  const byWidth = width / ratio;
+  const fit = getComputedStyle(video).objectFit;
+  const shown = fit === 'cover' || fit === 'fill' ? Math.max(height, byWidth) : Math.min(height, byWidth);
+  return shown * (globalThis.devicePixelRatio || 1);
 }
 
 // Somebody in the room, and the streams they publish.
@@ -879,6 +1056,15 @@ class Stream extends Emitter {
   #restartTimer = null;
   #connectedAt = null;
   #failedPeer = null;
+  #viewing = null;
+  /** What the application wants of a received stream. */
+  #preferences = {};
+  /** The server has a subscription. */
+  #received = false;
+  /** What of all wishes the server knows, as text. */
+  #toldServer = '{}';
+  #telling = null;
+  #delivery = null;
 
   constructor(kurento, local, room, options = {}) {
     super();
@@ -888,7 +1074,11 @@ class Stream extends Emitter {
     this.#id = options.id ?? 'webcam';
     this.#participant = options.participant;
     this.room = room;
-    this.#view = new StreamView(this);
+    if (!local && room?.options?.adaptive) this.#viewing = Viewing.create(() => this.#adapt());
+    this.#view = new StreamView(this, {
+      onshown: (video) => this.observeVideo(video),
+      ongone: (video) => this.unobserveVideo(video),
+    });
   }
 
   get isLocal() {
@@ -1062,6 +1252,8 @@ class Stream extends Emitter {
     if (error) throw error;
     const { sdpAnswer } = await this.#kurento.request('receiveVideoFrom', { sender: this.getGlobalID(), sdpOffer });
     this.#throwIfReplaced(peer);
+    this.#received = true;
+    this.#adapt();
     await this.processSdpAnswer(sdpAnswer);
   }
 
@@ -1078,6 +1270,47 @@ class Stream extends Emitter {
   recvIceCandidate(candidate) {
     if (this.#peer) this.#peer.addIceCandidate(candidate);
     else if (this.#earlyCandidates.length < EARLY_CANDIDATES_MAX) this.#earlyCandidates.push(candidate);
+  }
+
+  // What is received of it. Servers other than Tertulia send everything.
+
+  /**
+   * Says what to send, in place of what was said before: `maxWidth`, `maxHeight`, `maxFrameRate`, `priority` (`low`,
+   * `normal`, `high`), `pauseAudio`, `pauseVideo`, `spatialLayer`, `temporalLayer`. Whatever is absent is not limited.
+   * Resolves when the server knows; before the subscription is made, at once.
+   */
+  setPreferences(preferences = {}) {
+    this.#preferences = { ...preferences };
+    return this.#adapt();
+  }
+
+  getPreferences() {
+    return { ...this.#preferences };
+  }
+
+  /** `{spatialLayer, temporalLayer, spatialLayers, height}` or `{paused}`; null before the server has said. */
+  getVideoDelivery() {
+    return this.#delivery;
+  }
+
+  /** In an adaptive room: this element shows the stream too. Those of `playOnlyVideo` are known. */
+  observeVideo(video) {
+    this.#viewing?.observe(video);
+  }
+
+  unobserveVideo(video) {
+    this.#viewing?.unobserve(video);
+  }
+
+  /** The server says what becomes of the video. */
+  onVideoDelivery(delivery) {
+    this.#delivery = delivery;
+    this.room.emitEvent('video-delivery', [{ stream: this, delivery }]);
+  }
+
+  /** The server says which layers of the own video anybody watches. */
+  onLayersWanted(layers) {
+    this.#peer?.setLayersWanted(layers);
   }
 
   // Data.
@@ -1111,6 +1344,7 @@ class Stream extends Emitter {
     this.#closePeer();
     this.#releaseAll();
     this.#view.dispose();
+    this.#viewing?.dispose();
   }
 
   /** Candidates are given to the streams the participant knows. */
@@ -1197,7 +1431,8 @@ class Stream extends Emitter {
       if (!this.#wanted) this.#releaseAll();
     }
     if (!this.#wanted) throw new Aborted();
-    const { audio, video, data, simulcast } = this.#options;
+    const { audio, video, data, screen } = this.#options;
+    const { simulcast = Boolean(this.room.options.adaptive) && !screen } = this.#options;
     const has = (kind) => this.#localMedia.getTracks().some((track) => track.kind === kind);
     const peer = this.#openPeer({
       direction: this.#loopback ? 'sendrecv' : 'sendonly',
@@ -1262,6 +1497,9 @@ class Stream extends Emitter {
     this.#peer?.dispose();
     this.#peer = null;
     this.#connectedAt = null;
+    this.#received = false;
+    this.#toldServer = '{}';
+    this.#delivery = null;
   }
 
   #throwIfReplaced(peer) {
@@ -1312,6 +1550,46 @@ class Stream extends Emitter {
       this.#view.play(null);
     }
     return this.#kurento.request('unpublishVideo');
+  }
+
+  #adapt() {
+    if (!this.#received) return Promise.resolve();
+    this.#telling ??= quiet(this.#tell().finally(() => {
+      this.#telling = null;
+    }));
+    return this.#telling;
+  }
+
+  /** Tells the server what is wanted until it knows; one request at a time. */
+  async #tell() {
+    for (;;) {
+      const peer = this.#peer;
+      const wanted = this.#wishes();
+      const text = JSON.stringify(wanted);
+      if (!this.#received || text === this.#toldServer || this.room.takesPreferences === false) return;
+      try {
+        await this.#kurento.request('setSubscription', { sender: this.getGlobalID(), ...wanted });
+      } catch (error) {
+        // The original server gives no answer to what it does not know.
+        const isUnknown = error.code === ErrorCode.METHOD_NOT_FOUND || error.code === ErrorCode.TIMEOUT;
+        if (isUnknown) this.room.takesPreferences ??= false;
+        throw error;
+      }
+      this.room.takesPreferences = true;
+      if (peer === this.#peer) this.#toldServer = text;
+    }
+  }
+
+  /** The wishes of the application and of what is seen. */
+  #wishes() {
+    const seen = this.#viewing?.wanted ?? {};
+    const wanted = { ...this.#preferences };
+    if (seen.pauseVideo) wanted.pauseVideo = true;
+    // Who chose a layer wants it at any size.
+    if (seen.maxHeight && wanted.spatialLayer === undefined) {
+      wanted.maxHeight = Math.min(wanted.maxHeight ?? Infinity, seen.maxHeight);
+    }
+    return wanted;
   }
 
   #detectSpeaking() {
@@ -1367,6 +1645,8 @@ class Room extends Emitter {
   #recoveryWaiters = [];
   #speakers = [];
   #speakerTimer = null;
+  /** Whether the server knows `setSubscription`; null before it was asked. */
+  takesPreferences = null;
 
   constructor(kurento, options) {
     super();
@@ -1518,6 +1798,21 @@ class Room extends Emitter {
     this.emitEvent('error-media', [{ error: params.error }]);
   }
 
+  onVideoDelivery({ sender, ...delivery }) {
+    this.#streams[sender]?.onVideoDelivery(delivery);
+  }
+
+  onLayersWanted({ layers }) {
+    for (const stream of Object.values(this.#localParticipant.getStreams())) stream.onLayersWanted(layers);
+    this.emitEvent('layers-wanted', [{ layers }]);
+  }
+
+  onActiveSpeakers({ dominant, speaking }) {
+    const known = (name) => this.#participants[name] ?? null;
+    const payload = { dominant: known(dominant), speaking: speaking.map(known).filter(Boolean) };
+    this.emitEvent('active-speakers', [payload]);
+  }
+
   recvIceCandidate({ endpointName, candidate, sdpMid, sdpMLineIndex }) {
     const participant = this.#participants[endpointName];
     if (!participant) return;
@@ -1581,6 +1876,7 @@ class Room extends Emitter {
         try {
           const params = { user: this.user, room: this.name };
           if (this.dataChannels) params.dataChannels = true;
+          if (this.options.adaptive) params.mediaEvents = true;
           const result = await this.#kurento.request('joinRoom', params);
           this.#throwIfLeft();
           return (result.value ?? []).filter(({ id }) => id !== this.user);
@@ -1732,6 +2028,9 @@ const NOTIFICATIONS = {
   iceCandidate: 'recvIceCandidate',
   roomClosed: 'onRoomClosed',
   mediaError: 'onMediaError',
+  videoDelivery: 'onVideoDelivery',
+  layersWanted: 'onLayersWanted',
+  activeSpeakers: 'onActiveSpeakers',
   // Misspelt on the wire since the first release.
   custonNotification: 'onCustomNotification',
   customNotification: 'onCustomNotification',

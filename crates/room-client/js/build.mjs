@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 /** In the order of their dependencies. */
-const MODULES = ['errors', 'emitter', 'rpc', 'capture', 'peer', 'speaking', 'view', 'participant', 'stream', 'room', 'kurento-room'];
+const MODULES = ['errors', 'emitter', 'rpc', 'capture', 'peer', 'speaking', 'view', 'viewing', 'participant', 'stream', 'room', 'kurento-room'];
 
 const HEADER = `// Room client for browsers, for a plain <script> tag. Made by build.mjs; do not edit.
 // Globals: KurentoRoom, Room, Participant, Stream, jq.

@@ -10,6 +10,8 @@ export const ErrorCode = Object.freeze({
   BAD_RESPONSE: 802,
   /** The connection, or the session it carried, was lost before the answer. */
   CONNECTION_LOST: 803,
+  /** The server knows no such request. */
+  METHOD_NOT_FOUND: -32601,
   /** The server no longer knows the session that `connect` asked for. */
   RECONNECTION: 40007,
 });

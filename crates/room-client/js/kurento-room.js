@@ -16,6 +16,9 @@ const NOTIFICATIONS = {
   iceCandidate: 'recvIceCandidate',
   roomClosed: 'onRoomClosed',
   mediaError: 'onMediaError',
+  videoDelivery: 'onVideoDelivery',
+  layersWanted: 'onLayersWanted',
+  activeSpeakers: 'onActiveSpeakers',
   // Misspelt on the wire since the first release.
   custonNotification: 'onCustomNotification',
   customNotification: 'onCustomNotification',

@@ -22,6 +22,10 @@ export class Peer {
   #answered = false;
   #candidates = [];
   #localStream;
+  /** Whether anybody watches a layer, by its rid. */
+  #layersWanted = new Map();
+  /** The last change of encodings: one reads what the one before has written. */
+  #encoding = Promise.resolve();
 
   /**
    * @param options
@@ -105,6 +109,7 @@ export class Peer {
   async setAnswer(sdp) {
     await this.#connection.setRemoteDescription({ type: 'answer', sdp });
     this.#answered = true;
+    await this.#undoRefusedSimulcast();
     for (const candidate of this.#candidates.splice(0)) this.#apply(candidate);
   }
 
@@ -119,8 +124,15 @@ export class Peer {
     const transceiver = this.#transceiver(kind);
     if (!transceiver || transceiver.direction === 'recvonly') return false;
     await transceiver.sender.replaceTrack(track);
-    if (kind === 'video') await setActive(transceiver.sender, track !== null);
+    if (kind === 'video') await this.#activate(transceiver.sender);
     return true;
+  }
+
+  /** Encodes only the layers that are wanted, of `[{rid, wanted}]`; those not named go on as they were. */
+  async setLayersWanted(layers) {
+    for (const { rid, wanted } of layers) this.#layersWanted.set(rid, wanted);
+    const sender = this.#transceiver('video')?.sender;
+    if (sender?.track) await this.#activate(sender);
   }
 
   send(data) {
@@ -168,6 +180,39 @@ export class Peer {
     if (kind === 'video' && codec) preferCodec(transceiver, codec, direction);
   }
 
+  /** Without this, Firefox repeats the last picture of a track that is gone, once a second. */
+  #activate(sender) {
+    return this.#encode(sender, (encoding) => {
+      const active = sender.track !== null && (this.#layersWanted.get(encoding.rid) ?? true);
+      if ((encoding.active ?? true) === active) return false;
+      encoding.active = active;
+      return true;
+    });
+  }
+
+  /** Of a server without simulcast only the first encoding is left, and that is the smallest. */
+  async #undoRefusedSimulcast() {
+    const sender = this.#options.simulcast ? this.#transceiver('video')?.sender : null;
+    if (sender?.getParameters?.().encodings?.length !== 1) return;
+    await this.#encode(sender, (encoding) => {
+      if ((encoding.scaleResolutionDownBy ?? 1) === 1) return false;
+      encoding.scaleResolutionDownBy = 1;
+      return true;
+    });
+  }
+
+  /** Changes encodings; `change(encoding)` tells whether it changed one. */
+  #encode(sender, change) {
+    this.#encoding = this.#encoding.then(async () => {
+      const parameters = sender.getParameters?.();
+      const changed = (parameters?.encodings ?? []).filter(change);
+      if (changed.length === 0) return;
+      // Refused only while nothing is negotiated, and then nothing is sent either.
+      await sender.setParameters(parameters).catch((error) => console.debug('encodings unchanged:', error.message));
+    });
+    return this.#encoding;
+  }
+
   #transceiver(kind) {
     return this.#connection.getTransceivers().find(({ receiver }) => receiver.track.kind === kind);
   }
@@ -190,16 +235,6 @@ export class Peer {
     channel.binaryType = 'arraybuffer';
     channel.onmessage = ({ data }) => this.#options.onmessage?.(data, channel.label);
   }
-}
-
-/** Without this, Firefox repeats the last picture of a track that is gone, once a second. */
-async function setActive(sender, active) {
-  const parameters = sender.getParameters?.();
-  const encodings = parameters?.encodings?.filter((encoding) => (encoding.active ?? true) !== active) ?? [];
-  if (encodings.length === 0) return;
-  for (const encoding of encodings) encoding.active = active;
-  // Refused only while nothing is negotiated, and then nothing is sent either.
-  await sender.setParameters(parameters).catch((error) => console.debug('encodings unchanged:', error.message));
 }
 
 function preferCodec(transceiver, codec, direction) {

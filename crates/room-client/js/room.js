@@ -29,6 +29,8 @@ export class Room extends Emitter {
   #recoveryWaiters = [];
   #speakers = [];
   #speakerTimer = null;
+  /** Whether the server knows `setSubscription`; null before it was asked. */
+  takesPreferences = null;
 
   constructor(kurento, options) {
     super();
@@ -180,6 +182,21 @@ export class Room extends Emitter {
     this.emitEvent('error-media', [{ error: params.error }]);
   }
 
+  onVideoDelivery({ sender, ...delivery }) {
+    this.#streams[sender]?.onVideoDelivery(delivery);
+  }
+
+  onLayersWanted({ layers }) {
+    for (const stream of Object.values(this.#localParticipant.getStreams())) stream.onLayersWanted(layers);
+    this.emitEvent('layers-wanted', [{ layers }]);
+  }
+
+  onActiveSpeakers({ dominant, speaking }) {
+    const known = (name) => this.#participants[name] ?? null;
+    const payload = { dominant: known(dominant), speaking: speaking.map(known).filter(Boolean) };
+    this.emitEvent('active-speakers', [payload]);
+  }
+
   recvIceCandidate({ endpointName, candidate, sdpMid, sdpMLineIndex }) {
     const participant = this.#participants[endpointName];
     if (!participant) return;
@@ -243,6 +260,7 @@ export class Room extends Emitter {
         try {
           const params = { user: this.user, room: this.name };
           if (this.dataChannels) params.dataChannels = true;
+          if (this.options.adaptive) params.mediaEvents = true;
           const result = await this.#kurento.request('joinRoom', params);
           this.#throwIfLeft();
           return (result.value ?? []).filter(({ id }) => id !== this.user);

@@ -6,6 +6,7 @@ import { ErrorCode, isConnectionLost, quiet, RoomError } from './errors.js';
 import { Peer } from './peer.js';
 import { SpeakingDetector } from './speaking.js';
 import { StreamView } from './view.js';
+import { Viewing } from './viewing.js';
 
 /** Waits before a failed peer connection is made anew, one per attempt. */
 const RESTART_DELAYS_MS = [500, 2_000, 5_000];
@@ -38,6 +39,15 @@ export class Stream extends Emitter {
   #restartTimer = null;
   #connectedAt = null;
   #failedPeer = null;
+  #viewing = null;
+  /** What the application wants of a received stream. */
+  #preferences = {};
+  /** The server has a subscription. */
+  #received = false;
+  /** What of all wishes the server knows, as text. */
+  #toldServer = '{}';
+  #telling = null;
+  #delivery = null;
 
   constructor(kurento, local, room, options = {}) {
     super();
@@ -47,7 +57,11 @@ export class Stream extends Emitter {
     this.#id = options.id ?? 'webcam';
     this.#participant = options.participant;
     this.room = room;
-    this.#view = new StreamView(this);
+    if (!local && room?.options?.adaptive) this.#viewing = Viewing.create(() => this.#adapt());
+    this.#view = new StreamView(this, {
+      onshown: (video) => this.observeVideo(video),
+      ongone: (video) => this.unobserveVideo(video),
+    });
   }
 
   get isLocal() {
@@ -221,6 +235,8 @@ export class Stream extends Emitter {
     if (error) throw error;
     const { sdpAnswer } = await this.#kurento.request('receiveVideoFrom', { sender: this.getGlobalID(), sdpOffer });
     this.#throwIfReplaced(peer);
+    this.#received = true;
+    this.#adapt();
     await this.processSdpAnswer(sdpAnswer);
   }
 
@@ -237,6 +253,47 @@ export class Stream extends Emitter {
   recvIceCandidate(candidate) {
     if (this.#peer) this.#peer.addIceCandidate(candidate);
     else if (this.#earlyCandidates.length < EARLY_CANDIDATES_MAX) this.#earlyCandidates.push(candidate);
+  }
+
+  // What is received of it. Servers other than Tertulia send everything.
+
+  /**
+   * Says what to send, in place of what was said before: `maxWidth`, `maxHeight`, `maxFrameRate`, `priority` (`low`,
+   * `normal`, `high`), `pauseAudio`, `pauseVideo`, `spatialLayer`, `temporalLayer`. Whatever is absent is not limited.
+   * Resolves when the server knows; before the subscription is made, at once.
+   */
+  setPreferences(preferences = {}) {
+    this.#preferences = { ...preferences };
+    return this.#adapt();
+  }
+
+  getPreferences() {
+    return { ...this.#preferences };
+  }
+
+  /** `{spatialLayer, temporalLayer, spatialLayers, height}` or `{paused}`; null before the server has said. */
+  getVideoDelivery() {
+    return this.#delivery;
+  }
+
+  /** In an adaptive room: this element shows the stream too. Those of `playOnlyVideo` are known. */
+  observeVideo(video) {
+    this.#viewing?.observe(video);
+  }
+
+  unobserveVideo(video) {
+    this.#viewing?.unobserve(video);
+  }
+
+  /** The server says what becomes of the video. */
+  onVideoDelivery(delivery) {
+    this.#delivery = delivery;
+    this.room.emitEvent('video-delivery', [{ stream: this, delivery }]);
+  }
+
+  /** The server says which layers of the own video anybody watches. */
+  onLayersWanted(layers) {
+    this.#peer?.setLayersWanted(layers);
   }
 
   // Data.
@@ -270,6 +327,7 @@ export class Stream extends Emitter {
     this.#closePeer();
     this.#releaseAll();
     this.#view.dispose();
+    this.#viewing?.dispose();
   }
 
   /** Candidates are given to the streams the participant knows. */
@@ -356,7 +414,8 @@ export class Stream extends Emitter {
       if (!this.#wanted) this.#releaseAll();
     }
     if (!this.#wanted) throw new Aborted();
-    const { audio, video, data, simulcast } = this.#options;
+    const { audio, video, data, screen } = this.#options;
+    const { simulcast = Boolean(this.room.options.adaptive) && !screen } = this.#options;
     const has = (kind) => this.#localMedia.getTracks().some((track) => track.kind === kind);
     const peer = this.#openPeer({
       direction: this.#loopback ? 'sendrecv' : 'sendonly',
@@ -421,6 +480,9 @@ export class Stream extends Emitter {
     this.#peer?.dispose();
     this.#peer = null;
     this.#connectedAt = null;
+    this.#received = false;
+    this.#toldServer = '{}';
+    this.#delivery = null;
   }
 
   #throwIfReplaced(peer) {
@@ -471,6 +533,46 @@ export class Stream extends Emitter {
       this.#view.play(null);
     }
     return this.#kurento.request('unpublishVideo');
+  }
+
+  #adapt() {
+    if (!this.#received) return Promise.resolve();
+    this.#telling ??= quiet(this.#tell().finally(() => {
+      this.#telling = null;
+    }));
+    return this.#telling;
+  }
+
+  /** Tells the server what is wanted until it knows; one request at a time. */
+  async #tell() {
+    for (;;) {
+      const peer = this.#peer;
+      const wanted = this.#wishes();
+      const text = JSON.stringify(wanted);
+      if (!this.#received || text === this.#toldServer || this.room.takesPreferences === false) return;
+      try {
+        await this.#kurento.request('setSubscription', { sender: this.getGlobalID(), ...wanted });
+      } catch (error) {
+        // The original server gives no answer to what it does not know.
+        const isUnknown = error.code === ErrorCode.METHOD_NOT_FOUND || error.code === ErrorCode.TIMEOUT;
+        if (isUnknown) this.room.takesPreferences ??= false;
+        throw error;
+      }
+      this.room.takesPreferences = true;
+      if (peer === this.#peer) this.#toldServer = text;
+    }
+  }
+
+  /** The wishes of the application and of what is seen. */
+  #wishes() {
+    const seen = this.#viewing?.wanted ?? {};
+    const wanted = { ...this.#preferences };
+    if (seen.pauseVideo) wanted.pauseVideo = true;
+    // Who chose a layer wants it at any size.
+    if (seen.maxHeight && wanted.spatialLayer === undefined) {
+      wanted.maxHeight = Math.min(wanted.maxHeight ?? Infinity, seen.maxHeight);
+    }
+    return wanted;
   }
 
   #detectSpeaking() {

@@ -19,6 +19,7 @@ export declare const ErrorCode: Readonly<{
   TIMEOUT: 801;
   BAD_RESPONSE: 802;
   CONNECTION_LOST: 803;
+  METHOD_NOT_FOUND: -32601;
   RECONNECTION: 40007;
 }>;
 
@@ -95,6 +96,11 @@ export interface RoomOptions {
   thresholdSpeaker?: number;
   /** Join with data channels also without an own stream that has `data` (false). */
   dataChannels?: boolean;
+  /**
+   * Ask for each picture as large as it is shown, and for none that is not; publish simulcast; be told what becomes of
+   * videos and who speaks (false). Takes Tertulia as server; others send everything, as without it.
+   */
+  adaptive?: boolean;
   iceServers?: RTCIceServer[];
   legacyUnpublishAsLeft?: boolean;
 }
@@ -130,6 +136,49 @@ export interface RoomEvents {
   'stream-speaking': [{ participantId: string }];
   'stream-stopped-speaking': [{ participantId: string }];
   'update-main-speaker': [{ participantId: string }];
+  /** In an adaptive room: the server sends another layer of a video, or holds it back. */
+  'video-delivery': [{ stream: Stream; delivery: VideoDelivery }];
+  /** In an adaptive room: which of the own layers anybody watches. The others are not encoded. */
+  'layers-wanted': [{ layers: { rid: string; wanted: boolean }[] }];
+  /** In an adaptive room: who has the floor (null: nobody spoke yet), and who speaks. */
+  'active-speakers': [{ dominant: Participant | null; speaking: Participant[] }];
+}
+
+/** What the server makes of a received video: a layer, or none. */
+export type VideoDelivery = {
+  /** Picture size, 0 the smallest. */
+  spatialLayer: number;
+  /** Frame rate, 0 the lowest. */
+  temporalLayer: number;
+  /** Picture sizes that are sent at present. */
+  spatialLayers: number;
+  /** Pixels; 0 if not known. */
+  height: number;
+  paused?: undefined;
+} | {
+  /**
+   * `client`: by `pauseVideo`, or not seen; `room`: it shows others, who spoke more recently; `bandwidth`: the way
+   * here is too slow; `source`: nothing is published.
+   */
+  paused: 'client' | 'room' | 'bandwidth' | 'source';
+};
+
+/** What to send of a stream; whatever is absent is not limited. */
+export interface Preferences {
+  /** Pixels, of a picture of 16:9. */
+  maxWidth?: number;
+  /** Pixels. */
+  maxHeight?: number;
+  /** Frames per second. */
+  maxFrameRate?: number;
+  /** Whose picture is improved first when not all can be (`normal`). */
+  priority?: 'low' | 'normal' | 'high';
+  pauseAudio?: boolean;
+  pauseVideo?: boolean;
+  /** This picture size and no better, 0 the smallest. In an adaptive room, whatever the size it is shown in. */
+  spatialLayer?: number;
+  /** This frame rate and no better, 0 the lowest. */
+  temporalLayer?: number;
 }
 
 export declare class Room extends Emitter<RoomEvents> {
@@ -141,6 +190,8 @@ export declare class Room extends Emitter<RoomEvents> {
   readonly connected: boolean;
   readonly dataChannels: boolean;
   readonly thresholdSpeaker: number;
+  /** Whether the server knows `setSubscription`; null before it was asked. */
+  readonly takesPreferences: boolean | null;
   connect(): Promise<{ participants: Participant[]; streams: Stream[] }>;
   subscribe(stream: Stream): Promise<void>;
   disconnect(stream: Stream): Promise<any> | false;
@@ -163,6 +214,9 @@ export declare class Room extends Emitter<RoomEvents> {
   onNewMessage(params: { room: string; user: string; message: string }): void;
   onCustomNotification(params: any): void;
   onMediaError(params: { error: string }): void;
+  onVideoDelivery(params: VideoDelivery & { sender: string }): void;
+  onLayersWanted(params: { layers: { rid: string; wanted: boolean }[] }): void;
+  onActiveSpeakers(params: { dominant?: string; speaking: string[] }): void;
   recvIceCandidate(params: RTCIceCandidateInit & { endpointName: string }): void;
   onReconnecting(): void;
   onReconnected(resumed: boolean): void;
@@ -203,7 +257,7 @@ export interface StreamOptions {
   iceServers?: RTCIceServer[];
   /** The only video codec to offer, e.g. `VP8`, `H264`, `VP9`, `AV1`. */
   codec?: string;
-  /** Send three qualities (rids `q`, `h`, `f`). */
+  /** Send three qualities (rids `q`, `h`, `f`). Default: true in an adaptive room, but not of a screen. */
   simulcast?: boolean;
   /** Of a received stream (true). */
   recvAudio?: boolean;
@@ -253,6 +307,17 @@ export declare class Stream extends Emitter<StreamEvents> {
   mirrorLocalStream(mediaStream?: MediaStream): void;
   isLocalMirrored(): boolean;
 
+  /** What to send of this received stream, in place of what was said before. Resolves when the server knows. */
+  setPreferences(preferences?: Preferences): Promise<void>;
+  getPreferences(): Preferences;
+  /** Null before the server has said. */
+  getVideoDelivery(): VideoDelivery | null;
+  /** In an adaptive room: this element shows the stream too. Those of `playOnlyVideo` are known. */
+  observeVideo(video: HTMLVideoElement): void;
+  unobserveVideo(video: HTMLVideoElement): void;
+  onVideoDelivery(delivery: VideoDelivery): void;
+  onLayersWanted(layers: { rid: string; wanted: boolean }[]): void;
+
   isDataChannelEnabled(): boolean;
   isDataChannelOpened(): boolean;
   sendData(data: string | ArrayBuffer | ArrayBufferView | Blob): void;
@@ -296,6 +361,8 @@ export declare class Peer {
   setAnswer(sdp: string): Promise<void>;
   addIceCandidate(candidate: RTCIceCandidateInit): void;
   replaceTrack(kind: 'audio' | 'video', track: MediaStreamTrack | null): Promise<boolean>;
+  /** Encodes only the layers that are wanted. */
+  setLayersWanted(layers: { rid: string; wanted: boolean }[]): Promise<void>;
   send(data: string | ArrayBuffer | ArrayBufferView | Blob): void;
   getStats(): Promise<RTCStatsReport>;
   getLocalStream(): MediaStream | null;

@@ -7,9 +7,14 @@ export class StreamView {
   #videos = [];
   #nodes = [];
   #media = null;
+  #onshown;
+  #ongone;
 
-  constructor(stream) {
+  /** `onshown(video)` and `ongone(video)`: an element is used, and not any more. */
+  constructor(stream, { onshown, ongone } = {}) {
     this.#stream = stream;
+    this.#onshown = onshown;
+    this.#ongone = ongone;
   }
 
   /** `parent`: element or its id. `thumbnailId`: hidden element, or its id, to show with the media. */
@@ -27,6 +32,7 @@ export class StreamView {
     this.#videos.push({ video, thumbnailId });
     const media = this.#media ?? this.#stream.getLocalMediaStream();
     if (media) this.#show({ video, thumbnailId }, media);
+    this.#onshown?.(video);
     return video;
   }
 
@@ -64,7 +70,10 @@ export class StreamView {
   }
 
   dispose() {
-    for (const { video } of this.#videos) video.srcObject = null;
+    for (const { video } of this.#videos) {
+      video.srcObject = null;
+      this.#ongone?.(video);
+    }
     for (const node of this.#nodes) node.remove();
     this.#videos = [];
     this.#nodes = [];
@@ -74,7 +83,10 @@ export class StreamView {
   #forgetRemoved() {
     this.#videos = this.#videos.filter(({ video }) => {
       const removed = video.srcObject && !video.isConnected;
-      if (removed) video.srcObject = null;
+      if (removed) {
+        video.srcObject = null;
+        this.#ongone?.(video);
+      }
       return !removed;
     });
   }

@@ -11,7 +11,7 @@ import { ErrorCode } from '../errors.js';
 import { RpcClient } from '../rpc.js';
 import { FakeWebSocket, installBrowser, settle, tick } from './fakes.mjs';
 
-const TRANSCRIPTS = ['dialogue', 'notifications', 'requests', 'sessions'];
+const TRANSCRIPTS = ['dialogue', 'notifications', 'requests', 'media_events', 'sessions'];
 const SOCKET_WISHES = new Set(['opens a socket', 'drops the socket']);
 const OUTCOME = /^(answer|error|timeout|lost) \d/;
 
