@@ -120,3 +120,56 @@ impl fmt::Debug for Slot {
         f.write_str("Slot")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::MemberId;
+
+    fn slot(user: &str) -> Arc<Slot> {
+        let seat = Seat::new("lab", MemberId::of(1), user);
+        Arc::new(Slot::new(seat, Scope::Publication, || true))
+    }
+
+    fn say(inbox: &Inbox, slot: &Arc<Slot>, speaking: bool) {
+        inbox.put(slot, |news| news.speaking = Some(speaking));
+    }
+
+    #[test]
+    fn the_last_word_of_each_endpoint_is_kept() {
+        let inbox = Inbox::new(10);
+        let (ann, ben) = (slot("ann"), slot("ben"));
+        say(&inbox, &ann, true);
+        say(&inbox, &ben, true);
+        say(&inbox, &ann, false);
+        let (first, news) = inbox.take().unwrap();
+        assert_eq!(first.seat().user(), "ann");
+        assert_eq!(news.speaking, Some(false));
+        say(&inbox, &ann, true);
+        assert_eq!(inbox.take().unwrap().0.seat().user(), "ben");
+        assert_eq!(inbox.take().unwrap().1.speaking, Some(true));
+        assert!(inbox.take().is_none());
+    }
+
+    #[test]
+    fn what_nobody_takes_is_bounded() {
+        let inbox = Inbox::new(2);
+        for at in 0..100 {
+            say(&inbox, &slot(&at.to_string()), true);
+        }
+        assert!(inbox.take().is_some() && inbox.take().is_some());
+        assert!(inbox.take().is_none());
+    }
+
+    #[test]
+    fn only_what_is_new_is_repeated() {
+        let inbox = Inbox::new(10);
+        let ann = slot("ann");
+        inbox.repeat(&ann);
+        assert!(inbox.take().is_none());
+        say(&inbox, &ann, true);
+        assert!(inbox.take().is_some());
+        inbox.repeat(&ann);
+        assert_eq!(inbox.take().unwrap().1.speaking, Some(true));
+    }
+}

@@ -35,7 +35,7 @@ pub(crate) struct MemberId(u64);
 
 #[cfg(test)]
 impl MemberId {
-    pub(super) fn of(number: u64) -> Self {
+    pub(crate) fn of(number: u64) -> Self {
         Self(number)
     }
 }
@@ -49,7 +49,7 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    pub(super) fn new(room: &str, member: MemberId, user: &str) -> Self {
+    pub(crate) fn new(room: &str, member: MemberId, user: &str) -> Self {
         Self {
             room: room.into(),
             member,
