@@ -1879,6 +1879,8 @@ class Room extends Emitter {
           if (this.options.adaptive) params.mediaEvents = true;
           const result = await this.#kurento.request('joinRoom', params);
           this.#throwIfLeft();
+          // It may be another server by now.
+          this.takesPreferences = null;
           return (result.value ?? []).filter(({ id }) => id !== this.user);
         } catch (error) {
           this.#throwIfLeft();

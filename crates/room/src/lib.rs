@@ -7,6 +7,8 @@
 //!
 //! ```text
 //! let rooms = Rooms::new(media_server, application, Options::default());
+//! // In a task of its own, for as long as there are rooms: what they do by themselves.
+//! rooms.run().await;
 //! // In the one task of a session, strictly one request at a time:
 //! match Request::parse(method, params) {
 //!     Ok(request) => rooms.handle(&session, request, |answer| outbox.answer(id, answer)).await,
