@@ -33,6 +33,8 @@ export class Call {
   #watchedTrack = null;
   #busy = new Set();
   #ended = false;
+  /** The server tells who speaks, and hears more than this page. */
+  #serverHears = false;
 
   /** `onend(title?, text?)`: the call is over; a title tells why, if it was not the user. */
   constructor({ kurento, room, stream, loopback, parameters, onend }) {
@@ -111,11 +113,20 @@ export class Call {
       this.#update();
     });
     on('stream-subscribed', ({ stream }) => this.#tiles.setState(stream, ''));
-    on('stream-speaking', ({ participantId }) => this.#tiles.setSpeaking(participantId, true));
-    on('stream-stopped-speaking', ({ participantId }) => this.#tiles.setSpeaking(participantId, false));
+    on('stream-speaking', ({ participantId }) => this.#setSpeaking(participantId, true));
+    on('stream-stopped-speaking', ({ participantId }) => this.#setSpeaking(participantId, false));
     on('update-main-speaker', ({ participantId }) => {
-      if (this.#isSpeakerLayout()) this.#tiles.selectId(participantId);
+      if (this.#isSpeakerLayout() && !this.#serverHears) this.#tiles.selectId(participantId);
     });
+    on('active-speakers', ({ dominant, speaking }) => {
+      this.#serverHears = true;
+      const gids = (participant) => Object.values(participant.getStreams()).map((stream) => stream.getGlobalID());
+      this.#tiles.showSpeaking(new Set(speaking.flatMap(gids)));
+      if (dominant && dominant !== this.#room.getLocalParticipant() && this.#isSpeakerLayout()) {
+        for (const gid of gids(dominant)) this.#tiles.selectId(gid);
+      }
+    });
+    on('video-delivery', ({ stream, delivery }) => this.#tiles.setDelivery(stream, delivery));
     on('newMessage', (message) => {
       this.#chat.add(message);
       if (message.user === this.#room.user || !byId('effect').hidden) return;
@@ -311,6 +322,10 @@ export class Call {
     return byId('room').dataset.layout === 'speaker';
   }
 
+  #setSpeaking(gid, speaking) {
+    if (!this.#serverHears) this.#tiles.setSpeaking(gid, speaking);
+  }
+
   #removeTile(stream) {
     this.#tiles.remove(stream);
     this.#update();
@@ -360,8 +375,8 @@ export class Call {
     if (!track) return;
     const gid = this.#stream.getGlobalID();
     this.#ownDetector = new SpeakingDetector(new MediaStream([track]), this.#room.thresholdSpeaker, {
-      onspeaking: () => this.#tiles.setSpeaking(gid, true),
-      onstopped: () => this.#tiles.setSpeaking(gid, false),
+      onspeaking: () => this.#setSpeaking(gid, true),
+      onstopped: () => this.#setSpeaking(gid, false),
     });
   }
 }

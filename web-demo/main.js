@@ -41,6 +41,7 @@ async function join({ name, room: roomName, media, loopback }) {
       updateSpeakerInterval: await rest('getUpdateSpeakerInterval', SPEAKER_INTERVAL_MS),
       thresholdSpeaker: await rest('getThresholdSpeaker', SPEAKER_THRESHOLD_DB),
       dataChannels: parameters.data,
+      adaptive: parameters.adaptive,
       legacyUnpublishAsLeft: false,
     });
     const stream = await capture(kurento, room, media);

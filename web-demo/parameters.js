@@ -10,7 +10,8 @@ export function readParameters(search = location.search, hash = location.hash) {
     media: ['both', 'audio', 'none'].includes(query.get('media')) ? query.get('media') : 'both',
     video: size ? { width: Number(size[1]), height: Number(size[2]) } : null,
     codec: query.get('codec') ?? undefined,
-    simulcast: query.get('simulcast') === '1',
+    simulcast: query.get('simulcast') !== '0',
+    adaptive: query.get('adaptive') !== '0',
     loopback: query.get('loopback') === '1',
     data: query.get('data') === '1',
   };

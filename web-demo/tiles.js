@@ -1,6 +1,7 @@
 // One tile per stream, and the stage for the main one.
 
 import { byId, dress, icon, make } from './page.js';
+import { Quality } from './quality.js';
 
 const TILE_RATIO = 16 / 9;
 const GAP_PX = 10;
@@ -28,6 +29,8 @@ export class Tiles {
   #main = null;
   /** The one the user clicked on. */
   #chosen = null;
+  /** The one on the stage. */
+  #staged = null;
   #sinkId = '';
   #timer;
   #observer;
@@ -67,7 +70,8 @@ export class Tiles {
     const badge = make('span', { className: 'speaking-badge', id: `speakervideo-${gid}`, title: 'Speaking', hidden: true }, icon('sound'));
     const state = make('span', { className: 'state' });
     const caption = make('span', { className: 'caption' }, badge, make('span', { className: 'label' }, label));
-    node.append(avatar, state, caption);
+    const quality = new Quality(stream);
+    node.append(avatar, state, quality.node, caption);
     const choose = () => {
       this.#chosen = stream;
       this.select(stream);
@@ -82,7 +86,7 @@ export class Tiles {
     const video = stream.playOnlyVideo(node, null);
     video.classList.toggle('mirrored', mirrored);
     node.prepend(video);
-    this.#tiles.set(gid, { stream, node, video, badge, state, avatar, frames: 0, counted: countFrames(video, () => this.#showPicture(gid)) });
+    this.#tiles.set(gid, { stream, node, video, badge, state, avatar, quality, frames: 0, counted: countFrames(video, () => this.#showPicture(gid)) });
     node.classList.add('no-picture');
     video.addEventListener('resize', () => this.#checkPictures());
     video.addEventListener('loadedmetadata', () => {
@@ -107,7 +111,7 @@ export class Tiles {
       const own = [...this.#tiles.values()].find((other) => other.stream.isLocal);
       const next = own ?? this.#tiles.values().next().value;
       if (next) this.select(next.stream);
-      else this.#stage.replaceChildren();
+      else this.#clearStage();
     }
     if (focused) this.#list.querySelector('.video')?.focus();
     this.#arrange();
@@ -146,6 +150,15 @@ export class Tiles {
     tile.badge.hidden = !speaking;
   }
 
+  /** Lights up those and no others. */
+  showSpeaking(gids) {
+    for (const gid of this.#tiles.keys()) this.setSpeaking(gid, gids.has(gid));
+  }
+
+  setDelivery(stream, delivery) {
+    this.#tiles.get(stream.getGlobalID())?.quality.show(delivery);
+  }
+
   setState(stream, text) {
     const tile = this.#tiles.get(stream.getGlobalID());
     if (tile && tile.state.textContent !== text) tile.state.textContent = text;
@@ -166,7 +179,7 @@ export class Tiles {
     this.#observer.disconnect();
     for (const { node } of this.#tiles.values()) node.remove();
     this.#tiles.clear();
-    this.#stage.replaceChildren();
+    this.#clearStage();
   }
 
   /** Nobody wants to see themselves in large, unless they asked for it. */
@@ -187,7 +200,7 @@ export class Tiles {
   #showStage() {
     const tile = this.#main && this.#tiles.get(this.#main.getGlobalID());
     if (this.#room.dataset.layout !== 'speaker' || !tile) {
-      this.#stage.replaceChildren();
+      this.#clearStage();
       return;
     }
     let video = this.#stage.querySelector('video');
@@ -196,12 +209,26 @@ export class Tiles {
       video = make('video', { autoplay: true, playsInline: true, muted: true });
       this.#stage.append(video, make('span', { className: 'caption' }));
     }
+    if (this.#staged !== tile.stream) this.#setStaged(tile.stream, video);
     if (video.srcObject !== tile.video.srcObject) video.srcObject = tile.video.srcObject;
     video.classList.toggle('mirrored', tile.video.classList.contains('mirrored'));
     this.#stage.querySelector('.avatar')?.remove();
     this.#stage.append(tile.avatar.cloneNode(true));
     this.#stage.classList.toggle('no-picture', tile.node.classList.contains('no-picture'));
     this.#stage.querySelector('.caption').textContent = tile.node.querySelector('.label').textContent;
+  }
+
+  #clearStage() {
+    this.#setStaged(null, this.#stage.querySelector('video'));
+    this.#stage.replaceChildren();
+  }
+
+  /** The stage wants a larger picture than the tile, and before the others. */
+  #setStaged(stream, video) {
+    if (this.#staged && video) this.#staged.unobserveVideo(video);
+    this.#staged = stream;
+    if (stream) stream.observeVideo(video);
+    for (const tile of this.#tiles.values()) tile.quality.setMain(tile.stream === stream);
   }
 
   /** A remote camera that was switched off leaves its last picture behind. */

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { explain } from '../../../../web-demo/notices.js';
 import { readParameters, roomOfHash } from '../../../../web-demo/parameters.js';
+import { describeDelivery } from '../../../../web-demo/quality.js';
 import { summarise } from '../../../../web-demo/statistics.js';
 import { columnsFor } from '../../../../web-demo/tiles.js';
 
@@ -19,14 +20,24 @@ test('tiles are as large as the place allows', () => {
 test('parameters of the address', () => {
   const plain = readParameters('', '');
   assert.deepEqual([plain.name, plain.room, plain.join, plain.media, plain.video, plain.codec], ['', '', false, 'both', null, undefined]);
-  const all = readParameters('?name=a%20b&room=lab&join=1&media=audio&video=320x180&codec=VP9&simulcast=1&loopback=1&data=1', '');
+  const all = readParameters('?name=a%20b&room=lab&join=1&media=audio&video=320x180&codec=VP9&simulcast=1&loopback=1&data=1&adaptive=0', '');
   assert.deepEqual(all, {
-    name: 'a b', room: 'lab', join: true, media: 'audio', video: { width: 320, height: 180 }, codec: 'VP9', simulcast: true, loopback: true, data: true,
+    name: 'a b', room: 'lab', join: true, media: 'audio', video: { width: 320, height: 180 }, codec: 'VP9', simulcast: true, adaptive: false, loopback: true, data: true,
   });
   assert.equal(readParameters('?media=sculpture&video=big', '').media, 'both');
   assert.equal(readParameters('?room=a', '#/rooms/b%2Fc').room, 'b/c');
   assert.equal(roomOfHash('#/rooms/100%'), '100%', 'not encoded properly, still a room');
   assert.equal(roomOfHash('#/call'), null);
+});
+
+test('deliveries are told in the words of users', () => {
+  const sent = { spatialLayer: 1, temporalLayer: 2, spatialLayers: 3, height: 360 };
+  assert.equal(describeDelivery(null), '');
+  assert.equal(describeDelivery(sent), '360p · 2/3');
+  assert.equal(describeDelivery({ ...sent, height: 0 }), '2/3');
+  assert.equal(describeDelivery({ ...sent, spatialLayer: 0, spatialLayers: 1 }), '360p');
+  assert.match(describeDelivery({ paused: 'bandwidth' }), /slow connection/);
+  assert.equal(describeDelivery({ paused: 'weather' }), 'Paused');
 });
 
 test('errors are told in the words of users', () => {
