@@ -1,5 +1,6 @@
 //! MP4 (ISO/IEC 14496-12): fragmented when written, of either kind when read.
 
+mod boxes;
 mod reader;
 mod writer;
 

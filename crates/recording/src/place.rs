@@ -15,6 +15,9 @@ const URI_BYTES_MAX: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlaceError {
+    /// There is no directory.
+    #[error("no directory for recordings is set up")]
+    Nowhere,
     /// Only `file:` URIs are.
     #[error("scheme {0} is not supported")]
     Scheme(String),
@@ -35,7 +38,8 @@ pub enum PlaceError {
 /// The directory for recordings.
 #[derive(Clone, Debug)]
 pub struct Place {
-    directory: PathBuf,
+    /// `None`: no file at all.
+    directory: Option<PathBuf>,
 }
 
 impl Place {
@@ -47,7 +51,14 @@ impl Place {
     pub fn new(directory: &Path) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let directory = directory.canonicalize()?;
-        Ok(Self { directory })
+        Ok(Self {
+            directory: Some(directory),
+        })
+    }
+
+    /// No file at all.
+    pub fn nowhere() -> Self {
+        Self { directory: None }
     }
 
     /// Opens a file to play it.
@@ -57,7 +68,7 @@ impl Place {
     /// If it is outside the directory, missing, or not readable.
     pub fn read(&self, uri: &str) -> Result<File, PlaceError> {
         let path = self.path(uri)?.canonicalize()?;
-        if !path.starts_with(&self.directory) {
+        if !path.starts_with(self.directory()?) {
             return Err(PlaceError::Outside);
         }
         // Opening a pipe would wait for its other end.
@@ -78,12 +89,12 @@ impl Place {
         let parent = path.parent().ok_or(PlaceError::Malformed)?;
         let there = parent.ancestors().find(|it| it.symlink_metadata().is_ok());
         let there = there.ok_or(PlaceError::Outside)?.canonicalize()?;
-        if !there.starts_with(&self.directory) {
+        if !there.starts_with(self.directory()?) {
             return Err(PlaceError::Outside);
         }
         fs::create_dir_all(parent)?;
         let path = parent.canonicalize()?.join(name);
-        if !path.starts_with(&self.directory) {
+        if !path.starts_with(self.directory()?) {
             return Err(PlaceError::Outside);
         }
         match path.symlink_metadata() {
@@ -94,6 +105,10 @@ impl Place {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true);
         Ok(options.open(path)?)
+    }
+
+    fn directory(&self) -> Result<&Path, PlaceError> {
+        self.directory.as_deref().ok_or(PlaceError::Nowhere)
     }
 
     /// The path of a URI, without a step upwards.
@@ -121,7 +136,7 @@ impl Place {
         if path.is_empty() || path.contains('\0') {
             return Err(PlaceError::Malformed);
         }
-        let path = self.directory.join(path);
+        let path = self.directory()?.join(path);
         let climbs = |it: Component<'_>| matches!(it, Component::ParentDir);
         if path.components().any(climbs) {
             return Err(PlaceError::Outside);

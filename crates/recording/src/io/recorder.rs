@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use forwarding::rtcp::{write_picture_loss, write_receiver_report};
@@ -75,6 +75,8 @@ pub enum RecorderNotice {
 
 /// What a recorder's thread needs of the media server.
 pub struct RecorderLink {
+    /// Takes whether packets shall come.
+    pub attach: Give<bool>,
     /// Packets for us, RTP and RTCP.
     pub take: Take,
     /// Takes an RTCP packet for whoever sends.
@@ -95,6 +97,7 @@ enum Command {
 #[derive(Debug)]
 pub struct RecorderThread {
     commands: SyncSender<Command>,
+    thread: JoinHandle<()>,
 }
 
 impl RecorderThread {
@@ -117,10 +120,18 @@ impl RecorderThread {
             link,
             recorder: None,
         };
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("recorder".to_owned())
             .spawn(move || worker.run(&received))?;
-        Ok(Self { commands })
+        Ok(Self { commands, thread })
+    }
+
+    /// Ends the thread, and returns when the file is complete.
+    pub fn join(self) {
+        drop(self.commands);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread of a recorder panicked");
+        }
     }
 
     /// Begins a recording, or goes on after a pause.
@@ -222,6 +233,7 @@ impl Worker {
                     bytes_max: FILE_BYTES_MAX,
                 };
                 self.recorder = Some(Recorder::new(now, out, options));
+                (self.link.attach)(true);
                 (self.link.notify)(RecorderNotice::Began);
             }
             Err(failure) => {
@@ -243,6 +255,7 @@ impl Worker {
             return;
         };
         let counters = recorder.counters();
+        (self.link.attach)(false);
         (self.link.notify)(RecorderNotice::Ended);
         if let Err(error) = recorder.finish(now) {
             (self.link.notify)(RecorderNotice::Failed(Failure::of_write(&error)));

@@ -7,18 +7,18 @@ use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
 use forwarding::codec::Codec;
-use mp4_atom::{Atom, Encode, Moof, Moov, StszSamples, Trak, Trex};
 
+use super::boxes::{Boxes, entries, find, long_at, short_at, version, word_at};
 use crate::error::DemuxError;
 use crate::track::{FRAME_BYTES_MAX, Frame, TrackFormat, TrackKind};
 
-/// Bytes of a movie or fragment box. A day of sound and pictures has some 50 MB in one. Too low: long films are
+/// Bytes of a movie or fragment box. Ten hours of sound and pictures have some 20 MB in one. Too low: long films are
 /// refused. Too high: memory.
-const BOX_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const BOX_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
-/// Samples of all tracks: a day at 30 frames and 50 packets of sound a second has 7 million. Too low: long films end
+/// Samples of all tracks: ten hours at 30 frames and 50 packets of sound a second have 3 million. Too low: long films end
 /// early. Too high: memory, 32 bytes each.
-const SAMPLES_MAX: usize = 8_000_000;
+const SAMPLES_MAX: usize = 3_000_000;
 
 /// Top-level boxes that are looked at. Too low: long fragmented files end early. Too high: opening takes long.
 const BOXES_MAX: usize = 1_000_000;
@@ -33,9 +33,9 @@ struct Sample {
     size: u32,
     is_key: bool,
     kind: TrackKind,
-    /// When it is decoded and shown.
-    decoded: Duration,
-    shown: Duration,
+    /// When it is decoded and shown, nanoseconds.
+    decoded: u64,
+    shown: u64,
 }
 
 /// An MP4 file that is being read.
@@ -56,7 +56,8 @@ struct Used {
     timescale: u32,
     /// From the edit list: media time that is shown first, in ticks.
     skipped: i64,
-    defaults: Option<Trex>,
+    /// Duration, size and flags of samples in fragments that do not say.
+    defaults: [u32; 3],
     /// Where the next fragment begins if it does not say.
     next_ticks: u64,
 }
@@ -85,16 +86,11 @@ impl<R: Read + Seek> Mp4Reader<R> {
                 b"moov" if !has_movie => {
                     has_movie = true;
                     let body = reader.body(body_at, size)?;
-                    let moov = Moov::decode_body(&mut &body[..])
-                        .map_err(|_| DemuxError::Malformed("movie box"))?;
-                    used = reader.take_movie(&moov);
+                    used = reader.take_movie(&body);
                 }
-                b"moof" if has_movie && body_at + size <= len => {
+                b"moof" if has_movie && body_at.saturating_add(size) <= len => {
                     let body = reader.body(body_at, size)?;
-                    // What follows a broken fragment may be fine.
-                    if let Ok(moof) = Moof::decode_body(&mut &body[..]) {
-                        reader.take_fragment(&moof, at, &mut used);
-                    }
+                    reader.take_fragment(&body, at, &mut used);
                 }
                 _ => {}
             }
@@ -103,13 +99,11 @@ impl<R: Read + Seek> Mp4Reader<R> {
         if !has_movie {
             return Err(DemuxError::Malformed("no movie box"));
         }
-        let is_there = |sample: &Sample| sample.at.saturating_add(u64::from(sample.size)) <= len;
-        reader.samples.retain(is_there);
         reader
             .samples
             .sort_by_key(|sample| (sample.decoded, sample.kind));
-        reader.duration =
-            (reader.samples.iter().map(|sample| sample.shown).max()).unwrap_or_default();
+        let end = reader.samples.iter().map(|sample| sample.shown).max();
+        reader.duration = Duration::from_nanos(end.unwrap_or(0));
         Ok(reader)
     }
 
@@ -166,38 +160,35 @@ impl<R: Read + Seek> Mp4Reader<R> {
         Ok(body)
     }
 
-    fn take_movie(&mut self, moov: &Moov) -> Vec<Used> {
+    fn take_movie(&mut self, moov: &[u8]) -> Vec<Used> {
         let mut used: Vec<Used> = Vec::new();
-        for trak in &moov.trak {
+        for (_, trak) in Boxes(moov).filter(|(kind, _)| kind == b"trak") {
+            let Some(header) = TrackHeader::read(trak) else {
+                continue;
+            };
             let is_taken = |kind| used.iter().any(|track: &Used| track.kind == kind);
-            let format = format(trak).filter(|format| !is_taken(format.kind()));
-            let Some(format) = format.filter(|_| trak.mdia.mdhd.timescale > 0) else {
-                if matches!(&<[u8; 4]>::from(trak.mdia.hdlr.handler), b"vide" | b"soun") {
-                    self.others.push(codec_name(trak));
+            let format = format(header.entry_kind, header.entry);
+            let Some(format) = format.filter(|format| !is_taken(format.kind())) else {
+                if header.is_media {
+                    let name = String::from_utf8_lossy(&header.entry_kind);
+                    self.others.push(name.into_owned());
                 }
                 continue;
             };
-            let edits = trak.edts.as_ref().and_then(|edts| edts.elst.as_ref());
-            let skipped = edits
-                .and_then(|elst| {
-                    let mut times = elst.entries.iter().map(|entry| entry.media_time);
-                    times.find_map(|time| i64::try_from(time?).ok())
-                })
-                .filter(|time| *time < i64::from(u32::MAX))
-                .unwrap_or(0);
+            let mut defaults = Boxes(find(moov, &[b"mvex"]).unwrap_or_default())
+                .filter(|(kind, body)| kind == b"trex" && word_at(body, 4) == Some(header.id));
+            let defaults = defaults.next().map_or([0; 3], |(_, body)| {
+                [12, 16, 20].map(|at| word_at(body, at).unwrap_or(0))
+            });
             let mut track = Used {
-                id: trak.tkhd.track_id,
+                id: header.id,
                 kind: format.kind(),
-                timescale: trak.mdia.mdhd.timescale,
-                skipped,
-                defaults: moov.mvex.as_ref().and_then(|mvex| {
-                    let mut all = mvex.trex.iter();
-                    all.find(|trex| trex.track_id == trak.tkhd.track_id)
-                        .cloned()
-                }),
+                timescale: header.timescale,
+                skipped: header.skipped,
+                defaults,
                 next_ticks: 0,
             };
-            self.take_table(trak, &mut track);
+            self.take_table(header.table, &mut track);
             self.formats.push(format);
             used.push(track);
         }
@@ -205,98 +196,106 @@ impl<R: Read + Seek> Mp4Reader<R> {
     }
 
     /// The samples of a track that the movie box lists.
-    fn take_table(&mut self, trak: &Trak, track: &mut Used) {
-        let stbl = &trak.mdia.minf.stbl;
-        let count = match &stbl.stsz.samples {
-            StszSamples::Identical { count, .. } => *count as usize,
-            StszSamples::Different { sizes } => sizes.len(),
-        };
-        let size = |index: usize| match &stbl.stsz.samples {
-            StszSamples::Identical { size, .. } => *size,
-            StszSamples::Different { sizes } => sizes.get(index).copied().unwrap_or(0),
-        };
-        let short = stbl.stco.iter().flat_map(|stco| &stco.entries);
-        let long = stbl.co64.iter().flat_map(|co64| &co64.entries);
-        let chunks = short.map(|at| u64::from(*at)).chain(long.copied());
-        let mut durations = runs(&stbl.stts.entries, |entry| {
-            (entry.sample_count, entry.sample_delta)
+    fn take_table(&mut self, stbl: &[u8], track: &mut Used) {
+        let table = |kind| find(stbl, &[kind]).unwrap_or_default();
+        let stsz = table(b"stsz");
+        let size_of_all = word_at(stsz, 4).unwrap_or(0);
+        let mut sizes = entries(stsz, 8, 4);
+        let mut left = word_at(stsz, 8).unwrap_or(0);
+        let short = entries(table(b"stco"), 4, 4).filter_map(|entry| word_at(entry, 0));
+        let long = entries(table(b"co64"), 4, 8).filter_map(|entry| long_at(entry, 0));
+        let chunks = short.map(u64::from).chain(long);
+        let mut durations = Run::new(entries(table(b"stts"), 4, 8));
+        let ctts = table(b"ctts");
+        let mut offsets = Run::new(entries(ctts, 4, 8));
+        let is_signed = version(ctts) > 0;
+        let keys = find(stbl, &[b"stss"]);
+        let mut keys = keys.map(|stss| {
+            let numbers = entries(stss, 4, 4).filter_map(|entry| word_at(entry, 0));
+            numbers.peekable()
         });
-        let offsets = stbl.ctts.iter().flat_map(|ctts| &ctts.entries);
-        let mut offsets = Run::new(offsets.map(|entry| (entry.sample_count, entry.sample_offset)));
-        let mut keys = stbl
-            .stss
-            .as_ref()
-            .map(|stss| stss.entries.iter().peekable());
-        let mut groups = stbl.stsc.entries.iter().peekable();
+        let first_of = |group: &[u8]| word_at(group, 0).unwrap_or(0);
+        let mut groups = entries(table(b"stsc"), 4, 12).peekable();
         let mut per_chunk = 0;
-        let mut index = 0;
+        let mut number = 0u32;
         let mut ticks = 0u64;
-        for (number, chunk) in (1u32..).zip(chunks) {
-            while let Some(group) = groups.next_if(|group| group.first_chunk <= number) {
-                per_chunk = group.samples_per_chunk;
+        for (chunk_number, chunk) in (1u32..).zip(chunks) {
+            while let Some(group) = groups.next_if(|group| first_of(group) <= chunk_number) {
+                per_chunk = word_at(group, 4).unwrap_or(0);
             }
             let mut at = chunk;
             for _ in 0..per_chunk {
-                if index >= count || self.samples.len() >= SAMPLES_MAX {
+                if left == 0 || self.samples.len() >= SAMPLES_MAX {
+                    track.next_ticks = ticks;
                     return;
                 }
-                let number = index as u32 + 1;
+                left -= 1;
+                number = number.saturating_add(1);
+                let size = match size_of_all {
+                    0 => sizes.next().and_then(|it| word_at(it, 0)).unwrap_or(0),
+                    size => size,
+                };
                 let is_key = match &mut keys {
                     Some(keys) => {
-                        while keys.next_if(|key| **key < number).is_some() {}
-                        keys.peek() == Some(&&number)
+                        while keys.next_if(|key| *key < number).is_some() {}
+                        keys.peek() == Some(&number)
                     }
                     None => true,
                 };
-                let offset = offsets.next().unwrap_or(0);
-                self.add(track, at, size(index), is_key, ticks, offset);
-                at = at.saturating_add(u64::from(size(index)));
+                let offset = signed(offsets.next().unwrap_or(0), is_signed);
+                self.add(track, at, size, is_key, ticks, offset);
+                at = at.saturating_add(u64::from(size));
                 ticks = ticks.saturating_add(u64::from(durations.next().unwrap_or(0)));
-                index += 1;
             }
         }
         track.next_ticks = ticks;
     }
 
-    fn take_fragment(&mut self, moof: &Moof, moof_at: u64, used: &mut [Used]) {
-        for traf in &moof.traf {
-            let header = &traf.tfhd;
-            let Some(track) = used.iter_mut().find(|track| track.id == header.track_id) else {
+    /// ISO/IEC 14496-12, sections 8.8.4 to 8.8.8.
+    fn take_fragment(&mut self, moof: &[u8], moof_at: u64, used: &mut [Used]) {
+        for (_, traf) in Boxes(moof).filter(|(kind, _)| kind == b"traf") {
+            let mut header = Fields::new(find(traf, &[b"tfhd"]).unwrap_or_default());
+            let Some(id) = header.word() else { continue };
+            let Some(track) = used.iter_mut().find(|track| track.id == id) else {
                 continue;
             };
-            let defaults = track.defaults.clone().unwrap_or_default();
-            let default_size = header
-                .default_sample_size
-                .unwrap_or(defaults.default_sample_size);
-            let default_duration = header
-                .default_sample_duration
-                .unwrap_or(defaults.default_sample_duration);
-            let default_flags = header
-                .default_sample_flags
-                .unwrap_or(defaults.default_sample_flags);
-            let mut ticks = match &traf.tfdt {
-                Some(tfdt) => tfdt.base_media_decode_time,
-                None => track.next_ticks,
-            };
-            let base = header.base_data_offset.unwrap_or(moof_at);
+            let base = header.long_if(0x01).unwrap_or(moof_at);
+            header.word_if(0x02);
+            let [duration, size, flags] = track.defaults;
+            let default_duration = header.word_if(0x08).unwrap_or(duration);
+            let default_size = header.word_if(0x10).unwrap_or(size);
+            let default_flags = header.word_if(0x20).unwrap_or(flags);
+            let began = find(traf, &[b"tfdt"]).and_then(|tfdt| match version(tfdt) {
+                0 => word_at(tfdt, 4).map(u64::from),
+                _ => long_at(tfdt, 4),
+            });
+            let mut ticks = began.unwrap_or(track.next_ticks);
             let mut at = base;
-            for run in &traf.trun {
-                if let Some(offset) = run.data_offset {
-                    at = base.saturating_add_signed(i64::from(offset));
+            for (_, trun) in Boxes(traf).filter(|(kind, _)| kind == b"trun") {
+                let is_signed = version(trun) > 0;
+                let mut run = Fields::new(trun);
+                let count = run.word().unwrap_or(0);
+                if let Some(offset) = run.word_if(0x01) {
+                    at = base.saturating_add_signed(i64::from(offset as i32));
                 }
-                for index in 0..run.samples.len() {
-                    if self.samples.len() >= SAMPLES_MAX {
-                        return;
-                    }
-                    let Some(entry) = run.samples.get(index) else {
+                let mut first_flags = run.word_if(0x04);
+                let has_fields = run.flags & 0xf00 != 0;
+                for _ in 0..count {
+                    let is_over = has_fields && run.rest.is_empty() || at > self.len;
+                    if is_over || self.samples.len() >= SAMPLES_MAX {
                         break;
-                    };
-                    let size = entry.size.unwrap_or(default_size);
-                    let flags = entry.flags.unwrap_or(default_flags);
-                    let offset = entry.cts.unwrap_or(0);
+                    }
+                    let duration = run.word_if(0x100).unwrap_or(default_duration);
+                    let size = run.word_if(0x200).unwrap_or(default_size);
+                    let flags = run.word_if(0x400).or(first_flags.take());
+                    let flags = flags.unwrap_or(default_flags);
+                    let offset = signed(run.word_if(0x800).unwrap_or(0), is_signed);
+                    if size == 0 && !has_fields {
+                        // Nothing of it costs the file a byte, so the count may be anything.
+                        break;
+                    }
                     self.add(track, at, size, flags & NON_SYNC == 0, ticks, offset);
                     at = at.saturating_add(u64::from(size));
-                    let duration = entry.duration.unwrap_or(default_duration);
                     ticks = ticks.saturating_add(u64::from(duration));
                 }
             }
@@ -305,11 +304,15 @@ impl<R: Read + Seek> Mp4Reader<R> {
     }
 
     fn add(&mut self, track: &Used, at: u64, size: u32, is_key: bool, ticks: u64, offset: i64) {
+        let is_there = at.saturating_add(u64::from(size)) <= self.len;
+        if size == 0 || !is_there {
+            return;
+        }
         let ticks = i64::try_from(ticks).unwrap_or(i64::MAX);
         let time = |ticks: i64| {
             let ticks = ticks.saturating_sub(track.skipped).max(0);
             let nanoseconds = i128::from(ticks) * 1_000_000_000 / i128::from(track.timescale);
-            Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+            u64::try_from(nanoseconds).unwrap_or(u64::MAX)
         };
         self.samples.push(Sample {
             at,
@@ -334,7 +337,7 @@ impl<R: Read + Seek> Mp4Reader<R> {
         self.input.read_exact(&mut data)?;
         Ok(Some(Frame {
             kind: sample.kind,
-            time: sample.shown,
+            time: Duration::from_nanos(sample.shown),
             is_key: sample.is_key,
             data,
         }))
@@ -342,6 +345,7 @@ impl<R: Read + Seek> Mp4Reader<R> {
 
     /// Goes to the last key frame before `to`; the sound goes on from there too.
     pub(crate) fn seek(&mut self, to: Duration) {
+        let to = u64::try_from(to.as_nanos()).unwrap_or(u64::MAX);
         let video = self.formats.iter().any(|it| it.kind() == TrackKind::Video);
         let is_place = |sample: &Sample| {
             sample.is_key && (!video || sample.kind == TrackKind::Video) && sample.shown <= to
@@ -354,14 +358,21 @@ impl<R: Read + Seek> Mp4Reader<R> {
     }
 }
 
-/// Values that are each said once for several samples.
-struct Run<I, V> {
-    entries: I,
-    left: u32,
-    value: Option<V>,
+fn signed(value: u32, is_signed: bool) -> i64 {
+    match is_signed {
+        true => i64::from(value as i32),
+        false => i64::from(value),
+    }
 }
 
-impl<I: Iterator<Item = (u32, V)>, V: Copy> Run<I, V> {
+/// Values that are each said once for several samples, in entries of a count and a value.
+struct Run<I> {
+    entries: I,
+    left: u32,
+    value: Option<u32>,
+}
+
+impl<'a, I: Iterator<Item = &'a [u8]>> Run<I> {
     fn new(entries: I) -> Self {
         Self {
             entries,
@@ -370,73 +381,126 @@ impl<I: Iterator<Item = (u32, V)>, V: Copy> Run<I, V> {
         }
     }
 
-    fn next(&mut self) -> Option<V> {
+    fn next(&mut self) -> Option<u32> {
         while self.left == 0 {
-            let (count, value) = self.entries.next()?;
-            (self.left, self.value) = (count, Some(value));
+            let entry = self.entries.next()?;
+            self.left = word_at(entry, 0)?;
+            self.value = word_at(entry, 4);
         }
         self.left -= 1;
         self.value
     }
 }
 
-fn runs<'a, E, V: Copy + 'a>(
-    entries: &'a [E],
-    read: impl Fn(&E) -> (u32, V) + 'a,
-) -> Run<impl Iterator<Item = (u32, V)> + 'a, V> {
-    Run::new(entries.iter().map(read))
+/// The fields of a full box, of which flags say which are there.
+struct Fields<'a> {
+    flags: u32,
+    rest: &'a [u8],
 }
 
-fn codec_name(trak: &Trak) -> String {
-    let entry = trak.mdia.minf.stbl.stsd.codecs.first();
-    let name = entry.map(|entry| match entry {
-        mp4_atom::Codec::Mp4a(_) => "mp4a".to_owned(),
-        mp4_atom::Codec::Hev1(_) | mp4_atom::Codec::Hvc1(_) => "hevc".to_owned(),
-        mp4_atom::Codec::Unknown(kind, _) => kind.to_string(),
-        _ => "another codec".to_owned(),
-    });
-    name.unwrap_or_else(|| "no codec".to_owned())
-}
-
-/// The content of an atom, as configuration records are kept.
-fn body_of<A: Atom>(atom: &A) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    atom.encode(&mut bytes).ok()?;
-    bytes.get(8..).map(<[u8]>::to_vec)
-}
-
-/// `None`: it would have to be transcoded.
-fn format(trak: &Trak) -> Option<TrackFormat> {
-    let video = |codec, visual: &mp4_atom::Visual, profile, configuration| TrackFormat {
-        codec,
-        width: visual.width,
-        height: visual.height,
-        channels: 0,
-        profile,
-        configuration,
-    };
-    match trak.mdia.minf.stbl.stsd.codecs.first()? {
-        mp4_atom::Codec::Avc1(entry) => {
-            let record = body_of(&entry.avcc)?;
-            Some(video(Codec::H264, &entry.visual, 0, record))
+impl<'a> Fields<'a> {
+    fn new(body: &'a [u8]) -> Self {
+        Self {
+            flags: word_at(body, 0).unwrap_or(0) & 0x00ff_ffff,
+            rest: body.get(4..).unwrap_or_default(),
         }
-        mp4_atom::Codec::Avc3(entry) => {
-            let record = body_of(&entry.avcc)?;
-            Some(video(Codec::H264, &entry.visual, 0, record))
-        }
-        mp4_atom::Codec::Av01(entry) => {
-            let record = body_of(&entry.av1c)?;
-            let profile = entry.av1c.seq_profile.min(2);
-            Some(video(Codec::Av1, &entry.visual, profile, record))
-        }
-        mp4_atom::Codec::Vp08(entry) => Some(video(Codec::Vp8, &entry.visual, 0, Vec::new())),
-        mp4_atom::Codec::Vp09(entry) => {
-            let profile = entry.vpcc.profile.min(3);
-            Some(video(Codec::Vp9, &entry.visual, profile, Vec::new()))
-        }
-        mp4_atom::Codec::Opus(entry) if entry.dops.output_channel_count <= 2 => {
-            Some(TrackFormat::opus(entry.dops.output_channel_count))
-        }
-        _ => None,
     }
+
+    fn word(&mut self) -> Option<u32> {
+        let value = word_at(self.rest, 0);
+        self.rest = self.rest.get(4..).unwrap_or_default();
+        value
+    }
+
+    fn word_if(&mut self, flag: u32) -> Option<u32> {
+        if self.flags & flag == 0 {
+            return None;
+        }
+        self.word()
+    }
+
+    fn long_if(&mut self, flag: u32) -> Option<u64> {
+        if self.flags & flag == 0 {
+            return None;
+        }
+        let (high, low) = (self.word()?, self.word()?);
+        Some(u64::from(high) << 32 | u64::from(low))
+    }
+}
+
+/// What the boxes of a track say.
+struct TrackHeader<'a> {
+    id: u32,
+    is_media: bool,
+    timescale: u32,
+    /// Ticks at the beginning that are not shown.
+    skipped: i64,
+    table: &'a [u8],
+    entry_kind: [u8; 4],
+    entry: &'a [u8],
+}
+
+impl<'a> TrackHeader<'a> {
+    fn read(trak: &'a [u8]) -> Option<Self> {
+        let tkhd = find(trak, &[b"tkhd"])?;
+        let mdhd = find(trak, &[b"mdia", b"mdhd"])?;
+        let handler = find(trak, &[b"mdia", b"hdlr"])?.get(8..12)?;
+        let table = find(trak, &[b"mdia", b"minf", b"stbl"])?;
+        let (entry_kind, entry) = Boxes(find(table, &[b"stsd"])?.get(8..)?).next()?;
+        let is_long = |body: &[u8]| version(body) > 0;
+        let timescale = word_at(mdhd, if is_long(mdhd) { 20 } else { 12 })?;
+        let elst = find(trak, &[b"edts", b"elst"]).unwrap_or_default();
+        let entry_bytes = if is_long(elst) { 20 } else { 12 };
+        let starts = entries(elst, 4, entry_bytes).filter_map(|entry| match is_long(elst) {
+            true => long_at(entry, 8).map(|time| time as i64),
+            false => word_at(entry, 4).map(|time| i64::from(time as i32)),
+        });
+        // An edit that begins nowhere delays the track.
+        let skipped = starts.filter(|time| *time >= 0).min().unwrap_or(0);
+        Some(Self {
+            id: word_at(tkhd, if is_long(tkhd) { 20 } else { 12 })?,
+            is_media: matches!(handler, b"vide" | b"soun"),
+            timescale: Some(timescale).filter(|timescale| *timescale > 0)?,
+            skipped,
+            table,
+            entry_kind,
+            entry,
+        })
+    }
+}
+
+/// The format of a sample entry. `None`: it would have to be transcoded.
+fn format(kind: [u8; 4], entry: &[u8]) -> Option<TrackFormat> {
+    /// Bytes of a visual sample entry before its boxes (ISO/IEC 14496-12, section 12.1.3).
+    const VISUAL_BYTES: usize = 78;
+    /// The same of an audio sample entry (section 12.2.3).
+    const AUDIO_BYTES: usize = 28;
+    if &kind == b"Opus" {
+        let dops = find(entry.get(AUDIO_BYTES..)?, &[b"dOps"])?;
+        let channels = dops
+            .get(1)
+            .copied()
+            .filter(|count| (1..=2).contains(count))?;
+        return Some(TrackFormat::opus(channels));
+    }
+    let boxes = entry.get(VISUAL_BYTES..)?;
+    let (codec, configuration) = match &kind {
+        b"avc1" | b"avc3" => (Codec::H264, find(boxes, &[b"avcC"])?),
+        b"av01" => (Codec::Av1, find(boxes, &[b"av1C"])?),
+        b"vp08" => (Codec::Vp8, &[][..]),
+        b"vp09" => (Codec::Vp9, &[][..]),
+        _ => return None,
+    };
+    Some(TrackFormat {
+        codec,
+        width: short_at(entry, 24)?,
+        height: short_at(entry, 26)?,
+        channels: 0,
+        profile: match codec {
+            Codec::Av1 => configuration.get(1).map_or(0, |byte| byte >> 5).min(2),
+            // In the first frame; the demuxer looks there.
+            _ => 0,
+        },
+        configuration: configuration.to_vec(),
+    })
 }

@@ -4,13 +4,8 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::time::Duration;
 
 use forwarding::codec::Codec;
-use mp4_atom::{
-    Atom, Audio, Av01, Av1c, Avc1, Avcc, Dinf, Dops, Dref, DrefEntry, Encode, FragmentInfo, Ftyp,
-    Hdlr, Mdhd, Mdia, Mehd, Mfhd, Mfra, Mfro, Minf, Moof, Moov, Mvex, Mvhd, Opus, Smhd, Stbl, Stco,
-    Stsd, Tfdt, Tfhd, Tfra, Tkhd, Traf, Trak, Trex, Trun, TrunEntry, TrunSamples, Url, Visual,
-    Vmhd, Vp08, Vp09, VpcC,
-};
 
+use super::boxes::{put, put_all, put_long, put_short, write_box, write_full_box};
 use crate::muxer::{CUES_MAX, PART_BYTES_MAX, PART_TIME_MAX};
 use crate::track::{Frame, TrackFormat, TrackKind};
 
@@ -26,6 +21,13 @@ const FLAGS_KEY: u32 = 0x0200_0000;
 /// Depends on others, and is no sync sample.
 const FLAGS_INTER: u32 = 0x0101_0000;
 
+/// `tfhd`: offsets count from the beginning of the fragment.
+const BASE_IS_MOOF: u32 = 0x02_0000;
+/// `trun`: what is said of the run and of each sample.
+const OFFSET_DURATION_SIZE_FLAGS: u32 = 0x0701;
+
+const MFRO_BYTES: usize = 16;
+
 /// How long a frame is shown whose successor never came, by kind.
 const LAST_VIDEO: Duration = Duration::from_millis(33);
 const LAST_AUDIO: Duration = Duration::from_millis(20);
@@ -37,6 +39,15 @@ struct Sample {
     data: Vec<u8>,
 }
 
+/// Where a key frame is.
+#[derive(Clone, Copy, Debug)]
+struct Fragment {
+    ticks: u64,
+    moof_at: u64,
+    /// Of the track in the fragment, from 1.
+    traf_number: u8,
+}
+
 #[derive(Debug)]
 struct TrackState {
     id: u32,
@@ -46,7 +57,7 @@ struct TrackState {
     samples: Vec<(Sample, u32)>,
     /// Lasts until the next one comes.
     pending: Option<Sample>,
-    fragments: Vec<FragmentInfo>,
+    fragments: Vec<Fragment>,
     end: Duration,
 }
 
@@ -88,18 +99,14 @@ impl<W: Write + Seek> Mp4Writer<W> {
             fragment_began: None,
             fragment_bytes: 0,
         };
-        let brands: [&[u8; 4]; 3] = [b"iso5", b"iso6", b"mp41"];
         let mut head = Vec::new();
-        encode(
-            &Ftyp {
-                major_brand: b"iso5".into(),
-                minor_version: 512,
-                compatible_brands: brands.map(Into::into).to_vec(),
-            },
-            &mut head,
-        )?;
+        write_box(&mut head, b"ftyp", |out| {
+            out.extend(b"iso5");
+            put(out, 512);
+            out.extend(b"iso5iso6mp41");
+        });
         writer.moov_at = head.len() as u64;
-        encode(&writer.movie(Duration::ZERO)?, &mut head)?;
+        writer.write_movie(&mut head, Duration::ZERO);
         writer.append(&head)?;
         writer.out.flush()?;
         Ok(writer)
@@ -149,49 +156,13 @@ impl<W: Write + Seek> Mp4Writer<W> {
             return Ok(());
         }
         self.sequence += 1;
-        let sequence = self.sequence;
         let moof_at = self.len;
-        let moof = |tracks: &[TrackState], data_offset: usize| {
-            let mut offset = data_offset;
-            let mut traf = Vec::new();
-            for track in tracks {
-                let Some((first, _)) = track.samples.first() else {
-                    continue;
-                };
-                traf.push(Traf {
-                    tfhd: Tfhd {
-                        track_id: track.id,
-                        default_base_is_moof: true,
-                        ..Tfhd::default()
-                    },
-                    tfdt: Some(Tfdt {
-                        base_media_decode_time: first.ticks,
-                    }),
-                    trun: vec![Trun {
-                        data_offset: i32::try_from(offset).ok(),
-                        samples: TrunSamples::Explicit(track.samples.iter().map(entry).collect()),
-                    }],
-                    ..Traf::default()
-                });
-                offset += track
-                    .samples
-                    .iter()
-                    .map(|(sample, _)| sample.data.len())
-                    .sum::<usize>();
-            }
-            Moof {
-                mfhd: Mfhd {
-                    sequence_number: sequence,
-                },
-                traf,
-            }
-        };
         // Offsets have a fixed width, so the first attempt tells the length.
         let mut head = Vec::new();
-        encode(&moof(&self.tracks, 0), &mut head)?;
+        self.write_moof(&mut head, 0);
         let data_offset = head.len() + 8;
         head.clear();
-        encode(&moof(&self.tracks, data_offset), &mut head)?;
+        self.write_moof(&mut head, data_offset);
         let mut bytes = 0;
         let mut traf_number = 0;
         for track in &mut self.tracks {
@@ -199,18 +170,12 @@ impl<W: Write + Seek> Mp4Writer<W> {
                 continue;
             };
             traf_number += 1;
-            bytes += track
-                .samples
-                .iter()
-                .map(|(sample, _)| sample.data.len())
-                .sum::<usize>();
+            bytes += track.bytes();
             if first.is_key && track.fragments.len() < CUES_MAX {
-                track.fragments.push(FragmentInfo {
-                    time: first.ticks,
-                    moof_offset: moof_at,
+                track.fragments.push(Fragment {
+                    ticks: first.ticks,
+                    moof_at,
                     traf_number,
-                    trun_number: 1,
-                    sample_delta: 1,
                 });
             }
         }
@@ -241,58 +206,97 @@ impl<W: Write + Seek> Mp4Writer<W> {
             }
         }
         self.write_fragment()?;
-        let tfra = self.tracks.iter_mut().map(|track| Tfra {
-            track_id: track.id,
-            entries: std::mem::take(&mut track.fragments),
-        });
-        let mut index = Mfra {
-            tfra: tfra.collect(),
-            mfro: Mfro { parent_size: 0 },
-        };
         let mut bytes = Vec::new();
-        encode(&index, &mut bytes)?;
-        index.mfro.parent_size = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-        bytes.clear();
-        encode(&index, &mut bytes)?;
+        self.write_index(&mut bytes);
         self.append(&bytes)?;
         bytes.clear();
-        encode(&self.movie(duration)?, &mut bytes)?;
+        self.write_movie(&mut bytes, duration);
         self.out.seek(SeekFrom::Start(self.moov_at))?;
         self.out.write_all(&bytes)?;
         self.out.flush()?;
         Ok(self.out)
     }
 
-    fn movie(&self, duration: Duration) -> io::Result<Moov> {
-        let mut trak = Vec::new();
-        for (track, format) in self.tracks.iter().zip(&self.formats) {
-            trak.push(describe(track, format)?);
-        }
-        Ok(Moov {
-            mvhd: Mvhd {
-                timescale: MOVIE_TIMESCALE,
-                rate: 1.into(),
-                volume: 1.into(),
-                next_track_id: self.tracks.len() as u32 + 1,
-                ..Mvhd::default()
-            },
-            mvex: Some(Mvex {
-                mehd: Some(Mehd {
-                    fragment_duration: ticks(duration, MOVIE_TIMESCALE),
-                }),
-                trex: self
-                    .tracks
-                    .iter()
-                    .map(|track| Trex {
-                        track_id: track.id,
-                        default_sample_description_index: 1,
-                        ..Trex::default()
-                    })
-                    .collect(),
-            }),
-            trak,
-            ..Moov::default()
-        })
+    fn write_moof(&self, out: &mut Vec<u8>, data_offset: usize) {
+        let mut offset = data_offset;
+        write_box(out, b"moof", |out| {
+            write_full_box(out, b"mfhd", 0, 0, |out| put(out, self.sequence));
+            for track in &self.tracks {
+                let Some((first, _)) = track.samples.first() else {
+                    continue;
+                };
+                write_box(out, b"traf", |out| {
+                    write_full_box(out, b"tfhd", 0, BASE_IS_MOOF, |out| put(out, track.id));
+                    write_full_box(out, b"tfdt", 1, 0, |out| put_long(out, first.ticks));
+                    write_full_box(out, b"trun", 0, OFFSET_DURATION_SIZE_FLAGS, |out| {
+                        put(out, track.samples.len() as u32);
+                        put(out, offset as u32);
+                        for (sample, duration) in &track.samples {
+                            put(out, *duration);
+                            put(out, sample.data.len() as u32);
+                            put(
+                                out,
+                                if sample.is_key {
+                                    FLAGS_KEY
+                                } else {
+                                    FLAGS_INTER
+                                },
+                            );
+                        }
+                    });
+                });
+                offset += track.bytes();
+            }
+        });
+    }
+
+    /// Where the key frames are (ISO/IEC 14496-12, section 8.8.9).
+    fn write_index(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        write_box(out, b"mfra", |out| {
+            for track in &self.tracks {
+                write_full_box(out, b"tfra", 1, 0, |out| {
+                    put(out, track.id);
+                    // Numbers of fragments, runs and samples have a byte each.
+                    put(out, 0);
+                    put(out, track.fragments.len() as u32);
+                    for fragment in &track.fragments {
+                        put_long(out, fragment.ticks);
+                        put_long(out, fragment.moof_at);
+                        out.extend([fragment.traf_number, 1, 1]);
+                    }
+                });
+            }
+            let len = (out.len() - start + MFRO_BYTES) as u32;
+            write_full_box(out, b"mfro", 0, 0, |out| put(out, len));
+        });
+    }
+
+    fn write_movie(&self, out: &mut Vec<u8>, duration: Duration) {
+        write_box(out, b"moov", |out| {
+            write_full_box(out, b"mvhd", 0, 0, |out| {
+                put_all(out, [0, 0, MOVIE_TIMESCALE, 0]);
+                // Rate 1, volume 1.
+                put(out, 0x0001_0000);
+                put_short(out, 0x0100);
+                out.extend([0; 10]);
+                write_matrix(out);
+                out.extend([0; 24]);
+                put(out, self.tracks.len() as u32 + 1);
+            });
+            for (track, format) in self.tracks.iter().zip(&self.formats) {
+                write_box(out, b"trak", |out| write_track(out, track, format));
+            }
+            write_box(out, b"mvex", |out| {
+                let duration = ticks(duration, MOVIE_TIMESCALE);
+                write_full_box(out, b"mehd", 1, 0, |out| put_long(out, duration));
+                for track in &self.tracks {
+                    write_full_box(out, b"trex", 0, 0, |out| {
+                        put_all(out, [track.id, 1, 0, 0, 0]);
+                    });
+                }
+            });
+        });
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -302,138 +306,122 @@ impl<W: Write + Seek> Mp4Writer<W> {
     }
 }
 
-fn entry((sample, duration): &(Sample, u32)) -> TrunEntry {
-    TrunEntry {
-        duration: Some(*duration),
-        size: Some(sample.data.len() as u32),
-        flags: Some(if sample.is_key {
-            FLAGS_KEY
-        } else {
-            FLAGS_INTER
-        }),
-        cts: None,
-    }
-}
-
 fn ticks(time: Duration, timescale: u32) -> u64 {
     let ticks = time.as_nanos() * u128::from(timescale) / 1_000_000_000;
     u64::try_from(ticks).unwrap_or(u64::MAX)
 }
 
-fn encode<A: Atom>(atom: &A, out: &mut Vec<u8>) -> io::Result<()> {
-    atom.encode(out).map_err(io::Error::other)
+impl TrackState {
+    /// Of the samples of the fragment being gathered.
+    fn bytes(&self) -> usize {
+        let samples = self.samples.iter();
+        samples.map(|(sample, _)| sample.data.len()).sum()
+    }
 }
 
-fn describe(track: &TrackState, format: &TrackFormat) -> io::Result<Trak> {
+/// Nothing is turned or scaled.
+fn write_matrix(out: &mut Vec<u8>) {
+    const ONE: u32 = 0x0001_0000;
+    put_all(out, [ONE, 0, 0, 0, ONE, 0, 0, 0, 0x4000_0000]);
+}
+
+fn write_track(out: &mut Vec<u8>, track: &TrackState, format: &TrackFormat) {
+    const ENABLED_IN_MOVIE: u32 = 3;
     let is_video = track.kind == TrackKind::Video;
-    let (handler, name): (&[u8; 4], _) = if is_video {
-        (b"vide", "video")
-    } else {
-        (b"soun", "audio")
-    };
-    Ok(Trak {
-        tkhd: Tkhd {
-            track_id: track.id,
-            enabled: true,
-            in_movie: true,
-            volume: u8::from(!is_video).into(),
-            width: format.width.into(),
-            height: format.height.into(),
-            ..Tkhd::default()
-        },
-        mdia: Mdia {
-            mdhd: Mdhd {
-                timescale: track.timescale,
-                language: "und".to_owned(),
-                ..Mdhd::default()
-            },
-            hdlr: Hdlr {
-                handler: handler.into(),
-                name: name.to_owned(),
-            },
-            minf: Minf {
-                vmhd: is_video.then(Vmhd::default),
-                smhd: (!is_video).then(Smhd::default),
-                dinf: Dinf {
-                    dref: Dref {
-                        entries: vec![DrefEntry::Url(Url::default())],
-                    },
-                },
-                stbl: Stbl {
-                    stsd: Stsd {
-                        codecs: vec![sample_entry(format)?],
-                    },
-                    stco: Some(Stco::default()),
-                    ..Stbl::default()
-                },
-                ..Minf::default()
-            },
-        },
-        ..Trak::default()
-    })
+    write_full_box(out, b"tkhd", 0, ENABLED_IN_MOVIE, |out| {
+        put_all(out, [0, 0, track.id, 0, 0]);
+        out.extend([0; 12]);
+        put_short(out, if is_video { 0 } else { 0x0100 });
+        put_short(out, 0);
+        write_matrix(out);
+        put(out, u32::from(format.width) << 16);
+        put(out, u32::from(format.height) << 16);
+    });
+    write_box(out, b"mdia", |out| {
+        write_full_box(out, b"mdhd", 0, 0, |out| {
+            put_all(out, [0, 0, track.timescale, 0]);
+            // Language "und".
+            put_short(out, 0x55c4);
+            put_short(out, 0);
+        });
+        write_full_box(out, b"hdlr", 0, 0, |out| {
+            put(out, 0);
+            out.extend(if is_video { b"vide" } else { b"soun" });
+            out.extend([0; 12]);
+            out.extend(if is_video { b"video\0" } else { b"audio\0" });
+        });
+        write_box(out, b"minf", |out| {
+            if is_video {
+                write_full_box(out, b"vmhd", 0, 1, |out| out.extend([0; 8]));
+            } else {
+                write_full_box(out, b"smhd", 0, 0, |out| out.extend([0; 4]));
+            }
+            write_box(out, b"dinf", |out| {
+                write_full_box(out, b"dref", 0, 0, |out| {
+                    put(out, 1);
+                    write_full_box(out, b"url ", 0, 1, |_| {});
+                });
+            });
+            write_box(out, b"stbl", |out| {
+                write_full_box(out, b"stsd", 0, 0, |out| {
+                    put(out, 1);
+                    write_sample_entry(out, format);
+                });
+                write_full_box(out, b"stts", 0, 0, |out| put(out, 0));
+                write_full_box(out, b"stsc", 0, 0, |out| put(out, 0));
+                write_full_box(out, b"stsz", 0, 0, |out| out.extend([0; 8]));
+                write_full_box(out, b"stco", 0, 0, |out| put(out, 0));
+            });
+        });
+    });
 }
 
-fn sample_entry(format: &TrackFormat) -> io::Result<mp4_atom::Codec> {
-    let visual = Visual {
-        data_reference_index: 1,
-        width: format.width,
-        height: format.height,
-        ..Visual::default()
+fn write_sample_entry(out: &mut Vec<u8>, format: &TrackFormat) {
+    let (kind, configuration) = match format.codec {
+        Codec::Opus => return write_opus_entry(out, format),
+        Codec::H264 => (b"avc1", b"avcC"),
+        Codec::Av1 => (b"av01", b"av1C"),
+        Codec::Vp8 => (b"vp08", b"vpcC"),
+        _ => (b"vp09", b"vpcC"),
     };
-    let mut configuration = &format.configuration[..];
-    let vpcc = VpcC {
-        profile: format.profile,
-        bit_depth: if format.profile >= 2 { 10 } else { 8 },
-        chroma_subsampling: 1,
-        ..VpcC::default()
-    };
-    Ok(match format.codec {
-        Codec::H264 => mp4_atom::Codec::Avc1(Avc1 {
-            visual,
-            avcc: Avcc::decode_body(&mut configuration).map_err(io::Error::other)?,
-            btrt: None,
-            colr: None,
-            pasp: None,
-            taic: None,
-            fiel: None,
-            spatial: None,
-        }),
-        Codec::Av1 => mp4_atom::Codec::Av01(Av01 {
-            visual,
-            av1c: Av1c::decode_body(&mut configuration).map_err(io::Error::other)?,
-            ..Av01::default()
-        }),
-        Codec::Vp8 => mp4_atom::Codec::Vp08(Vp08 {
-            visual,
-            vpcc,
-            btrt: None,
-            colr: None,
-            pasp: None,
-            spatial: None,
-        }),
-        Codec::Vp9 => mp4_atom::Codec::Vp09(Vp09 {
-            visual,
-            vpcc,
-            btrt: None,
-            colr: None,
-            pasp: None,
-            spatial: None,
-        }),
-        _ => mp4_atom::Codec::Opus(Opus {
-            audio: Audio {
-                data_reference_index: 1,
-                channel_count: u16::from(format.channels),
-                sample_size: 16,
-                sample_rate: 48_000.into(),
-            },
-            dops: Dops {
-                output_channel_count: format.channels,
-                pre_skip: 0,
-                input_sample_rate: 48_000,
-                output_gain: 0,
-                channel_mapping: None,
-            },
-            btrt: None,
-        }),
-    })
+    write_box(out, kind, |out| {
+        out.extend([0; 6]);
+        put_short(out, 1);
+        out.extend([0; 16]);
+        put_short(out, format.width);
+        put_short(out, format.height);
+        // 72 dots per inch, both ways.
+        put_all(out, [0x0048_0000, 0x0048_0000, 0]);
+        put_short(out, 1);
+        out.extend([0; 32]);
+        put_short(out, 24);
+        put_short(out, u16::MAX);
+        if configuration == b"vpcC" {
+            // VP Codec ISO Media File Format Binding 1.0, section 2.2: 8 or 10 bits, 4:2:0, colours of BT.709.
+            let depth = if format.profile >= 2 { 10 } else { 8 };
+            write_full_box(out, configuration, 1, 0, |out| {
+                out.extend([format.profile, 0, depth << 4 | 1 << 1, 1, 1, 1, 0, 0]);
+            });
+        } else {
+            write_box(out, configuration, |out| out.extend(&format.configuration));
+        }
+    });
+}
+
+/// Encapsulation of Opus in ISO Base Media File Format, section 4.3.
+fn write_opus_entry(out: &mut Vec<u8>, format: &TrackFormat) {
+    write_box(out, b"Opus", |out| {
+        out.extend([0; 6]);
+        put_short(out, 1);
+        out.extend([0; 8]);
+        put_short(out, u16::from(format.channels));
+        put_short(out, 16);
+        put(out, 0);
+        put(out, 48_000 << 16);
+        write_box(out, b"dOps", |out| {
+            out.extend([0, format.channels, 0, 0]);
+            put(out, 48_000);
+            out.extend([0; 3]);
+        });
+    });
 }
