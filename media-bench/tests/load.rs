@@ -63,10 +63,11 @@ fn small_fan_out_delivers_and_reports() {
         let value = record.pointer(pointer).and_then(Value::as_f64);
         assert!(value.is_some_and(|value| value >= 0.0), "{pointer}: {text}");
     }
-    // Nearly: on a machine that has no time for it, a socket may overflow.
+    // Nearly: on a machine that has no time for it, a socket may overflow; and what the server repeats to try what
+    // the path carries counts twice.
     let delivered = record["delivered_ratio"].as_f64();
     assert!(
-        delivered.is_some_and(|ratio| ratio > 0.9 && ratio <= 1.0),
+        delivered.is_some_and(|ratio| ratio > 0.9 && ratio <= 1.05),
         "{text}"
     );
     assert!(record["forwarded_pps"].as_f64() > Some(100.0), "{text}");
