@@ -1,7 +1,7 @@
 //! The template dependency structure: [`Structure`].
 
 use super::{BitReader, SWITCH, TARGETS_MAX};
-use crate::codec::{LayerBounds, LayerId, PictureHeights};
+use crate::codec::{LayerBounds, LayerId};
 
 /// Templates that six bits can name.
 const TEMPLATES_MAX: usize = 64;
@@ -40,7 +40,6 @@ pub(super) struct Structure {
     pub(super) target_layers: [LayerId; TARGETS_MAX],
     /// At most [`TEMPLATES_MAX`].
     templates: Vec<Template>,
-    pub(super) heights: PictureHeights,
 }
 
 impl Structure {
@@ -57,13 +56,10 @@ impl Structure {
             }
         }
         skip_chains(bits, targets, templates.len())?;
-        let mut heights = PictureHeights::default();
         if bits.flag()? {
             let spatial_max = templates.iter().map(|it| it.layer.spatial).max()?;
-            for height in &mut heights.0[..=usize::from(spatial_max)] {
-                bits.read(16)?;
-                // Less by one than what it stands for.
-                *height = (bits.read(16)? as u16).saturating_add(1);
+            for _ in 0..=spatial_max {
+                bits.read(32)?;
             }
         }
         let mut target_layers = [LayerId::BASE; TARGETS_MAX];
@@ -78,7 +74,6 @@ impl Structure {
             targets,
             target_layers,
             templates,
-            heights,
         })
     }
 

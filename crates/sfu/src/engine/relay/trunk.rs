@@ -2,22 +2,23 @@
 
 use std::time::Instant;
 
-use forwarding::allocation::Level;
+use forwarding::packet::SourcePacket;
 use forwarding::rate::Bitrate;
 use forwarding::rtp::Ssrc;
 use media::{ElementId, EventSender, MediaKind};
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::gap::Gap;
 use super::{
-    Content, LayerDescription, LayerIds, Layers, MirrorId, News, Outgoing, PacketHead,
+    Content, LAYERS_CROSSING, LayerDescription, Layers, MirrorId, News, Outgoing, PacketHead,
     TrackDescription,
 };
 use crate::engine::Engine;
 use crate::engine::counters::RelayDrop;
 use crate::engine::graph::{ElementKey, Role};
-use crate::engine::media_path::{Arrived, MediaPath};
-use crate::engine::source::{Layer, Source, SourceKey};
+use crate::engine::media_path::MediaPath;
+use crate::engine::source::{Source, SourceKey};
 use crate::engine::transport::TransportKey;
 
 /// Handle of a trunk; valid until its mirror or its element is gone.
@@ -33,36 +34,46 @@ pub(in crate::engine) struct Trunk {
     to: usize,
     mirror: MirrorId,
     pub(in crate::engine) source: Option<SourceKey>,
-    /// The layers that do not cross.
-    unwanted: LayerIds,
+    /// Ids of the layers that cross. The last is the one that subscribers get; the other one they see until then.
+    layers: SmallVec<[Ssrc; LAYERS_CROSSING]>,
     /// For those who watch the mirror.
     pub(in crate::engine) limit: Option<Bitrate>,
     gap: Gap,
 }
 
 impl Trunk {
-    /// True if packets of a layer cross.
-    pub(super) fn takes(&self, layer: Ssrc) -> bool {
-        !self.unwanted.contains(&layer)
+    /// Goes over to another layer; false if it is on it.
+    fn turn_to(&mut self, layer: Option<Ssrc>) -> bool {
+        if self.layers.last().copied() == layer {
+            return false;
+        }
+        // Of several that were chosen in vain, subscribers see none.
+        self.layers.truncate(LAYERS_CROSSING - 1);
+        self.layers
+            .retain(|other| layer.is_some_and(|layer| *other != layer));
+        self.layers.extend(layer);
+        true
     }
-}
 
-impl Source {
-    fn describe_layers(&self) -> Layers {
-        let describe = |layer: &Layer, levels: &[Level]| LayerDescription {
-            id: layer.id,
-            reference: layer.receive.reference_point(),
-            levels: levels.to_vec(),
+    /// True if a packet crosses.
+    fn takes(&mut self, packet: &SourcePacket) -> bool {
+        let Some(position) = self.layers.iter().position(|id| *id == packet.ssrc) else {
+            return false;
         };
-        let ranked = self.levels.streams();
-        let sent = ranked.filter_map(|id| {
-            let layer = &self.layers[self.layer_of(id)?];
-            Some(describe(layer, layer.meter.levels()))
+        if position + 1 == self.layers.len() && packet.frame.key_frame {
+            self.layers.drain(..position);
+        }
+        true
+    }
+
+    fn describe_layers(&self, source: &Source) -> Layers {
+        let layers = self.layers.iter().map(|id| LayerDescription {
+            id: *id,
+            reference: source
+                .layer_of(*id)
+                .and_then(|layer| source.layers[layer].receive.reference_point()),
         });
-        let is_silent = |layer: &&Layer| !self.levels.streams().any(|id| id == layer.id);
-        let silent = self.layers.iter().filter(is_silent);
-        sent.chain(silent.map(|layer| describe(layer, &[])))
-            .collect()
+        layers.collect()
     }
 }
 
@@ -77,24 +88,24 @@ pub(in crate::engine) fn trunk_limits<'a>(
 
 impl MediaPath {
     /// Passes a packet on to the workers that have sinks for it.
-    pub(in crate::engine) fn relay(&mut self, key: SourceKey, arrived: &Arrived<'_>) {
-        let (packet, descriptor) = (&arrived.packet, arrived.descriptor);
-        // No header extension is longer.
-        let Ok(descriptor_len) = u8::try_from(descriptor.len()) else {
-            return;
-        };
+    pub(in crate::engine) fn relay(
+        &mut self,
+        key: SourceKey,
+        codec: u8,
+        packet: &SourcePacket,
+        payload: &[u8],
+    ) {
         let dispatch = &mut self.dispatch;
         let start = dispatch.bytes.len();
         let mut is_taken = false;
         for &trunk_key in &self.sources[key.0].trunks {
-            let trunk = &self.trunks[trunk_key.0];
-            if !trunk.takes(packet.ssrc) {
+            let trunk = &mut self.trunks[trunk_key.0];
+            if !trunk.takes(packet) {
                 continue;
             }
             // Before a parcel refers to it: after a panic in here, it would get what comes next, of whatever room.
             if !std::mem::replace(&mut is_taken, true) {
-                dispatch.bytes.extend_from_slice(descriptor);
-                dispatch.bytes.extend_from_slice(arrived.payload);
+                dispatch.bytes.extend_from_slice(payload);
             }
             dispatch.parcels.push(Outgoing {
                 to: trunk.to,
@@ -102,27 +113,29 @@ impl MediaPath {
                     trunk: trunk_key,
                     head: PacketHead {
                         mirror: trunk.mirror,
-                        codec: arrived.codec,
-                        descriptor_len,
+                        codec,
                         packet: *packet,
                     },
-                    payload: start..start + descriptor.len() + arrived.payload.len(),
+                    payload: start..start + payload.len(),
                 },
             });
         }
     }
 
-    /// Tells the other workers which layers of a source can be had.
-    pub(in crate::engine) fn describe_layers(&mut self, key: SourceKey) {
+    /// Has the trunks of a source follow its choice of a layer.
+    pub(in crate::engine) fn turn_trunks(&mut self, key: SourceKey) {
         let source = &self.sources[key.0];
         for trunk in &source.trunks {
-            let trunk = &self.trunks[trunk.0];
-            let news = News::Layers(source.describe_layers());
-            self.dispatch.tell(trunk.to, trunk.mirror, news);
+            let trunk = &mut self.trunks[trunk.0];
+            if trunk.turn_to(source.forwarded()) {
+                let layers = trunk.describe_layers(source);
+                let (to, mirror) = (trunk.to, trunk.mirror);
+                self.dispatch.tell(to, mirror, News::Layers(layers));
+            }
         }
     }
 
-    /// Passes on what a transport's peer has reported of its clocks, and what its layers cost.
+    /// Passes on what a transport's peer has reported of its clocks.
     pub(in crate::engine) fn relay_reports(&mut self, key: TransportKey) {
         let transport = &self.transports[key.0];
         for source_key in &transport.sources {
@@ -130,7 +143,7 @@ impl MediaPath {
             for trunk in &source.trunks {
                 let trunk = &self.trunks[trunk.0];
                 let news = News::Reported {
-                    layers: source.describe_layers(),
+                    layers: trunk.describe_layers(source),
                     clock: transport.publisher_clock,
                 };
                 self.dispatch.tell(trunk.to, trunk.mirror, news);
@@ -181,7 +194,7 @@ impl Engine {
             to: from,
             mirror,
             source: None,
-            unwanted: LayerIds::new(),
+            layers: SmallVec::new(),
             limit: None,
             gap: Gap::default(),
         }));
@@ -213,17 +226,6 @@ impl Engine {
         if let Some(source) = trunk.and_then(|trunk| self.media.trunks[trunk.0].source) {
             self.media.request_key_frame_of(now, source, layer);
             self.arm(self.media.sources[source.0].transport);
-        }
-    }
-
-    /// Those who watch the mirror see other layers.
-    pub(super) fn handle_unwanted(&mut self, from: usize, mirror: MirrorId, layers: LayerIds) {
-        if let Some(trunk) = self.trunk_of(from, mirror) {
-            let trunk = &mut self.media.trunks[trunk.0];
-            trunk.unwanted = layers;
-            if let Some(source) = trunk.source {
-                self.media.settle_wanted(source);
-            }
         }
     }
 
@@ -281,7 +283,7 @@ impl Engine {
         self.step();
         let trunk = &mut self.media.trunks[key.0];
         if trunk.source != source {
-            trunk.unwanted.clear();
+            trunk.layers.clear();
         }
         trunk.source = source;
         if let Some(source) = source {
@@ -297,16 +299,17 @@ impl Engine {
 
     /// Tells the other engine what comes from here on.
     fn describe(&mut self, key: TrunkKey) {
-        let trunk = &self.media.trunks[key.0];
+        let trunk = &mut self.media.trunks[key.0];
         if trunk.kind == MediaKind::Data {
             return;
         }
         let track = trunk.source.map(|source| {
             let source = &self.media.sources[source.0];
+            trunk.turn_to(source.forwarded());
             Box::new(TrackDescription {
                 section: source.section.clone(),
                 codec: source.codec,
-                layers: source.describe_layers(),
+                layers: trunk.describe_layers(source),
                 clock: self.media.transports[source.transport.0].publisher_clock,
             })
         });
