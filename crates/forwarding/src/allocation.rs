@@ -45,6 +45,8 @@ pub struct Level {
     /// Its stream, by rank: 0 for the smallest of simulcast.
     pub stream: u8,
     /// The highest layer within the stream.
+    pub top: LayerId,
+    /// The same as a limit: [`LayerId::HIGHEST`] if the stream has nothing above it.
     pub limit: LayerId,
     /// What it takes: the layer and all below it in the same stream, as measured.
     pub bitrate: Bitrate,
@@ -55,6 +57,11 @@ pub struct Level {
 }
 
 impl Level {
+    /// The picture size, 0 the smallest: simulcast streams and spatial layers count alike.
+    pub fn size(&self) -> u8 {
+        self.stream.saturating_add(self.top.spatial)
+    }
+
     /// What [`crate::selector::Selector::aim`] is told, given the stream's source.
     pub fn target(&self, source: Ssrc) -> Target {
         Target {
@@ -74,6 +81,11 @@ pub struct Wishes {
     pub height_max: Option<u16>,
     /// Nothing faster than this, frames per second.
     pub frame_rate_max: Option<u8>,
+    /// No larger picture than this one counted from the smallest, simulcast streams and spatial layers alike, and no
+    /// higher temporal layer.
+    pub top_max: Option<LayerId>,
+    /// Nothing of a higher rate, unless there is no choice.
+    pub bitrate_max: Option<Bitrate>,
 }
 
 impl Wishes {
@@ -82,6 +94,10 @@ impl Wishes {
             && self
                 .frame_rate_max
                 .is_none_or(|max| level.frame_rate <= max)
+            && self.bitrate_max.is_none_or(|max| level.bitrate <= max)
+            && self
+                .top_max
+                .is_none_or(|max| level.size() <= max.spatial && level.top.temporal <= max.temporal)
     }
 }
 
@@ -111,11 +127,13 @@ impl Request<'_> {
         }
     }
 
-    fn worst(&self) -> Option<usize> {
+    /// The index of the worst level that it may have.
+    pub fn worst(&self) -> Option<usize> {
         (0..self.levels.len()).find(|level| self.may_have(*level))
     }
 
-    fn best(&self) -> Option<usize> {
+    /// The index of the best level that it may have.
+    pub fn best(&self) -> Option<usize> {
         (0..self.levels.len()).rfind(|level| self.may_have(*level))
     }
 

@@ -8,10 +8,12 @@ mod av1;
 pub mod dependency;
 mod h264;
 mod layer;
+mod picture;
 mod vp8;
 mod vp9;
 
 pub use layer::{LayerBounds, LayerId, SPATIAL_LAYERS_MAX, TEMPORAL_LAYERS_MAX};
+pub use picture::PictureHeights;
 pub use vp8::{PictureId, Vp8Descriptor, Vp8Patch};
 pub use vp9::Vp9Descriptor;
 

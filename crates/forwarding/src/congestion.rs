@@ -270,6 +270,18 @@ impl SendEstimator {
         self.bitrate
     }
 
+    /// True once receivers have said something about the path.
+    pub fn is_known(&self) -> bool {
+        self.has_feedback || self.remb.is_some()
+    }
+
+    /// Forgets what was sent on a path, whose id another connection may then have.
+    pub fn forget_path(&mut self, path: PathId) {
+        if let Some(path) = self.paths.get_mut(usize::from(path.0)) {
+            *path = Path::default();
+        }
+    }
+
     /// The rate of a probe that is being sent: packets that wait may leave this fast.
     pub fn probe_rate(&self) -> Option<Bitrate> {
         self.prober.sending()

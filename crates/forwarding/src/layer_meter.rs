@@ -99,6 +99,7 @@ impl LayerMeter {
             let frame_rate: u64 = pictures.map(|(_, _, frames)| (frames + 500) / 1000).sum();
             levels.push(Level {
                 stream,
+                top: *limit,
                 limit: match bitrate == all {
                     true => LayerId::HIGHEST,
                     false => *limit,

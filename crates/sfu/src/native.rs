@@ -14,7 +14,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use forwarding::rtp::NtpTime;
 use media::{
-    BandwidthLimits, ElementId, ElementKind, Error, EventSender, IceCandidate, MediaKind,
+    BandwidthLimits, Delivery, ElementId, ElementKind, Error, EventSender, IceCandidate, MediaKind,
     MediaServer, OfferOptions, PipelineId, StreamStats,
 };
 use parking_lot::Mutex;
@@ -494,6 +494,19 @@ impl MediaServer for NativeMediaServer {
             self.queue_of_element(element),
             subject,
             move |engine, now| engine.set_bandwidth(now, &id, limits),
+        )
+    }
+
+    fn set_delivery(
+        &self,
+        element: &ElementId,
+        delivery: Delivery,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
+        ask(
+            self.queue_of_element(element),
+            subject,
+            move |engine, now| engine.set_delivery(now, &id, delivery),
         )
     }
 

@@ -97,8 +97,10 @@ pub struct PeerCounters {
     pub unauthentic: u64,
     /// SRTP seen before.
     pub replayed: u64,
-    /// Packets received more than once, in whatever form.
+    /// Packets received more than once.
     pub duplicates: u64,
+    /// Retransmissions of what was there: the sender tries what the path carries.
+    pub useless_repairs: u64,
     /// RTP of a payload type that was not offered.
     pub unknown: u64,
     /// Transport-wide feedback packets.
@@ -617,7 +619,10 @@ impl Peer {
         };
         let keep = self.config.keeps_packets;
         if !stream.handle_packet(now, &opened, &extensions, keep) {
-            self.counters.duplicates += 1;
+            match repaired {
+                true => self.counters.useless_repairs += 1,
+                false => self.counters.duplicates += 1,
+            }
         }
         self.last_stamp = stream.last_stamp;
     }

@@ -5,6 +5,7 @@ use super::*;
 fn level(kbps: u64, height: u16, frame_rate: u8) -> Level {
     Level {
         stream: 0,
+        top: LayerId::BASE,
         limit: LayerId::BASE,
         bitrate: Bitrate::from_kbps(kbps),
         height,
@@ -89,6 +90,7 @@ fn wishes_bound_the_level() {
         paused,
         height_max,
         frame_rate_max,
+        ..Wishes::default()
     };
     let rows = [
         (wishes(false, None, None), Some(3)),
@@ -206,7 +208,7 @@ fn with_requests<T>(plans: &[Plan], run: impl FnOnce(&[Request<'_>]) -> T) -> T 
             wishes: Wishes {
                 paused: plan.paused,
                 height_max: plan.height_max,
-                frame_rate_max: None,
+                ..Wishes::default()
             },
             levels,
             current: plan.current.filter(|current| *current < levels.len()),
@@ -294,5 +296,44 @@ proptest! {
             prop_assert!(differs.is_none_or(|step| taken(&greater, step)), "{less:?} {greater:?}");
             Ok(())
         })?;
+    }
+}
+
+#[test]
+fn size_and_rate_may_be_bounded() {
+    let [small, middle, large] = camera();
+    let levels = [
+        small,
+        Level {
+            stream: 1,
+            ..middle
+        },
+        Level { stream: 2, ..large },
+    ];
+    let with = |wishes| Request {
+        wishes,
+        ..request(Normal, &levels)
+    };
+    let top = |spatial| Wishes {
+        top_max: LayerId::new(spatial, 0),
+        ..Wishes::default()
+    };
+    let rate = |kbps| Wishes {
+        bitrate_max: Some(Bitrate::from_kbps(kbps)),
+        ..Wishes::default()
+    };
+    let rows = [
+        (top(0), 0),
+        (top(1), 1),
+        (top(3), 2),
+        (rate(600), 1),
+        (rate(10), 0),
+    ];
+    for (wishes, expected) in rows {
+        assert_eq!(
+            granted(9_000, &[with(wishes)]),
+            [Some(expected)],
+            "{wishes:?}"
+        );
     }
 }

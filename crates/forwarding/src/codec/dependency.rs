@@ -24,7 +24,7 @@ mod structure;
 use bits::{BitReader, BitWriter};
 use structure::{Structure, Template};
 
-use super::{LayerBounds, LayerId};
+use super::{LayerBounds, LayerId, PictureHeights};
 
 /// Extension URI, for negotiation.
 pub const DEPENDENCY_DESCRIPTOR_URI: &str =
@@ -148,6 +148,12 @@ impl DependencyReader {
             current.active_targets = active_targets;
         }
         Some(dependency)
+    }
+
+    /// Heights of the pictures by the structure that came last.
+    pub fn heights(&self) -> PictureHeights {
+        let current = self.current.as_ref();
+        current.map_or_else(PictureHeights::default, |known| known.structure.heights)
     }
 
     /// Reads the descriptor of a packet that is sent late: its structure may have come after it.

@@ -41,6 +41,8 @@ pub struct Vp9Descriptor {
     pub ends_frame: bool,
     /// Spatial layers by the scalability structure, if it comes with this packet, 1..=8.
     pub spatial_layers: Option<u8>,
+    /// Where that begins in the payload.
+    pub structure_at: Option<u8>,
     /// Length of the descriptor, bytes.
     pub len: u8,
 }
@@ -63,6 +65,7 @@ impl Vp9Descriptor {
             starts_frame: first & 0x08 != 0,
             ends_frame: first & 0x04 != 0,
             spatial_layers: None,
+            structure_at: None,
             len: 1,
         };
         let mut at = 1;
@@ -97,6 +100,7 @@ impl Vp9Descriptor {
         if first & 0x02 != 0 {
             let byte = *payload.get(at)?;
             descriptor.spatial_layers = Some((byte >> 5) + 1);
+            descriptor.structure_at = Some(u8::try_from(at).ok()?);
             at += structure_len(payload.get(at..)?)?;
         }
         descriptor.len = u8::try_from(at).ok()?;

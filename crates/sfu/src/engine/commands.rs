@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use media::{
-    BandwidthLimits, ElementId, ElementKind, Error, ErrorKind, Event, EventSender, IceCandidate,
-    MediaKind, OfferOptions, PipelineId, StreamStats,
+    BandwidthLimits, Delivery, ElementId, ElementKind, Error, ErrorKind, Event, EventSender,
+    IceCandidate, MediaKind, OfferOptions, PipelineId, StreamStats,
 };
 use rand::Rng;
 
@@ -75,9 +75,13 @@ impl Engine {
             .add_element(id.clone(), pipeline, role, events.clone())?;
         self.step();
         match kind {
-            ElementKind::WebRtcEndpoint { data_channels, .. } => {
+            ElementKind::WebRtcEndpoint {
+                data_channels,
+                peer,
+            } => {
                 let endpoint = Endpoint {
                     data_channels,
+                    peer,
                     session: u64::from(rand::random::<u32>()),
                     ..Endpoint::default()
                 };
@@ -282,6 +286,29 @@ impl Engine {
         Ok(())
     }
 
+    /// Says what the peer of an endpoint wants to be sent, now and after later negotiations.
+    pub fn set_delivery(
+        &mut self,
+        now: Instant,
+        id: &ElementId,
+        delivery: Delivery,
+    ) -> Result<(), Error> {
+        let key = self.endpoint_key(id, "setDelivery")?;
+        let Some(endpoint) = self.endpoints.get_mut(&key) else {
+            return Ok(());
+        };
+        endpoint.delivery = delivery;
+        let tracks = [endpoint.audio, endpoint.video];
+        for subscriber in tracks.into_iter().filter_map(|tracks| tracks.subscriber) {
+            let it = &mut self.media.subscribers[subscriber.0];
+            it.delivery = delivery;
+            let transport = it.transport;
+            self.media.divide_for(now, transport);
+            self.media.tell_delivery(subscriber);
+        }
+        Ok(())
+    }
+
     /// Counters of every RTP stream of an endpoint.
     pub fn stats(&mut self, _now: Instant, id: &ElementId) -> Result<Vec<StreamStats>, Error> {
         let key = self.endpoint_key(id, "getStats")?;
@@ -349,7 +376,7 @@ impl Engine {
                 }
             }
             for transport in &transports {
-                self.media.transports.remove(transport.0);
+                self.remove_transport(*transport);
                 self.step();
             }
             if let Some(endpoint) = self.endpoints.remove(&key) {

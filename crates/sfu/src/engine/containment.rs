@@ -107,10 +107,12 @@ impl Engine {
         self.media.waiting = Waiting::default();
         self.media.broken.clear();
         self.media.missing.clear();
+        self.media.arriving = None;
         self.notices.clear();
         self.mend_mirrors();
         self.mend_endpoints();
         self.mend_tracks();
+        self.mend_downlinks();
         self.mend_routes();
         self.mend_trunks();
         self.mend_indices();

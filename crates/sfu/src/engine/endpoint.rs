@@ -2,7 +2,7 @@
 //!
 //! [`Endpoint`] is bookkeeping; [`Engine`](super::Engine) applies what [`sdp`](super::sdp) agreed on.
 
-use media::{BandwidthLimits, IceCandidate, MediaKind};
+use media::{BandwidthLimits, Delivery, IceCandidate, MediaKind, PeerId};
 use smallvec::SmallVec;
 
 use super::RtpPorts;
@@ -43,6 +43,10 @@ pub(super) struct Endpoint {
     pub(super) audio: Tracks,
     pub(super) video: Tracks,
     pub(super) limits: BandwidthLimits,
+    /// What its peer wants to be sent.
+    pub(super) delivery: Delivery,
+    /// Whose it is.
+    pub(super) peer: Option<PeerId>,
     /// Candidates are wanted as soon as there is a transport.
     pub(super) gather: bool,
     /// Data channels that are open or being opened, oldest first.

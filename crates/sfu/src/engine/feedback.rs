@@ -17,6 +17,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::counters::Discard;
+use super::downlink::Membership;
 use super::media_path::MediaPath;
 use super::source::SourceKey;
 use super::subscriber::{Subscriber, SubscriberKey};
@@ -72,7 +73,6 @@ impl MediaPath {
                     let local = self.clock.ntp(now);
                     let clock = &mut self.transports[key.0].publisher_clock;
                     clock.handle_sender_report(local, report.info.ntp);
-                    self.transports[key.0].has_report = true;
                 }
                 self.handle_blocks(now, key, report.blocks);
             }
@@ -107,9 +107,10 @@ impl MediaPath {
                         subscriber.remb_bps = Some(remb.bitrate.0);
                     }
                 }
+                self.handle_remb(now, key, remb.bitrate);
             }
-            // A peer that says goodbye to a stream of its own simply stops sending. The rest has no
-            // consumer yet: transport-wide feedback belongs to the subscriber's congestion control.
+            Packet::TransportFeedback(feedback) => self.handle_arrivals(now, key, feedback),
+            // A peer that says goodbye to a stream of its own simply stops sending.
             _ => {}
         }
     }
@@ -146,8 +147,8 @@ impl MediaPath {
     }
 
     /// Asks the publisher of what `subscriber` sees, or should see, for a key frame.
-    pub(super) fn request_key_frame(&mut self, now: Instant, subscriber: SubscriberKey) {
-        let subscriber = &self.subscribers[subscriber.0];
+    pub(super) fn request_key_frame(&mut self, now: Instant, key: SubscriberKey) {
+        let subscriber = &self.subscribers[key.0];
         let Some(source) = subscriber.source else {
             return;
         };
@@ -156,10 +157,14 @@ impl MediaPath {
         if !self.transports[subscriber.transport.0].connected {
             return;
         }
-        let Some(wanted) = subscriber.subscription.selector.target() else {
+        let selector = &subscriber.subscription.selector;
+        let Some(wanted) = selector.target() else {
             return;
         };
-        self.request_key_frame_of(now, source, wanted);
+        let is_new = selector.awaits_key_frame() == Some(wanted);
+        if !(is_new && self.catch_up(now, key)) {
+            self.request_key_frame_of(now, source, wanted);
+        }
     }
 
     /// As [`Self::request_key_frame`], for the layer with `id`.
@@ -170,6 +175,7 @@ impl MediaPath {
             return;
         };
         let is_watched = source.kind == MediaKind::Video && source.is_watched();
+        self.unarmed.push(transport);
         if is_watched && source.layers[layer].key_frames.handle_request(now) {
             self.begin_feedback(transport);
             self.ask_for_key_frame(key, layer);
@@ -214,6 +220,7 @@ impl MediaPath {
             return;
         }
         self.send_feedback(now, key);
+        self.serve_downlink(now, key);
         if self.transports[key.0]
             .reports_at
             .is_some_and(|at| at <= now)
@@ -279,11 +286,12 @@ impl MediaPath {
     /// Sender reports for what we send, receiver reports and REMB for what we get.
     fn send_reports(&mut self, now: Instant, key: TransportKey) {
         // Not at once: a peer may report a thousand times a second.
-        if std::mem::take(&mut self.transports[key.0].has_report) {
-            self.relay_reports(key);
-        }
+        self.relay_reports(key);
         self.tell_flow(key);
-        self.compare_layers(now, key);
+        self.divide_for(now, key);
+        for subscriber in self.transports[key.0].subscribers.clone() {
+            self.tell_delivery(subscriber);
+        }
         let ntp = self.clock.ntp(now);
         let blocks = self.report_blocks(now, key);
         let mut sent_blocks = false;
@@ -330,32 +338,6 @@ impl MediaPath {
                 transport.events.send(event);
             }
         }
-    }
-
-    /// Sends subscribers of simulcast to the layer that is the best at present, which they see from its next key
-    /// frame on.
-    fn compare_layers(&mut self, now: Instant, key: TransportKey) {
-        for source_key in self.transports[key.0].sources.clone() {
-            let source = &mut self.sources[source_key.0];
-            if source.layers.len() < 2 || !source.compare_layers(now) {
-                continue;
-            }
-            let Some(preferred) = source.forwarded() else {
-                continue;
-            };
-            self.follow_layers(source_key);
-            self.request_key_frame_of(now, source_key, preferred);
-        }
-    }
-
-    /// Has everybody who watches a source follow its choice of a layer.
-    pub(super) fn follow_layers(&mut self, key: SourceKey) {
-        let source = &self.sources[key.0];
-        for subscriber in &source.subscribers {
-            let subscription = &mut self.subscribers[subscriber.0].subscription;
-            subscription.selector.choose(source.forwarded());
-        }
-        self.turn_trunks(key);
     }
 
     fn report_blocks(&mut self, now: Instant, key: TransportKey) -> SmallVec<[ReportBlock; 4]> {
@@ -444,11 +426,15 @@ impl MediaPath {
             .feedback
             .poll_timeout()
             .filter(|_| !transport.sources.is_empty());
+        let downlink_at = transport.downlink.and_then(|Membership { downlink, .. }| {
+            let downlink = &self.downlinks[downlink.0];
+            downlink.poll_timeout(key)
+        });
         transport
             .sources
             .iter()
             .map(|source| self.sources[source.0].poll_timeout())
-            .chain([transport.reports_at, feedback_at])
+            .chain([transport.reports_at, feedback_at, downlink_at])
             .flatten()
             .min()
     }

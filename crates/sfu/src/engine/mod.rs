@@ -11,7 +11,7 @@
 //! ([`Engine::handle_plain_datagram`]). A panic while a transport's packet is handled closes that transport only, and
 //! replaces a mirror; one in a command releases the element that the command is about ([`Engine::contain`]).
 //!
-//! Deliberately absent: sockets, threads, clocks, and congestion control towards subscribers.
+//! Deliberately absent: sockets, threads, clocks.
 
 pub mod certificate;
 pub mod clock;
@@ -19,19 +19,25 @@ mod commands;
 mod containment;
 pub mod counters;
 mod data;
+mod delivery;
+mod downlink;
 pub mod dtls;
 mod endpoint;
 mod feedback;
 pub mod flow;
+mod forward;
 mod graph;
 mod handshakes;
 pub mod ice;
 pub mod ids;
+mod levels;
 mod media_path;
 mod negotiated;
 pub mod outbox;
+mod outgoing;
 mod plain;
 pub mod relay;
+mod route;
 mod rtp_endpoint;
 pub mod sctp;
 pub mod sdp;
@@ -58,12 +64,14 @@ use certificate::Certificate;
 use clock::Clock;
 pub use containment::Subject;
 use counters::{Counters, Discard};
+use downlink::{DownlinkKey, Group};
 use endpoint::Endpoint;
 use flow::Flow;
+use forward::OUTBOX_BYTES;
 use graph::{ElementKey, Graph};
 use handshakes::HandshakeQueue;
 use ice::{StunOutcome, local_ufrag};
-use media_path::{MediaPath, OUTBOX_BYTES};
+use media_path::MediaPath;
 use outbox::Outbox;
 use relay::{Dispatch, Mirror, MirrorId, TrunkKey};
 pub use rtp_endpoint::RtpPorts;
@@ -102,6 +110,8 @@ pub struct Engine {
     worker: usize,
     graph: Graph,
     endpoints: FxHashMap<ElementKey, Endpoint>,
+    /// The ways to participants who have several endpoints.
+    groups: FxHashMap<Group, DownlinkKey>,
     media: MediaPath,
     /// Who answers to an ICE user name fragment of ours.
     ufrags: FxHashMap<String, TransportKey>,
@@ -149,11 +159,13 @@ impl Engine {
             worker,
             graph: Graph::default(),
             endpoints: FxHashMap::default(),
+            groups: FxHashMap::default(),
             media: MediaPath {
                 clock: config.clock,
                 transports: Slab::new(),
                 sources: Slab::new(),
                 subscribers: Slab::new(),
+                downlinks: Slab::new(),
                 layers_made: 0,
                 outbox: Outbox::default(),
                 counters: Counters::default(),
@@ -161,6 +173,9 @@ impl Engine {
                 waiting: Waiting::default(),
                 trunks: Slab::new(),
                 dispatch: Dispatch::default(),
+                unarmed: Vec::new(),
+                arriving: None,
+                grants: Vec::new(),
                 broken: Vec::new(),
             },
             ufrags: FxHashMap::default(),
@@ -302,6 +317,9 @@ impl Engine {
         }
         self.media.forward(now);
         self.abandon_broken(now);
+        while let Some(key) = self.media.unarmed.pop() {
+            self.arm(key);
+        }
         self.is_taken = !self.media.outbox.is_empty();
         self.is_taken.then_some(&self.media.outbox)
     }

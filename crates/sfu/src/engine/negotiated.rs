@@ -73,7 +73,7 @@ impl Engine {
             self.step();
         }
         for transport in dropped() {
-            self.media.transports.remove(transport.0);
+            self.remove_transport(*transport);
             self.step();
         }
         let data = negotiated.accepted(MediaKind::Data);
@@ -162,6 +162,7 @@ impl Engine {
         let key = TransportKey(self.media.transports.insert(transport));
         let ufrag = description.local_ice.ufrag().to_owned();
         self.ufrags.insert(ufrag, key);
+        self.join_downlink(key);
         key
     }
 
@@ -264,6 +265,7 @@ impl Engine {
         };
         let mut subscriber = Subscriber::new(transport, section.clone(), events, &first)?;
         subscriber.limits = *limits;
+        subscriber.delivery = self.endpoints[&key].delivery;
         let subscriber = SubscriberKey(self.media.subscribers.insert(subscriber));
         self.step();
         let transport = &mut self.media.transports[transport.0];
@@ -336,6 +338,9 @@ impl Engine {
             source.subscribers.push(subscriber_key);
         }
         self.media.tell_limit(source_key);
+        self.step();
+        let transport = self.media.subscribers[subscriber_key.0].transport;
+        self.media.divide_for(now, transport);
         self.media.request_key_frame(now, subscriber_key);
         self.step();
         self.arm_source_of(subscriber_key);

@@ -263,6 +263,7 @@ impl Engine {
             transport.reports_at = Some(now);
             let transport = TransportKey(self.media.transports.insert(transport));
             self.plain_ports.insert(local.port(), transport);
+            self.join_downlink(transport);
             if let Some(endpoint) = self.endpoints.get_mut(&key) {
                 endpoint.transports.push(transport);
             }

@@ -6,9 +6,12 @@
 
 use std::time::Instant;
 
+use forwarding::allocation::Level;
 use forwarding::bandwidth::{BitrateLimits, ReceiverEstimate};
-use forwarding::history::{History, HistoryLimits};
-use forwarding::keyframe::KeyFrameRequests;
+use forwarding::codec::dependency::DependencyReader;
+use forwarding::codec::{Codec, FrameInfo, PictureHeights};
+use forwarding::history::{History, HistoryLimits, Stored};
+use forwarding::keyframe::{KeyFrameRequests, LastKeyFrame};
 use forwarding::packet::SourcePacket;
 use forwarding::rate::Bitrate;
 use forwarding::receive::{ReceiveConfig, ReceiveStream};
@@ -16,7 +19,8 @@ use forwarding::rtp::{ClockRate, ExtensionId, Header, PayloadType, Ssrc};
 use media::{BandwidthLimits, Direction, MediaKind, StreamStats};
 use smallvec::SmallVec;
 
-use super::relay::TrunkKey;
+use super::levels::{Levels, StreamMeter};
+use super::relay::{LayerIds, TrunkKey};
 use super::sdp::{CodecDescription, Section};
 use super::subscriber::SubscriberKey;
 use super::transport::TransportKey;
@@ -24,11 +28,6 @@ use super::transport::TransportKey;
 /// Simulcast streams of one track. Browsers send three. Too low: the best layer is missing. Too high:
 /// a hostile publisher makes histories at will.
 pub(super) const LAYERS_MAX: usize = 4;
-
-/// Rate at which a layer is better than the one forwarded, in percent of that one's. Layers of a camera differ by three
-/// times and more. Too low: layers of a still picture take turns, and each costs a key frame. Too high: the best
-/// layer stays unseen.
-const BETTER_PERCENT: u64 = 150;
 
 /// Handle of a source; valid until its endpoint is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,10 +54,49 @@ pub(super) struct Layer {
     pub(super) receive: ReceiveStream,
     pub(super) history: History,
     pub(super) key_frames: KeyFrameRequests,
-    /// Packets received when layers were compared last.
-    packets_compared: u64,
-    /// Comparisons in a row in which no packet of it had come.
-    silent_comparisons: u8,
+    pub(super) last_key_frame: LastKeyFrame,
+    pub(super) meter: StreamMeter,
+    /// Made with the first dependency descriptor.
+    dependencies: Option<Box<DependencyReader>>,
+}
+
+impl Layer {
+    /// Adds to what is known about a packet what came with it in a dependency descriptor. A mirror reads it again: what
+    /// was read elsewhere refers to a reader there.
+    pub(super) fn describe(&mut self, frame: FrameInfo, descriptor: &[u8]) -> FrameInfo {
+        if descriptor.is_empty() {
+            return frame;
+        }
+        let reader = self.dependencies.get_or_insert_default();
+        let frame = FrameInfo {
+            dependency: None,
+            ..frame
+        };
+        frame.with_dependency(reader.read(descriptor))
+    }
+
+    /// What describes the frames, if descriptors come.
+    pub(super) fn dependencies(&self) -> Option<&DependencyReader> {
+        self.dependencies.as_deref()
+    }
+
+    /// Measures a packet that is new.
+    pub(super) fn measure(
+        &mut self,
+        now: Instant,
+        codec: Codec,
+        packet: &SourcePacket,
+        payload: &[u8],
+    ) {
+        self.meter.handle_packet(now, packet, payload.len());
+        if packet.frame.key_frame {
+            let described = self.dependencies().map(DependencyReader::heights);
+            let heights = PictureHeights::read(codec, &packet.frame, payload).or(described);
+            if let Some(heights) = heights.filter(|heights| heights.largest() > 0) {
+                self.meter.heights = heights;
+            }
+        }
+    }
 }
 
 /// One published track.
@@ -67,11 +105,13 @@ pub(super) struct Source {
     pub(super) kind: MediaKind,
     pub(super) section: Section,
     pub(super) layers: Vec<Layer>,
-    /// Index into `layers` of the one that subscribers get.
-    preferred: usize,
+    /// What subscribers can get of them.
+    pub(super) levels: Levels,
     pub(super) subscribers: Vec<SubscriberKey>,
     /// The ways to subscribers on other workers.
     pub(super) trunks: SmallVec<[TrunkKey; 2]>,
+    /// Of a mirrored track: SSRCs of the layers that need not cross, as the other worker was told.
+    pub(super) unwanted: LayerIds,
     pub(super) estimate: ReceiverEstimate,
     payloads: [Option<Payload>; 128],
     /// Codec of the packet before, as an index into the section's codecs.
@@ -89,9 +129,10 @@ impl Source {
             kind: section.kind,
             section,
             layers: Vec::new(),
-            preferred: 0,
+            levels: Levels::default(),
             subscribers: Vec::new(),
             trunks: SmallVec::new(),
+            unwanted: LayerIds::new(),
             estimate: ReceiverEstimate::new(bitrate_limits(limits)),
             payloads: [None; 128],
             codec: None,
@@ -164,14 +205,22 @@ impl Source {
         self.layers.iter().position(|layer| layer.id == id)
     }
 
-    /// The payload of a packet in the clear: from the history, the one place where it is kept. `None` once it
-    /// is gone from there.
-    pub(super) fn plaintext(&self, packet: &SourcePacket) -> Option<&[u8]> {
-        if packet.frame.empty {
-            return Some(&[]);
-        }
+    /// A packet in the clear, with its layer: from the history, the one place where it is kept. `None` once it is gone
+    /// from there.
+    pub(super) fn stored<'a>(
+        &'a self,
+        packet: &'a SourcePacket,
+    ) -> Option<(&'a Layer, Stored<'a>)> {
         let layer = self.layers.iter().find(|layer| layer.id == packet.ssrc)?;
-        layer.history.get(packet.seq).map(|stored| stored.payload)
+        let stored = match packet.frame.empty {
+            true => Stored {
+                packet,
+                descriptor: &[],
+                payload: &[],
+            },
+            false => layer.history.get(packet.seq)?,
+        };
+        Some((layer, stored))
     }
 
     /// Takes in an incoming stream, whose first packet is in `codec`. A sender that changes its SSRC
@@ -184,6 +233,7 @@ impl Source {
         codec: u8,
     ) -> Option<usize> {
         let layer = self.layer(id, ssrc, rid, codec)?;
+        self.levels.expire();
         let announced = |ssrc: Ssrc| {
             let mut streams = self.section.remote.iter();
             streams.any(|stream| stream.ssrc == ssrc.0)
@@ -220,61 +270,47 @@ impl Source {
                 MediaKind::Audio | MediaKind::Data => HistoryLimits::AUDIO,
             }),
             key_frames: KeyFrameRequests::default(),
-            packets_compared: 0,
-            silent_comparisons: 0,
+            last_key_frame: LastKeyFrame::default(),
+            meter: StreamMeter::default(),
+            dependencies: None,
         })
     }
 
-    /// Has the layers that another worker passes on, the last being the preferred one: each by its
-    /// [id](Layer::id) there, which takes the place of an SSRC, and an id for it here if it is not known yet.
-    pub(super) fn mirror_layers(&mut self, layers: impl Iterator<Item = (Ssrc, Ssrc)>) {
+    /// Has the layers that another worker knows of, the smallest first: each by its [id](Layer::id) there, which takes
+    /// the place of an SSRC, with its levels and an id for it here if it is not known yet.
+    pub(super) fn mirror_layers<'a>(
+        &mut self,
+        now: Instant,
+        layers: impl Iterator<Item = (Ssrc, &'a [Level], Ssrc)>,
+    ) {
         let codec = self.codec.unwrap_or(0);
         let mut known = std::mem::take(&mut self.layers);
-        for (theirs, id) in layers.take(LAYERS_MAX) {
+        for (theirs, levels, id) in layers.take(LAYERS_MAX) {
             let layer = match known.iter().position(|layer| layer.ssrc == theirs) {
                 Some(position) => Some(known.swap_remove(position)),
                 None => self.layer(id, theirs, None, codec),
             };
-            self.layers.extend(layer);
+            self.layers.extend(layer.map(|mut layer| {
+                layer.meter.set_levels(now, levels);
+                layer
+            }));
         }
-        self.preferred = self.layers.len().saturating_sub(1);
+        let had = self
+            .layers
+            .iter()
+            .filter(|layer| !layer.meter.levels().is_empty());
+        let had = had.map(|layer| (layer.id, layer.meter.levels()));
+        self.levels.tell(had);
     }
 
-    /// The [id](Layer::id) of the stream that subscribers get: the seam where each will choose its own.
-    pub(super) fn forwarded(&self) -> Option<Ssrc> {
-        self.layers.get(self.preferred).map(|layer| layer.id)
-    }
-
-    /// Prefers the layer that is sent at the highest rate. The order in which layers are announced says less: peers
-    /// list them either way, and stop those that their path cannot carry. True if it is another than before.
-    pub(super) fn compare_layers(&mut self, now: Instant) -> bool {
-        let mut rates: SmallVec<[u64; LAYERS_MAX]> = SmallVec::new();
-        for layer in &mut self.layers {
-            let packets = layer.receive.stats().packets;
-            let is_sent = std::mem::replace(&mut layer.packets_compared, packets) != packets;
-            layer.silent_comparisons = match is_sent {
-                true => 0,
-                false => layer.silent_comparisons.saturating_add(1),
-            };
-            rates.push(if is_sent {
-                layer.receive.bitrate(now).0
-            } else {
-                0
-            });
-        }
-        // A still screen may send nothing for a second; a layer that has stopped sends nothing for longer.
-        if (self.layers.get(self.preferred)).is_some_and(|layer| layer.silent_comparisons == 1) {
+    /// Measures what comes of the layers, unless that was done just before. True if others come than before.
+    pub(super) fn measure(&mut self, now: Instant) -> bool {
+        if !self.levels.is_due(now) {
             return false;
         }
-        let Some((best, rate)) = (0..).zip(&rates).max_by_key(|(_, rate)| **rate) else {
-            return false;
-        };
-        let current = rates.get(self.preferred).copied().unwrap_or(0);
-        let is_better = *rate > current.saturating_mul(BETTER_PERCENT) / 100;
-        if is_better {
-            self.preferred = best;
-        }
-        is_better
+        let layers = self.layers.iter_mut();
+        let streams = layers.map(|layer| (layer.id, &mut layer.meter));
+        self.levels.measure(now, streams)
     }
 
     /// Bounds what the peer is told that it may send.

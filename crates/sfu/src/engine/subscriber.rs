@@ -12,7 +12,10 @@ use forwarding::rtp::{
 use forwarding::selector::Selector;
 use forwarding::send::{SendConfig, SendStream};
 use forwarding::subscription::Subscription;
-use media::{BandwidthLimits, Direction, EventSender, MediaKind, StreamStats};
+use media::{
+    BandwidthLimits, Delivery, Direction, EventSender, MediaKind, PauseReason, StreamStats,
+    VideoDelivery,
+};
 use smallvec::SmallVec;
 
 use super::sdp::{CodecDescription, Section, codec_match};
@@ -30,7 +33,7 @@ pub(super) struct Mapping {
     /// For retransmissions on their own SSRC.
     pub(super) repair: Option<PayloadType>,
     /// Of the timestamps.
-    clock_rate: ClockRate,
+    pub(super) clock_rate: ClockRate,
 }
 
 /// One outgoing track.
@@ -56,6 +59,14 @@ pub(super) struct Subscriber {
     /// The application was told that the codec does not fit.
     pub(super) mismatch_told: bool,
     pub(super) limits: BandwidthLimits,
+    /// What its peer wants.
+    pub(super) delivery: Delivery,
+    /// Why nothing is sent.
+    pub(super) paused: Option<PauseReason>,
+    /// What the application was told of its video.
+    pub(super) told: Option<VideoDelivery>,
+    /// Its peer tells which packets arrive, by their transport-wide numbers.
+    pub(super) reports_arrivals: bool,
     /// Latest REMB of the peer, in bit/s.
     pub(super) remb_bps: Option<u64>,
 }
@@ -105,6 +116,10 @@ impl Subscriber {
             mappings: SmallVec::new(),
             mismatch_told: false,
             limits: BandwidthLimits::default(),
+            delivery: Delivery::default(),
+            paused: None,
+            told: None,
+            reports_arrivals: reports_arrivals(&section),
             remb_bps: None,
             section,
         })
@@ -113,18 +128,23 @@ impl Subscriber {
     /// Takes over what a renegotiation of the same section agreed on.
     pub(super) fn renegotiate(&mut self, section: Section) {
         (self.template, self.repair_template) = templates(&section);
+        self.reports_arrivals = reports_arrivals(&section);
         self.section = section;
         self.repeat_later_only();
     }
 
     /// Feeds this track from `source`, or from nothing.
     pub(super) fn attach(&mut self, source: Option<(SourceKey, &Source)>) {
-        self.source = source.map(|(key, _)| key);
+        let former = std::mem::replace(&mut self.source, source.map(|(key, _)| key));
+        if self.source != former {
+            self.subscription.selector.aim(None);
+            self.paused = None;
+            self.told = None;
+        }
         self.mismatch_told = false;
         self.repeat_later_only();
         self.mappings.clear();
         let Some((_, source)) = source else {
-            self.subscription.selector.choose(None);
             return;
         };
         self.mappings
@@ -142,7 +162,6 @@ impl Subscriber {
         if let Some(codec) = source.codec {
             self.follow_codec(codec);
         }
-        self.subscription.selector.choose(source.forwarded());
     }
 
     fn repeat_later_only(&mut self) {
@@ -163,6 +182,12 @@ impl Subscriber {
                 .set_clock_rate(mapping.clock_rate);
             self.send.set_clock_rate(mapping.clock_rate);
         }
+    }
+
+    /// True if its peer tells what its path carries.
+    pub(super) fn reports_estimates(&self) -> bool {
+        let mut codecs = self.section.codecs.iter();
+        self.kind == MediaKind::Video && codecs.any(|codec| codec.feedback.remb)
     }
 
     /// True if padding may be added to a packet: one that might be sent again as it was could not get the same.
@@ -215,6 +240,14 @@ impl Subscriber {
 /// must never see two packets of one index (RFC 7714, section 8.1).
 fn repeats_plainly(section: &Section) -> bool {
     section.kind == MediaKind::Video && section.local_rtx_ssrc.is_none()
+}
+
+/// True if packets carry transport-wide numbers, and the peer said that it reports on them.
+fn reports_arrivals(section: &Section) -> bool {
+    let mut codecs = section.codecs.iter();
+    section.extensions.transport_cc.is_some()
+        && !repeats_plainly(section)
+        && codecs.any(|codec| codec.feedback.transport_cc)
 }
 
 /// Headers of media and of retransmissions. Extensions that differ by time of sending are left out

@@ -15,6 +15,7 @@ use forwarding::rtp::{ExtendedSeq, Ssrc};
 use forwarding::send::PublisherClock;
 use forwarding::transport_feedback::TransportFeedback;
 
+use super::downlink::Membership;
 use super::dtls::{Dtls, DtlsEvent, DtlsFailure, SrtpKeyingMaterial};
 use super::flow::Flow;
 use super::graph::ElementKey;
@@ -107,11 +108,11 @@ pub(super) struct Transport {
     pub(super) inbound_last: usize,
     pub(super) sources: SmallVec<[SourceKey; 2]>,
     pub(super) subscribers: SmallVec<[SubscriberKey; 2]>,
+    /// What it shares with others of the same participant.
+    pub(super) downlink: Option<Membership>,
     pub(super) feedback: TransportFeedback,
     /// The peer's wall clock against ours, for lip sync.
     pub(super) publisher_clock: PublisherClock,
-    /// The peer has reported of its clocks, which other workers have not been told.
-    pub(super) has_report: bool,
     /// Transport-wide number of the next RTP packet sent.
     pub(super) transport_seq: u16,
     pub(super) reports_at: Option<Instant>,
@@ -143,9 +144,9 @@ impl Transport {
             inbound_last: 0,
             sources: SmallVec::new(),
             subscribers: SmallVec::new(),
+            downlink: None,
             feedback: TransportFeedback::default(),
             publisher_clock: PublisherClock::default(),
-            has_report: false,
             transport_seq: 0,
             reports_at: None,
             armed: None,

@@ -150,7 +150,12 @@ impl Bed {
     ) -> usize {
         let seed = self.clients.len() as u64;
         let socket = self.socket_at(viewer_at).await;
-        let viewer = self.join(place, socket, PeerConfig::viewer(seed)).await;
+        // Nothing is held back from who does not report.
+        let config = PeerConfig {
+            transport_cc: false,
+            ..PeerConfig::viewer(seed)
+        };
+        let viewer = self.join(place, socket, config).await;
         let [from, to] = [publisher, viewer].map(|id| self.clients[id].element.clone());
         self.server.connect(&from, &to, None).await.unwrap();
         for (kind, pace) in [

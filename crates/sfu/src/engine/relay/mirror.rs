@@ -9,13 +9,15 @@ use forwarding::rtp::Ssrc;
 use forwarding::send::{PublisherClock, ReferencePoint};
 use media::{BandwidthLimits, ElementId, Error, EventSender, MediaKind, PipelineId};
 
-use super::{LayerDescription, MirrorId, News, PacketHead, TrackDescription, trunk_limits};
+use super::{
+    LayerDescription, LayerIds, MirrorId, News, PacketHead, TrackDescription, trunk_limits,
+};
 use crate::engine::Engine;
 use crate::engine::counters::Discard;
 use crate::engine::endpoint::Endpoint;
 use crate::engine::graph::{ElementKey, Role};
 use crate::engine::ids;
-use crate::engine::media_path::MediaPath;
+use crate::engine::media_path::{Arrived, MediaPath};
 use crate::engine::source::{Source, SourceKey};
 use crate::engine::transport::{Session, Transport, TransportKey};
 
@@ -49,19 +51,29 @@ impl MediaPath {
             .sources
             .first()
             .ok_or(Discard::UnknownStream)?;
-        let source = &self.sources[source_key.0];
-        let layer = source
+        let source = &mut self.sources[source_key.0];
+        let position = source
             .layer_of_ssrc(head.packet.ssrc)
             .ok_or(Discard::UnknownStream)?;
         if usize::from(head.codec) >= source.section.codecs.len() {
             return Err(Discard::UnknownPayload);
         }
-        let packet = SourcePacket {
-            ssrc: source.layers[layer].id,
-            ..head.packet
+        let (descriptor, payload) = payload
+            .split_at_checked(usize::from(head.descriptor_len))
+            .ok_or(Discard::Malformed)?;
+        let layer = &mut source.layers[position];
+        let arrived = Arrived {
+            codec: head.codec,
+            packet: SourcePacket {
+                ssrc: layer.id,
+                frame: layer.describe(head.packet.frame, descriptor),
+                ..head.packet
+            },
+            descriptor,
+            payload,
         };
         self.counters.rtp_relay_received += 1;
-        self.keep(now, source_key, layer, head.codec, &packet, payload)
+        self.keep(now, source_key, position, &arrived)
     }
 
     /// Asks the worker of a mirrored layer for a key frame, if the session is a mirror's.
@@ -76,6 +88,10 @@ impl MediaPath {
 
     /// What those who watch a source may be sent at most.
     pub(in crate::engine) fn viewers_limit(&self, source: &Source) -> Option<Bitrate> {
+        if source.layers.len() > 1 {
+            // Each gets what it may.
+            return None;
+        }
         let subscribers = source.subscribers.iter();
         subscribers
             .filter_map(|key| self.subscribers[key.0].limits.max_video_send)
@@ -99,13 +115,62 @@ impl MediaPath {
         }
     }
 
-    /// Has a mirrored track take the layers that cross.
+    /// Has a layer cross, if the source is a mirrored one.
+    pub(in crate::engine) fn want(&mut self, key: SourceKey, layer: Ssrc) {
+        let source = &mut self.sources[key.0];
+        let Some(position) = source.layer_of(layer) else {
+            return;
+        };
+        let wanted = source.layers[position].ssrc;
+        let before = source.unwanted.len();
+        source.unwanted.retain(|unwanted| *unwanted != wanted);
+        if source.unwanted.len() != before {
+            self.tell_unwanted(key);
+        }
+    }
+
+    /// Has only those layers cross that somebody sees or should see, if the source is a mirrored one.
+    pub(in crate::engine) fn settle_wanted(&mut self, key: SourceKey) {
+        let source = &self.sources[key.0];
+        let Session::Mirror { .. } = self.transports[source.transport.0].session else {
+            return;
+        };
+        let is_seen = |layer: Ssrc| {
+            let here = source.subscribers.iter().any(|subscriber| {
+                let selector = &self.subscribers[subscriber.0].subscription.selector;
+                selector.target() == Some(layer) || selector.current() == Some(layer)
+            });
+            here || source
+                .trunks
+                .iter()
+                .any(|trunk| self.trunks[trunk.0].takes(layer))
+        };
+        let layers = source.layers.iter();
+        let unwanted = layers.filter(|layer| !is_seen(layer.id));
+        let unwanted: LayerIds = unwanted.map(|layer| layer.ssrc).collect();
+        if source.unwanted != unwanted {
+            self.sources[key.0].unwanted = unwanted;
+            self.tell_unwanted(key);
+        }
+    }
+
+    fn tell_unwanted(&mut self, key: SourceKey) {
+        let source = &self.sources[key.0];
+        if let Session::Mirror { from, id, .. } = self.transports[source.transport.0].session {
+            let news = News::Unwanted(source.unwanted.clone());
+            self.dispatch.tell(from, id, news);
+        }
+    }
+
+    /// Has a mirrored track take the layers that can be had.
     fn take_layers(&mut self, now: Instant, key: SourceKey, layers: &[LayerDescription]) {
         let source = &mut self.sources[key.0];
         let first_made = self.layers_made;
         self.layers_made = first_made.wrapping_add(layers.len() as u32);
         let ids = (0..).map(|made| Ssrc(first_made.wrapping_add(made)));
-        source.mirror_layers(layers.iter().map(|layer| layer.id).zip(ids));
+        let described = layers.iter().zip(ids);
+        let described = described.map(|(layer, id)| (layer.id, &layer.levels[..], id));
+        source.mirror_layers(now, described);
         for described in layers {
             if let Some(reference) = described.reference {
                 source.take_reference(now, described.id, reference);
@@ -249,7 +314,7 @@ impl Engine {
         }
         self.step();
         self.forget_transport(transport);
-        self.media.transports.remove(transport.0);
+        self.remove_transport(transport);
     }
 
     pub(super) fn handle_described(
@@ -298,7 +363,9 @@ impl Engine {
         };
         let key = match endpoint.tracks(kind).source {
             Some(key) => {
-                self.media.sources[key.0].renegotiate(track.section);
+                let source = &mut self.media.sources[key.0];
+                source.renegotiate(track.section);
+                source.unwanted.clear();
                 key
             }
             None => {
@@ -339,7 +406,7 @@ impl Engine {
         if let Some((source, _)) = self.mirrored(id) {
             self.media.forward_all(now);
             self.media.take_layers(now, source, layers);
-            self.media.follow_layers(source);
+            self.media.divide_all(now, source);
         }
     }
 
@@ -354,12 +421,9 @@ impl Engine {
             return;
         };
         self.media.transports[transport.0].publisher_clock = clock;
-        let source = &mut self.media.sources[key.0];
-        for layer in layers {
-            if let Some(reference) = layer.reference {
-                source.take_reference(now, layer.id, reference);
-            }
-        }
+        self.media.forward_all(now);
+        self.media.take_layers(now, key, layers);
+        self.media.settle_wanted(key);
         self.media.relay_reports(transport);
     }
 

@@ -26,6 +26,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use forwarding::allocation::Level;
 use forwarding::packet::SourcePacket;
 use forwarding::rate::Bitrate;
 use forwarding::rtp::Ssrc;
@@ -39,6 +40,7 @@ pub(super) use self::mirror::RENEWALS_MAX;
 pub(super) use self::trunk::{Trunk, TrunkKey, trunk_limits};
 use super::counters::RelayDrop;
 use super::sdp::Section;
+use super::source::LAYERS_MAX;
 use super::{Engine, Subject};
 
 /// Parcels that may wait before they should be passed on. Too low: the carrier is called for few. Too high: the
@@ -60,7 +62,7 @@ pub enum Parcel<'a> {
     Packet {
         /// For whom, and all that is known about it.
         head: PacketHead,
-        /// In the clear.
+        /// In the clear, behind what describes its frame.
         payload: &'a [u8],
     },
     /// Everything else.
@@ -73,6 +75,8 @@ pub struct PacketHead {
     mirror: MirrorId,
     /// Index into the codecs of the track.
     codec: u8,
+    /// How many of the bytes describe its frame.
+    descriptor_len: u8,
     /// With the [id](super::source::Layer::id) that the publisher's engine gave the layer.
     packet: SourcePacket,
 }
@@ -99,15 +103,17 @@ enum News {
     KeyFrameWanted {
         layer: Ssrc,
     },
+    /// Layers that nobody who watches the mirror sees, or should: they need not cross.
+    Unwanted(LayerIds),
     /// What those who watch the mirror may be sent at most.
     Limited(Option<Bitrate>),
     /// What the element takes in, from here on; `None`: nothing.
     Described(Option<Box<TrackDescription>>),
-    /// Other layers come.
+    /// Other layers can be had, or in other qualities.
     Layers(Layers),
     /// The publisher's clocks.
     Reported {
-        /// By which wall-clock time the layers that cross were sampled.
+        /// By which wall-clock time the layers were sampled, and what they cost at present.
         layers: Layers,
         clock: PublisherClock,
     },
@@ -134,18 +140,20 @@ struct TrackDescription {
     clock: PublisherClock,
 }
 
-/// The layers of a track that cross.
-type Layers = SmallVec<[LayerDescription; LAYERS_CROSSING]>;
+/// The layers of a track, the smallest first.
+type Layers = Vec<LayerDescription>;
 
-/// The one that subscribers get, and the one that they see until its key frame.
-const LAYERS_CROSSING: usize = 2;
+/// [Ids](super::source::Layer::id) of layers, on the engine of the element.
+pub(super) type LayerIds = SmallVec<[Ssrc; LAYERS_MAX]>;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LayerDescription {
     /// [Id](super::source::Layer::id) on the engine that speaks.
     pub(super) id: Ssrc,
     /// By the publisher's wall clock.
     pub(super) reference: Option<ReferencePoint>,
+    /// In which it can be had; none: it is not sent.
+    pub(super) levels: Vec<Level>,
 }
 
 /// What a carrier should know of a [`Control`].
@@ -172,12 +180,13 @@ impl Control {
     /// True if `earlier`, which the other engine has not seen and after which no packet was passed on, need not be
     /// passed on either.
     pub fn supersedes(&self, earlier: &Self) -> bool {
-        use News::{Broken, Described, Ended, Layers, Limited, Subscribed, Unsubscribed};
+        use News::{Broken, Described, Ended, Layers, Limited, Subscribed, Unsubscribed, Unwanted};
         let is_newer = matches!(
             (&self.news, &earlier.news),
             (Described(_) | Ended | Broken, Described(_) | Layers(_))
                 | (Layers(_), Layers(_))
                 | (Limited(_) | Unsubscribed, Limited(_))
+                | (Unwanted(_) | Unsubscribed, Unwanted(_))
                 | (Unsubscribed, Subscribed { .. })
         );
         self.mirror == earlier.mirror && is_newer
@@ -210,6 +219,7 @@ impl Control {
             News::Subscribed { .. }
                 | News::Unsubscribed
                 | News::KeyFrameWanted { .. }
+                | News::Unwanted(_)
                 | News::Limited(_)
         )
     }
@@ -350,6 +360,7 @@ impl Engine {
             }
             News::Unsubscribed => self.handle_unsubscribed(from, mirror),
             News::KeyFrameWanted { layer } => self.handle_wanted(now, from, mirror, layer),
+            News::Unwanted(layers) => self.handle_unwanted(from, mirror, layers),
             News::Limited(limit) => self.handle_limited(from, mirror, limit),
             News::Described(track) => self.handle_described(now, from, mirror, track),
             News::Layers(layers) => self.handle_layers(now, mirror, &layers),

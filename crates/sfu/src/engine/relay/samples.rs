@@ -11,6 +11,7 @@ pub(crate) fn packet(number: u64) -> PacketHead {
     PacketHead {
         mirror: MirrorId(1),
         codec: 0,
+        descriptor_len: 0,
         packet: SourcePacket {
             ssrc: Ssrc(1),
             seq: ExtendedSeq(number),

@@ -2,23 +2,22 @@
 
 use std::time::Instant;
 
-use forwarding::packet::SourcePacket;
+use forwarding::allocation::Level;
 use forwarding::rate::Bitrate;
 use forwarding::rtp::Ssrc;
 use media::{ElementId, EventSender, MediaKind};
 use slab::Slab;
-use smallvec::SmallVec;
 
 use super::gap::Gap;
 use super::{
-    Content, LAYERS_CROSSING, LayerDescription, Layers, MirrorId, News, Outgoing, PacketHead,
+    Content, LayerDescription, LayerIds, Layers, MirrorId, News, Outgoing, PacketHead,
     TrackDescription,
 };
 use crate::engine::Engine;
 use crate::engine::counters::RelayDrop;
 use crate::engine::graph::{ElementKey, Role};
-use crate::engine::media_path::MediaPath;
-use crate::engine::source::{Source, SourceKey};
+use crate::engine::media_path::{Arrived, MediaPath};
+use crate::engine::source::{Layer, Source, SourceKey};
 use crate::engine::transport::TransportKey;
 
 /// Handle of a trunk; valid until its mirror or its element is gone.
@@ -34,46 +33,36 @@ pub(in crate::engine) struct Trunk {
     to: usize,
     mirror: MirrorId,
     pub(in crate::engine) source: Option<SourceKey>,
-    /// Ids of the layers that cross. The last is the one that subscribers get; the other one they see until then.
-    layers: SmallVec<[Ssrc; LAYERS_CROSSING]>,
+    /// The layers that do not cross.
+    unwanted: LayerIds,
     /// For those who watch the mirror.
     pub(in crate::engine) limit: Option<Bitrate>,
     gap: Gap,
 }
 
 impl Trunk {
-    /// Goes over to another layer; false if it is on it.
-    fn turn_to(&mut self, layer: Option<Ssrc>) -> bool {
-        if self.layers.last().copied() == layer {
-            return false;
-        }
-        // Of several that were chosen in vain, subscribers see none.
-        self.layers.truncate(LAYERS_CROSSING - 1);
-        self.layers
-            .retain(|other| layer.is_some_and(|layer| *other != layer));
-        self.layers.extend(layer);
-        true
+    /// True if packets of a layer cross.
+    pub(super) fn takes(&self, layer: Ssrc) -> bool {
+        !self.unwanted.contains(&layer)
     }
+}
 
-    /// True if a packet crosses.
-    fn takes(&mut self, packet: &SourcePacket) -> bool {
-        let Some(position) = self.layers.iter().position(|id| *id == packet.ssrc) else {
-            return false;
+impl Source {
+    fn describe_layers(&self) -> Layers {
+        let describe = |layer: &Layer, levels: &[Level]| LayerDescription {
+            id: layer.id,
+            reference: layer.receive.reference_point(),
+            levels: levels.to_vec(),
         };
-        if position + 1 == self.layers.len() && packet.frame.key_frame {
-            self.layers.drain(..position);
-        }
-        true
-    }
-
-    fn describe_layers(&self, source: &Source) -> Layers {
-        let layers = self.layers.iter().map(|id| LayerDescription {
-            id: *id,
-            reference: source
-                .layer_of(*id)
-                .and_then(|layer| source.layers[layer].receive.reference_point()),
+        let ranked = self.levels.streams();
+        let sent = ranked.filter_map(|id| {
+            let layer = &self.layers[self.layer_of(id)?];
+            Some(describe(layer, layer.meter.levels()))
         });
-        layers.collect()
+        let is_silent = |layer: &&Layer| !self.levels.streams().any(|id| id == layer.id);
+        let silent = self.layers.iter().filter(is_silent);
+        sent.chain(silent.map(|layer| describe(layer, &[])))
+            .collect()
     }
 }
 
@@ -88,24 +77,24 @@ pub(in crate::engine) fn trunk_limits<'a>(
 
 impl MediaPath {
     /// Passes a packet on to the workers that have sinks for it.
-    pub(in crate::engine) fn relay(
-        &mut self,
-        key: SourceKey,
-        codec: u8,
-        packet: &SourcePacket,
-        payload: &[u8],
-    ) {
+    pub(in crate::engine) fn relay(&mut self, key: SourceKey, arrived: &Arrived<'_>) {
+        let (packet, descriptor) = (&arrived.packet, arrived.descriptor);
+        // No header extension is longer.
+        let Ok(descriptor_len) = u8::try_from(descriptor.len()) else {
+            return;
+        };
         let dispatch = &mut self.dispatch;
         let start = dispatch.bytes.len();
         let mut is_taken = false;
         for &trunk_key in &self.sources[key.0].trunks {
-            let trunk = &mut self.trunks[trunk_key.0];
-            if !trunk.takes(packet) {
+            let trunk = &self.trunks[trunk_key.0];
+            if !trunk.takes(packet.ssrc) {
                 continue;
             }
             // Before a parcel refers to it: after a panic in here, it would get what comes next, of whatever room.
             if !std::mem::replace(&mut is_taken, true) {
-                dispatch.bytes.extend_from_slice(payload);
+                dispatch.bytes.extend_from_slice(descriptor);
+                dispatch.bytes.extend_from_slice(arrived.payload);
             }
             dispatch.parcels.push(Outgoing {
                 to: trunk.to,
@@ -113,29 +102,27 @@ impl MediaPath {
                     trunk: trunk_key,
                     head: PacketHead {
                         mirror: trunk.mirror,
-                        codec,
+                        codec: arrived.codec,
+                        descriptor_len,
                         packet: *packet,
                     },
-                    payload: start..start + payload.len(),
+                    payload: start..start + descriptor.len() + arrived.payload.len(),
                 },
             });
         }
     }
 
-    /// Has the trunks of a source follow its choice of a layer.
-    pub(in crate::engine) fn turn_trunks(&mut self, key: SourceKey) {
+    /// Tells the other workers which layers of a source can be had.
+    pub(in crate::engine) fn describe_layers(&mut self, key: SourceKey) {
         let source = &self.sources[key.0];
         for trunk in &source.trunks {
-            let trunk = &mut self.trunks[trunk.0];
-            if trunk.turn_to(source.forwarded()) {
-                let layers = trunk.describe_layers(source);
-                let (to, mirror) = (trunk.to, trunk.mirror);
-                self.dispatch.tell(to, mirror, News::Layers(layers));
-            }
+            let trunk = &self.trunks[trunk.0];
+            let news = News::Layers(source.describe_layers());
+            self.dispatch.tell(trunk.to, trunk.mirror, news);
         }
     }
 
-    /// Passes on what a transport's peer has reported of its clocks.
+    /// Passes on what a transport's peer has reported of its clocks, and what its layers cost.
     pub(in crate::engine) fn relay_reports(&mut self, key: TransportKey) {
         let transport = &self.transports[key.0];
         for source_key in &transport.sources {
@@ -143,7 +130,7 @@ impl MediaPath {
             for trunk in &source.trunks {
                 let trunk = &self.trunks[trunk.0];
                 let news = News::Reported {
-                    layers: trunk.describe_layers(source),
+                    layers: source.describe_layers(),
                     clock: transport.publisher_clock,
                 };
                 self.dispatch.tell(trunk.to, trunk.mirror, news);
@@ -194,7 +181,7 @@ impl Engine {
             to: from,
             mirror,
             source: None,
-            layers: SmallVec::new(),
+            unwanted: LayerIds::new(),
             limit: None,
             gap: Gap::default(),
         }));
@@ -226,6 +213,17 @@ impl Engine {
         if let Some(source) = trunk.and_then(|trunk| self.media.trunks[trunk.0].source) {
             self.media.request_key_frame_of(now, source, layer);
             self.arm(self.media.sources[source.0].transport);
+        }
+    }
+
+    /// Those who watch the mirror see other layers.
+    pub(super) fn handle_unwanted(&mut self, from: usize, mirror: MirrorId, layers: LayerIds) {
+        if let Some(trunk) = self.trunk_of(from, mirror) {
+            let trunk = &mut self.media.trunks[trunk.0];
+            trunk.unwanted = layers;
+            if let Some(source) = trunk.source {
+                self.media.settle_wanted(source);
+            }
         }
     }
 
@@ -283,7 +281,7 @@ impl Engine {
         self.step();
         let trunk = &mut self.media.trunks[key.0];
         if trunk.source != source {
-            trunk.layers.clear();
+            trunk.unwanted.clear();
         }
         trunk.source = source;
         if let Some(source) = source {
@@ -299,17 +297,16 @@ impl Engine {
 
     /// Tells the other engine what comes from here on.
     fn describe(&mut self, key: TrunkKey) {
-        let trunk = &mut self.media.trunks[key.0];
+        let trunk = &self.media.trunks[key.0];
         if trunk.kind == MediaKind::Data {
             return;
         }
         let track = trunk.source.map(|source| {
             let source = &self.media.sources[source.0];
-            trunk.turn_to(source.forwarded());
             Box::new(TrackDescription {
                 section: source.section.clone(),
                 codec: source.codec,
-                layers: trunk.describe_layers(source),
+                layers: source.describe_layers(),
                 clock: self.media.transports[source.transport.0].publisher_clock,
             })
         });

@@ -1,0 +1,213 @@
+//! The second half of a packet's walk: from what was kept to the outbox.
+//!
+//! [`MediaPath::forward`] is the one loop over the subscribers. What may not leave yet ([`super::downlink`]) comes back
+//! through [`MediaPath::send_paced`]; what was lost, through [`MediaPath::retransmit`].
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use forwarding::rtp::Seq;
+
+use super::downlink::{Paced, PacedPacket};
+use super::media_path::MediaPath;
+use super::route::Lanes;
+use super::source::{Payload, SourceKey};
+use super::subscriber::SubscriberKey;
+use super::transport::TransportKey;
+
+/// Bytes in the outbox that are sent before more is sealed: they are still in the second-level cache when
+/// the kernel copies them. Too low: short system calls. Too high: cache misses, and the first subscriber waits
+/// while packets are sealed for the last.
+pub(super) const OUTBOX_BYTES: usize = 160 * 1024;
+
+/// Lays the route to a subscriber beside what it takes packets from.
+macro_rules! route {
+    ($path:ident, $now:expr, $key:expr) => {
+        Lanes {
+            clock: &$path.clock,
+            transports: &mut $path.transports,
+            subscribers: &mut $path.subscribers,
+            downlinks: &mut $path.downlinks,
+            outbox: &mut $path.outbox,
+            counters: &mut $path.counters,
+        }
+        .route($now, $key)
+    };
+}
+
+impl MediaPath {
+    /// The one loop over the subscribers: takes what waits to each of them, until all is done or the outbox
+    /// is full. Packets that came together for one subscriber leave together.
+    pub(super) fn forward(&mut self, now: Instant) {
+        while let Some(source_key) = self.waiting.source() {
+            let position = self.waiting.next_subscriber();
+            let source = self.sources.get(source_key.0);
+            let Some(&subscriber) = source.and_then(|source| source.subscribers.get(position))
+            else {
+                self.waiting.finish_source();
+                continue;
+            };
+            let forwarded = catch_unwind(AssertUnwindSafe(|| {
+                self.forward_run(now, source_key, subscriber);
+            }));
+            if forwarded.is_err() {
+                let transport = self.subscribers.get(subscriber.0).map(|it| it.transport);
+                self.broken.extend(transport);
+            }
+            if self.outbox.len_bytes() >= OUTBOX_BYTES {
+                return;
+            }
+        }
+    }
+
+    /// As [`Self::forward`], however much there is: before something changes that waiting packets rely on.
+    pub(super) fn forward_all(&mut self, now: Instant) {
+        while self.waiting.source().is_some() {
+            self.forward(now);
+        }
+    }
+
+    /// Takes what waits of one source to one subscriber.
+    fn forward_run(&mut self, now: Instant, source: SourceKey, key: SubscriberKey) {
+        let source = &self.sources[source.0];
+        let mut route = route!(self, now, key);
+        for waiting in self.waiting.run() {
+            route.forward(source, &waiting.packet, waiting.codec, waiting.padding);
+        }
+        let queued = route.queued();
+        self.unarmed.extend(queued);
+    }
+
+    /// Shows a subscriber that waits for a key frame the last one and all since, if that is worth it. False if another
+    /// should be asked for.
+    pub(super) fn catch_up(&mut self, now: Instant, key: SubscriberKey) -> bool {
+        let Some((source_key, position)) = self.awaited_layer(key) else {
+            return false;
+        };
+        let layer = &self.sources[source_key.0].layers[position];
+        if layer.last_key_frame.catch_up(now).is_none() {
+            return false;
+        }
+        // What waits would come a second time.
+        self.forward_all(now);
+        let source = &self.sources[source_key.0];
+        let layer = &source.layers[position];
+        let Some(numbers) = layer.last_key_frame.catch_up(now) else {
+            return false;
+        };
+        let mut route = route!(self, now, key);
+        route.is_burst = true;
+        for stored in numbers.filter_map(|seq| layer.history.get(seq)) {
+            if let Some(Payload::Media(codec)) = source.payload(stored.packet.payload_type) {
+                route.forward(source, stored.packet, codec, 0);
+            }
+        }
+        let is_seen = route.subscriber.subscription.selector.current() == Some(layer.id);
+        let queued = route.queued();
+        self.unarmed.extend(queued);
+        is_seen
+    }
+
+    /// The layer of whose key frame a subscriber waits.
+    fn awaited_layer(&self, key: SubscriberKey) -> Option<(SourceKey, usize)> {
+        let subscriber = &self.subscribers[key.0];
+        let awaited = subscriber.subscription.selector.awaits_key_frame()?;
+        let source = subscriber.source?;
+        let position = self.sources[source.0].layer_of(awaited)?;
+        Some((source, position))
+    }
+
+    /// Sends a packet again that a subscriber missed. `None` if that is not possible or not due.
+    pub(super) fn retransmit(&mut self, now: Instant, key: SubscriberKey, seq: Seq) -> Option<()> {
+        let subscriber = &self.subscribers[key.0];
+        let source = &self.sources[subscriber.source?.0];
+        let origin = subscriber.subscription.rewriter.unmap(seq)?;
+        let layer = &source.layers[source.layer_of(origin.ssrc)?];
+        let stored = layer.history.get(origin.seq)?;
+        let Some(Payload::Media(codec)) = source.payload(stored.packet.payload_type) else {
+            return None;
+        };
+        let mapping = subscriber.mapping(codec)?;
+        let rewritten = subscriber.subscription.rewriter.replay(stored.packet)?;
+        let has_stream = mapping.repair.is_some() && subscriber.repair_template.is_some();
+        if !has_stream && !subscriber.may_repeat(rewritten.seq) {
+            return None;
+        }
+        let mut route = route!(self, now, key);
+        let bytes = stored.payload.len();
+        if !route
+            .subscriber
+            .send
+            .retransmit(now, rewritten.seq.seq(), bytes)
+        {
+            return None;
+        }
+        if !route.hold_back_repair(seq, bytes) {
+            route.repeat(layer, &stored, rewritten, mapping)?;
+        }
+        let queued = route.queued();
+        self.unarmed.extend(queued);
+        Some(())
+    }
+
+    /// Sends what had to wait. It may have become impossible since.
+    pub(super) fn send_paced(&mut self, now: Instant, paced: &Paced) -> Option<usize> {
+        let key = paced.subscriber;
+        let subscriber = self.subscribers.get(key.0)?;
+        if subscriber.ssrc != paced.ssrc {
+            return None;
+        }
+        let source = &self.sources[subscriber.source?.0];
+        let (layer, seq, rewritten) = match &paced.packet {
+            PacedPacket::Media {
+                layer,
+                seq,
+                rewritten,
+            } => (*layer, *seq, Some(*rewritten)),
+            PacedPacket::Repair(seq) => {
+                let origin = subscriber.subscription.rewriter.unmap(*seq)?;
+                (origin.ssrc, origin.seq, None)
+            }
+        };
+        let layer = &source.layers[source.layer_of(layer)?];
+        let stored = layer.history.get(seq)?;
+        let Some(Payload::Media(codec)) = source.payload(stored.packet.payload_type) else {
+            return None;
+        };
+        let mapping = subscriber.mapping(codec)?;
+        let mut route = route!(self, now, key);
+        match rewritten {
+            Some(rewritten) => {
+                route.send(layer, &stored, rewritten, mapping, 0);
+                None
+            }
+            None => {
+                let rewriter = &route.subscriber.subscription.rewriter;
+                let rewritten = rewriter.replay(stored.packet)?;
+                route.repeat(layer, &stored, rewritten, mapping)
+            }
+        }
+    }
+
+    /// Sends about `bytes` that nobody needs on a transport, to see if they arrive: a packet that was sent shortly
+    /// before, `back` before the last, or padding. False if its peer could not tell.
+    pub(super) fn pad(&mut self, now: Instant, key: TransportKey, back: u16, bytes: usize) -> bool {
+        let subscribers = self.transports[key.0].subscribers.clone();
+        let can_pad = |subscriber: &SubscriberKey| {
+            let subscriber = &self.subscribers[subscriber.0];
+            subscriber.reports_arrivals && subscriber.repair_template.is_some()
+        };
+        let Some(subscriber) = subscribers.into_iter().find(can_pad) else {
+            return false;
+        };
+        let it = &self.subscribers[subscriber.0];
+        let next = it.subscription.rewriter.next_seq().seq();
+        let repair = Paced {
+            subscriber,
+            ssrc: it.ssrc,
+            packet: PacedPacket::Repair(Seq(next.0.wrapping_sub(1 + back))),
+        };
+        let is_repeated = self.send_paced(now, &repair).is_some();
+        is_repeated || route!(self, now, subscriber).pad(bytes).is_some()
+    }
+}

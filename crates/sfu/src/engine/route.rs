@@ -1,0 +1,372 @@
+//! From a source to one subscriber: [`Route`], with everything at hand that its packets touch.
+//!
+//! Decides, numbers, holds back what may not leave yet, and sends. Built once for a run of packets.
+
+use std::time::Instant;
+
+use forwarding::codec::dependency::DEPENDENCY_GROWTH_MAX;
+use forwarding::history::Stored;
+use forwarding::pacer::PacketClass;
+use forwarding::packet::SourcePacket;
+use forwarding::rewriter::Rewritten;
+use forwarding::rtp::{
+    AbsSendTime, ExtensionId, HEADER_LEN_MAX, PayloadType, RawExtension, RtpTime, Seq, Ssrc,
+};
+use forwarding::selector::DropReason;
+use forwarding::send::aligned_offset;
+use media::{ErrorKind, Event, MediaKind};
+use slab::Slab;
+
+use super::clock::Clock;
+use super::counters::Counters;
+use super::downlink::{Downlink, Membership, Paced, PacedPacket};
+use super::flow::{Flow, FlowProtocol};
+use super::outbox::Outbox;
+use super::outgoing::Outgoing;
+use super::source::{Layer, Source};
+use super::subscriber::{Mapping, Subscriber, SubscriberKey};
+use super::transport::{Protection, Transport, TransportKey};
+
+/// The longest header extension, and what rewriting may add to it.
+const DESCRIPTOR_MAX: usize = 255 + DEPENDENCY_GROWTH_MAX;
+
+/// Padding that a packet without payload can have (RFC 3550, section 5.1).
+const PADDING_MAX: usize = 255;
+
+/// What every route leads through.
+pub(super) struct Lanes<'a> {
+    pub(super) clock: &'a Clock,
+    pub(super) transports: &'a mut Slab<Transport>,
+    pub(super) subscribers: &'a mut Slab<Subscriber>,
+    pub(super) downlinks: &'a mut Slab<Downlink>,
+    pub(super) outbox: &'a mut Outbox,
+    pub(super) counters: &'a mut Counters,
+}
+
+impl<'a> Lanes<'a> {
+    /// The route to a subscriber, which must exist.
+    pub(super) fn route(self, now: Instant, key: SubscriberKey) -> Route<'a> {
+        let subscriber = &mut self.subscribers[key.0];
+        let transport = &mut self.transports[subscriber.transport.0];
+        let way = transport.downlink.map(|membership| {
+            let downlink = &mut self.downlinks[membership.downlink.0];
+            (downlink, membership)
+        });
+        Route {
+            now,
+            key,
+            abs_send_time: self.clock.abs_send_time(now),
+            may_pad: subscriber.may_pad(),
+            subscriber,
+            transport,
+            way,
+            outbox: self.outbox,
+            counters: self.counters,
+            has_queued: false,
+            is_burst: false,
+        }
+    }
+}
+
+/// The way of packets to one subscriber.
+pub(super) struct Route<'a> {
+    now: Instant,
+    key: SubscriberKey,
+    abs_send_time: AbsSendTime,
+    may_pad: bool,
+    pub(super) subscriber: &'a mut Subscriber,
+    transport: &'a mut Transport,
+    way: Option<(&'a mut Downlink, Membership)>,
+    outbox: &'a mut Outbox,
+    counters: &'a mut Counters,
+    /// Packets wait in the pacer that was empty before.
+    has_queued: bool,
+    /// Whatever the estimate, bursts are spread.
+    pub(super) is_burst: bool,
+}
+
+impl Route<'_> {
+    /// Takes a packet that has just arrived, or is shown again to who waits for a key frame. `codec` is an index into
+    /// the codecs of the source, `padding` what makes the packet as long as others of its run.
+    #[inline]
+    pub(super) fn forward(
+        &mut self,
+        source: &Source,
+        packet: &SourcePacket,
+        codec: u8,
+        padding: u8,
+    ) {
+        let Some(mapping) = self.subscriber.mapping(codec) else {
+            let drops = &mut self.subscriber.subscription.drops;
+            drops.count(DropReason::NotNegotiated);
+            tell_mismatch(self.subscriber, source, codec);
+            return self.withhold();
+        };
+        if self.transport.flow.is_none() || self.transport.protection.is_none() {
+            return self.withhold();
+        }
+        let Some((layer, stored)) = source.stored(packet) else {
+            return self.withhold();
+        };
+        if packet.frame.key_frame {
+            align(source, self.subscriber, layer, mapping);
+        }
+        let subscription = &mut self.subscriber.subscription;
+        let Some(rewritten) = subscription.handle_packet(self.now, packet) else {
+            return self.withhold();
+        };
+        if self.hold_back(layer, &stored, &rewritten) {
+            return;
+        }
+        self.send(layer, &stored, rewritten, mapping, padding);
+    }
+
+    /// Sends a packet whose numbers are given.
+    #[inline]
+    pub(super) fn send(
+        &mut self,
+        layer: &Layer,
+        stored: &Stored<'_>,
+        rewritten: Rewritten,
+        mapping: Mapping,
+        padding: u8,
+    ) {
+        let (Some(flow), Some(protection)) = (self.transport.flow, &self.transport.protection)
+        else {
+            return self.withhold();
+        };
+        let mut described = [0; DESCRIPTOR_MAX];
+        let outgoing = Outgoing {
+            template: &self.subscriber.template,
+            ssrc: self.subscriber.ssrc,
+            index: rewritten.seq,
+            original: None,
+            payload_type: mapping.payload_type,
+            abs_send_time: self.abs_send_time,
+            transport_seq: self.transport.transport_seq,
+            packet: Some(stored.packet),
+            timestamp: rewritten.timestamp,
+            marker: rewritten.marker,
+            patch: rewritten.vp8,
+            descriptor: describe(self.subscriber, layer, stored, &rewritten, &mut described),
+            payload: if rewritten.empty { &[] } else { stored.payload },
+            // Runs are for UDP, and old gateways need not know padding.
+            padding: match self.may_pad && is_cut(flow, protection) {
+                true => padding,
+                false => 0,
+            },
+        };
+        if let Some(bytes) = outgoing.seal(protection, flow, self.outbox) {
+            let send = &mut self.subscriber.send;
+            send.handle_sent(self.now, rewritten.timestamp, stored.payload.len());
+            self.counters.rtp_forwarded += 1;
+            self.handle_sent(bytes);
+        }
+    }
+
+    /// Sends a packet again, on the SSRC for retransmissions (RFC 4588) if there is one, else as it was.
+    pub(super) fn repeat(
+        &mut self,
+        layer: &Layer,
+        stored: &Stored<'_>,
+        rewritten: Rewritten,
+        mapping: Mapping,
+    ) -> Option<usize> {
+        let (flow, protection) = (self.transport.flow?, self.transport.protection.as_ref()?);
+        let subscriber = &mut *self.subscriber;
+        let repair = mapping.repair.zip(subscriber.repair_template.as_ref());
+        let (template, ssrc, index, original, payload_type) = match repair {
+            Some((payload_type, template)) => (
+                template,
+                Ssrc(subscriber.section.local_rtx_ssrc?),
+                subscriber.send.next_rtx_seq(),
+                Some(rewritten.seq.seq()),
+                payload_type,
+            ),
+            None => (
+                &subscriber.template,
+                subscriber.ssrc,
+                rewritten.seq,
+                None,
+                mapping.payload_type,
+            ),
+        };
+        let mut described = [0; DESCRIPTOR_MAX];
+        let outgoing = Outgoing {
+            template,
+            ssrc,
+            index,
+            original,
+            payload_type,
+            abs_send_time: self.abs_send_time,
+            transport_seq: self.transport.transport_seq,
+            packet: Some(stored.packet),
+            timestamp: rewritten.timestamp,
+            marker: rewritten.marker,
+            patch: rewritten.vp8,
+            descriptor: describe(subscriber, layer, stored, &rewritten, &mut described),
+            payload: if rewritten.empty { &[] } else { stored.payload },
+            padding: 0,
+        };
+        let bytes = outgoing.seal(protection, flow, self.outbox)?;
+        self.counters.rtp_retransmitted += 1;
+        self.handle_sent(bytes);
+        Some(bytes)
+    }
+
+    /// Sends a packet of padding only on the SSRC for retransmissions.
+    pub(super) fn pad(&mut self, bytes: usize) -> Option<usize> {
+        let (flow, protection) = (self.transport.flow?, self.transport.protection.as_ref()?);
+        let subscriber = &mut *self.subscriber;
+        let mut codecs = subscriber.section.codecs.iter();
+        let payload_type = codecs.find_map(|codec| codec.rtx_payload_type)?;
+        let outgoing = Outgoing {
+            template: subscriber.repair_template.as_ref()?,
+            ssrc: Ssrc(subscriber.section.local_rtx_ssrc?),
+            index: subscriber.send.next_rtx_seq(),
+            original: None,
+            payload_type: PayloadType(payload_type),
+            abs_send_time: self.abs_send_time,
+            transport_seq: self.transport.transport_seq,
+            packet: None,
+            timestamp: RtpTime(0),
+            marker: false,
+            patch: None,
+            descriptor: None,
+            payload: &[],
+            // At most PADDING_MAX.
+            padding: bytes.min(PADDING_MAX) as u8,
+        };
+        let bytes = outgoing.seal(protection, flow, self.outbox)?;
+        self.handle_sent(bytes);
+        Some(bytes)
+    }
+
+    /// Has a packet wait if it may not leave at once; false if it may.
+    pub(super) fn hold_back(
+        &mut self,
+        layer: &Layer,
+        stored: &Stored<'_>,
+        rewritten: &Rewritten,
+    ) -> bool {
+        let class = match self.subscriber.kind {
+            MediaKind::Audio => PacketClass::Audio,
+            MediaKind::Video | MediaKind::Data => PacketClass::Video,
+        };
+        let packet = PacedPacket::Media {
+            layer: layer.id,
+            seq: stored.packet.seq,
+            rewritten: *rewritten,
+        };
+        self.pace(class, stored.payload.len(), packet)
+    }
+
+    /// As [`Self::hold_back`], for a repetition.
+    pub(super) fn hold_back_repair(&mut self, seq: Seq, payload_bytes: usize) -> bool {
+        let class = PacketClass::Retransmission;
+        self.pace(class, payload_bytes, PacedPacket::Repair(seq))
+    }
+
+    #[inline]
+    fn pace(&mut self, class: PacketClass, payload_bytes: usize, packet: PacedPacket) -> bool {
+        let Some((downlink, _)) = &mut self.way else {
+            return false;
+        };
+        let bytes = payload_bytes + HEADER_LEN_MAX;
+        let is_paced = self.is_burst || downlink.is_paced();
+        if !is_paced || downlink.pacer.pass(self.now, class, bytes) {
+            return false;
+        }
+        self.has_queued |= downlink.pacer.is_empty();
+        let paced = Paced {
+            subscriber: self.key,
+            ssrc: self.subscriber.ssrc,
+            packet,
+        };
+        if downlink.pacer.push(class, bytes, paced).is_err() {
+            self.counters.rtp_withheld += 1;
+        }
+        true
+    }
+
+    /// The transport whose deadline has to be looked at, because packets wait.
+    pub(super) fn queued(&self) -> Option<TransportKey> {
+        let (downlink, _) = self.way.as_ref().filter(|_| self.has_queued)?;
+        downlink.lead()
+    }
+
+    #[inline]
+    fn handle_sent(&mut self, bytes: usize) {
+        let seq = Seq(self.transport.transport_seq);
+        self.transport.transport_seq = self.transport.transport_seq.wrapping_add(1);
+        if let Some((downlink, membership)) = &mut self.way {
+            downlink.touch(self.now);
+            if self.subscriber.reports_arrivals {
+                let estimator = &mut downlink.estimator;
+                estimator.handle_sent(self.now, membership.path, seq, bytes);
+            }
+        }
+    }
+
+    fn withhold(&mut self) {
+        self.counters.rtp_withheld += 1;
+    }
+}
+
+fn is_cut(flow: Flow, protection: &Protection) -> bool {
+    flow.protocol == FlowProtocol::Udp && matches!(protection, Protection::Keys { .. })
+}
+
+/// Writes what describes a frame for one subscriber, if it wants that and something does.
+#[inline]
+fn describe<'a>(
+    subscriber: &Subscriber,
+    layer: &Layer,
+    stored: &Stored<'_>,
+    rewritten: &Rewritten,
+    out: &'a mut [u8; DESCRIPTOR_MAX],
+) -> Option<RawExtension<'a>> {
+    if stored.descriptor.is_empty() || rewritten.empty {
+        return None;
+    }
+    let id = ExtensionId(subscriber.section.extensions.dependency_descriptor?);
+    let reader = layer.dependencies()?;
+    // One that came late was read before the structure it refers to.
+    let dependency = stored.packet.frame.dependency;
+    let dependency = dependency.or_else(|| reader.read_again(stored.descriptor))?;
+    let patch = rewritten.dependency.as_ref()?;
+    let len = reader.write(&dependency, patch, stored.descriptor, out)?;
+    let data = &out[..len];
+    Some(RawExtension { id, data })
+}
+
+/// Prepares for the case that a key frame begins another stream of the same camera: its timestamps go on where those of
+/// the stream seen so far would be.
+fn align(source: &Source, subscriber: &mut Subscriber, next: &Layer, mapping: Mapping) {
+    let subscription = &mut subscriber.subscription;
+    if subscription.selector.awaits_key_frame() != Some(next.id) {
+        return;
+    }
+    let offset = subscription.selector.current().and_then(|current| {
+        let current = &source.layers[source.layer_of(current)?];
+        let old = current.receive.reference_point()?;
+        let new = next.receive.reference_point()?;
+        let offset = subscription.rewriter.timestamp_offset()?;
+        Some(aligned_offset(offset, &old, &new, mapping.clock_rate))
+    });
+    if let Some(offset) = offset {
+        subscription.rewriter.align(offset);
+    }
+}
+
+/// Tells the application once that a subscriber cannot decode what its source sends.
+fn tell_mismatch(subscriber: &mut Subscriber, source: &Source, codec: u8) {
+    if std::mem::replace(&mut subscriber.mismatch_told, true) {
+        return;
+    }
+    subscriber.events.send(Event::Error {
+        kind: ErrorKind::StreamFailed,
+        description: subscriber.mismatch(source.description(codec)),
+        code: 1,
+    });
+}
