@@ -4,6 +4,9 @@
 //! packets of a frame in one run, and its state is touched once. Only what is known about a packet waits
 //! here; its payload is in the history. Runs do not span tracks: an endpoint has one of audio, which goes first so that
 //! no video delays it, and one of video, whose packets are larger, as no later datagram of a run may be.
+//! Sound could close the run of video behind it: `media-bench load` counts at most one run in ten that both would share
+//! (`meeting-5x4` 10.6 %, `meeting-20` 10.4 %, `fanout-100` 3.5 %), worth 0.7 µs each at most, hence 1 % of the server's CPU
+//! time or less. For that, sound would wait until video is sealed.
 //! Deliberately absent: time. The queue is emptied whenever it is full, and
 //! before the worker waits for more.
 
