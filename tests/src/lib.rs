@@ -11,6 +11,7 @@ pub mod deadline;
 pub mod demo;
 pub mod firefox;
 pub mod http;
+pub mod impairer;
 pub mod light_peer;
 pub mod peer;
 pub mod process;
