@@ -71,6 +71,8 @@ impl LinkConfig {
 pub struct LinkCounters {
     /// Packets given to the link.
     pub sent: u64,
+    /// Bytes of those.
+    pub sent_bytes: u64,
     /// Packets that arrived, duplicates not counted.
     pub delivered: u64,
     /// Bytes of those.
@@ -143,6 +145,7 @@ impl<T: Clone> Link<T> {
     pub fn send(&mut self, now: Instant, size_bytes: usize, packet: T) {
         self.advance(now);
         self.counters.sent += 1;
+        self.counters.sent_bytes += size_bytes as u64;
         let rate = self.config.rate.at(now - self.began_at);
         if !self.queue.push(now, size_bytes, packet, rate) {
             self.counters.dropped += 1;

@@ -75,6 +75,11 @@ pub struct PeerConfig {
     /// Authenticate and read one packet of media in so many, and of the others believe the header: for
     /// hundreds of peers in one thread. Numbers are kept, NACKs and reports sent all the same. 1: all.
     pub opens_every: u32,
+    /// Simulcast streams of the video by their `a=rid`, lowest first; none: one stream without a name.
+    pub simulcast: Vec<&'static str>,
+    /// Media is its owner's: what arrives is handed out by [`Peer::poll_received`](super::Peer::poll_received), and
+    /// nothing but checks and handshakes is sent by itself.
+    pub bare: bool,
     /// For everything random.
     pub seed: u64,
 }
@@ -96,6 +101,8 @@ impl PeerConfig {
             reports: true,
             keeps_packets: true,
             opens_every: 1,
+            simulcast: Vec::new(),
+            bare: false,
             seed,
         }
     }
@@ -141,7 +148,7 @@ impl PeerConfig {
     }
 
     /// Ids of the header extensions of a kind.
-    pub(super) fn extensions(&self, kind: MediaKind) -> NegotiatedExtensions {
+    pub(crate) fn extensions(&self, kind: MediaKind) -> NegotiatedExtensions {
         let [level, time, transport, mid, orientation] = self.numbering.extension_ids();
         let is_audio = kind == MediaKind::Audio;
         NegotiatedExtensions {
@@ -152,6 +159,18 @@ impl PeerConfig {
             video_orientation: Some(orientation).filter(|_| !is_audio),
         }
     }
+}
+
+/// Header extensions that only bare peers offer, by their ids: those of Chromium 140.
+pub mod layer_extensions {
+    use forwarding::rtp::ExtensionId;
+
+    /// `urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id`.
+    pub const RID: ExtensionId = ExtensionId(10);
+    /// `urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id`.
+    pub const REPAIRED_RID: ExtensionId = ExtensionId(11);
+    /// [`DEPENDENCY_DESCRIPTOR_URI`](forwarding::codec::dependency::DEPENDENCY_DESCRIPTOR_URI).
+    pub const DEPENDENCY: ExtensionId = ExtensionId(12);
 }
 
 /// One codec with its payload types.

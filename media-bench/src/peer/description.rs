@@ -5,11 +5,13 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use forwarding::codec::dependency::DEPENDENCY_DESCRIPTOR_URI;
+use forwarding::rtp::NegotiatedExtensions;
 use media::MediaKind;
 use sfu::engine::certificate::Fingerprint;
 use sfu::engine::ice::Credentials;
 
-use super::config::PeerConfig;
+use super::config::{PeerConfig, layer_extensions};
 
 /// What an offer is made of, beside the configuration.
 pub(super) struct OfferParts<'a> {
@@ -162,6 +164,21 @@ fn write_media(
             lines.push(format_args!("a=extmap:{} {uri}", id.0));
         }
     }
+    if config.bare && kind == MediaKind::Video {
+        for (id, uri) in [
+            (
+                layer_extensions::RID,
+                "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+            ),
+            (
+                layer_extensions::REPAIRED_RID,
+                "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+            ),
+            (layer_extensions::DEPENDENCY, DEPENDENCY_DESCRIPTOR_URI),
+        ] {
+            lines.push(format_args!("a=extmap:{} {uri}", id.0));
+        }
+    }
     let direction = config.direction(kind).expect("media sections have one");
     lines.push(format_args!("a={}", direction.as_str()));
     lines.push("a=rtcp-mux\r\na=rtcp-rsize");
@@ -184,7 +201,15 @@ fn write_media(
             lines.push(format_args!("a=fmtp:{repair} apt={number}"));
         }
     }
-    if direction.sends() && config.announces_ssrcs {
+    let is_simulcast = kind == MediaKind::Video && !config.simulcast.is_empty();
+    if is_simulcast {
+        for rid in &config.simulcast {
+            lines.push(format_args!("a=rid:{rid} send"));
+        }
+        let rids = config.simulcast.join(";");
+        lines.push(format_args!("a=simulcast:send {rids}"));
+    }
+    if direction.sends() && config.announces_ssrcs && !is_simulcast {
         let [media, repair] = parts.ssrcs[kind as usize];
         let repair = (kind == MediaKind::Video && config.rtx).then_some(repair);
         if let Some(repair) = repair {
@@ -195,6 +220,22 @@ fn write_media(
                 "a=ssrc:{ssrc} cname:peer\r\na=ssrc:{ssrc} msid:s {name}"
             ));
         }
+    }
+}
+
+impl AnswerSection {
+    /// Those extensions that the server takes too.
+    pub(super) fn taken(&self, mut extensions: NegotiatedExtensions) -> NegotiatedExtensions {
+        for id in [
+            &mut extensions.mid,
+            &mut extensions.abs_send_time,
+            &mut extensions.transport_seq,
+            &mut extensions.audio_level,
+            &mut extensions.video_orientation,
+        ] {
+            *id = id.filter(|id| self.extension_ids.contains(&id.0));
+        }
+        extensions
     }
 }
 

@@ -5,6 +5,7 @@
 //! comes in, `poll_*` for what must go out. Deliberately absent: decoding, congestion control, and a
 //! second 5-tuple.
 
+mod bare;
 mod check;
 mod config;
 mod description;
@@ -42,7 +43,8 @@ use outgoing::{Outgoing, OutgoingConfig, Sending};
 
 use crate::payload::Stamp;
 
-pub use config::{Direction, Numbering, PeerConfig};
+pub use bare::{Negotiated, Received};
+pub use config::{Direction, Numbering, PeerConfig, layer_extensions};
 pub use description::AnswerError;
 pub use forge::SctpMark;
 pub use incoming::{IncomingStream, ReceivedPacket};
@@ -143,6 +145,8 @@ pub struct Peer {
     remb: Option<u64>,
     fir_count: u8,
     transmits: VecDeque<Vec<u8>>,
+    /// If it is [bare](PeerConfig::bare).
+    received: VecDeque<Received>,
     events: VecDeque<PeerEvent>,
     counters: PeerCounters,
 }
@@ -189,6 +193,7 @@ impl Peer {
             remb: None,
             fir_count: 0,
             transmits: VecDeque::new(),
+            received: VecDeque::new(),
             events: VecDeque::new(),
             counters: PeerCounters::default(),
             random,
@@ -264,24 +269,14 @@ impl Peer {
 
     fn add_outgoing(&mut self, now: Instant, kind: MediaKind, answer: &Answer) {
         let formats = self.config.formats(kind);
-        let section = answer.section(kind);
-        let taken = |payload_type: u8| {
-            section.is_some_and(|section| section.payload_types.contains(&payload_type))
+        let Some(section) = answer.section(kind) else {
+            return;
         };
+        let taken = |payload_type: u8| section.payload_types.contains(&payload_type);
         let Some(format) = formats.iter().find(|format| taken(format.payload_type)) else {
             return;
         };
-        let mut extensions = self.config.extensions(kind);
-        for id in [
-            &mut extensions.mid,
-            &mut extensions.abs_send_time,
-            &mut extensions.transport_seq,
-            &mut extensions.audio_level,
-            &mut extensions.video_orientation,
-        ] {
-            *id = id
-                .filter(|id| section.is_some_and(|section| section.extension_ids.contains(&id.0)));
-        }
+        let extensions = section.taken(self.config.extensions(kind));
         self.outgoing.push(Outgoing::new(
             now,
             &OutgoingConfig {
@@ -480,7 +475,8 @@ impl Peer {
                             opener: Opener::new(&material.remote),
                         }
                     });
-                    self.reports_at = self.config.reports.then_some(now + REPORT_INTERVAL);
+                    let reports = self.config.reports && !self.config.bare;
+                    self.reports_at = reports.then_some(now + REPORT_INTERVAL);
                     connected = true;
                     self.events.push_back(PeerEvent::Connected);
                 }
@@ -577,6 +573,10 @@ impl Peer {
             self.indices.insert(ssrc, index);
         }
         self.counters.rtp += 1;
+        if self.config.bare {
+            let received = Received::Rtp(datagram[..len].to_vec());
+            return self.received.push_back(received);
+        }
         let Ok(header) = Header::parse(&datagram[..len]) else {
             return;
         };
@@ -660,6 +660,10 @@ impl Peer {
             return;
         };
         self.counters.rtcp += 1;
+        if self.config.bare {
+            let received = Received::Rtcp(datagram[..len].to_vec());
+            return self.received.push_back(received);
+        }
         for packet in Packets::new(&datagram[..len]).map_while(Result::ok) {
             self.handle_rtcp_packet(now, &packet);
         }

@@ -9,6 +9,7 @@ mod machine;
 mod plot;
 mod record;
 mod report;
+mod sim;
 mod table;
 
 use std::fs::{self, File};
@@ -48,6 +49,8 @@ Examples:
       Everything, as a page with plots. Takes some minutes.
   media-bench load --url wss://media.example.org:8443/room --seconds 60
       A server elsewhere. Its CPU time is unknown; delivery, latency and join times are not.
+  media-bench sim --scenario step-vp8 --scenario loss-10 --seeds 20
+      What viewers see when the network is in trouble, of 20 random courses of it.
   media-bench micro -- srtp
       The benches whose name contains `srtp`, each beside its floor.";
 
@@ -93,6 +96,9 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         html: PathBuf,
     },
+    /// Simulated publishers and viewers around the real engine on troubled networks, in simulated time.
+    #[command(after_long_help = sim::list())]
+    Sim(sim::Options),
     /// The steps of forwarding one by one, each beside its floor: runs `cargo bench`.
     Micro {
         /// Handed to criterion: a part of the names to run, or its options.
@@ -121,6 +127,11 @@ fn main() -> ExitCode {
         Command::Load(options) => load::command(&options),
         Command::Compare { old, new } => run_compare(&old, &new),
         Command::Report { results, html } => run_report(&results, &html),
+        Command::Sim(options) => match sim::command(&options) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(io::Error::other("a budget is missed")),
+            Err(error) => Err(error),
+        },
         Command::Micro { arguments } => run_micro(&arguments),
     };
     match result {

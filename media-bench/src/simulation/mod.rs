@@ -1,24 +1,32 @@
 //! An engine, or several that share a pipeline, and their peers on a simulated network, in virtual time.
 //!
 //! [`Simulation`] owns all of them and moves datagrams between them: with delay, with loss from a seed,
-//! and past filters that a test sets. Everything that takes time in the world is instantaneous here.
+//! and past filters that a test sets; or over bottlenecks ([`Simulation::add_path`]), which several peers may share.
+//! Everything else that takes time in the world is instantaneous here.
+
+mod inlet;
+mod path;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use forwarding::rtp::NtpTime;
-use media::{ElementId, ElementKind, Event, EventSender, MediaKind, PipelineId};
+use media::{ElementId, ElementKind, Event, EventSender, MediaKind, PeerId, PipelineId};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sfu::engine::certificate::Certificate;
 use sfu::engine::clock::Clock;
 use sfu::engine::flow::{Flow, FlowProtocol};
-use sfu::engine::relay::{Control, PacketHead, Parcel, Urgency};
+use sfu::engine::relay::Parcel;
 use sfu::engine::{Engine, EngineConfig};
 
+use inlet::{Carried, Inlet};
+use path::OnPath;
+
+use crate::network::{self, LinkConfig, LinkCounters};
 use crate::peer::{Pace, Peer, PeerConfig, PeerEvent};
 
 /// Where the engine is reached; others, if there are, have the next ports.
@@ -59,6 +67,10 @@ impl Default for Link {
     }
 }
 
+/// One direction of a bottleneck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PathId(usize);
+
 /// Handle of a peer in a [`Simulation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientId(usize);
@@ -83,6 +95,8 @@ struct Client {
     events: Vec<PeerEvent>,
     /// False: its process is gone.
     runs: bool,
+    /// Bottlenecks towards the engine and towards the peer, instead of `link`.
+    paths: Option<[PathId; 2]>,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -92,21 +106,6 @@ struct InFlight {
     from: SocketAddr,
     to: SocketAddr,
     datagram: Vec<u8>,
-}
-
-/// A parcel between engines.
-enum Carried {
-    Packet(PacketHead, Vec<u8>),
-    Control(Control),
-}
-
-/// The way of parcels to one engine.
-#[derive(Default)]
-struct Inlet {
-    /// With the index of the engine that each comes from.
-    waiting: VecDeque<(usize, Carried)>,
-    /// Packets that may wait while the engine has stalled; `None`: it runs.
-    stalled: Option<usize>,
 }
 
 /// An engine with its peers.
@@ -122,6 +121,7 @@ pub struct Simulation {
     clients: Vec<Client>,
     by_address: HashMap<SocketAddr, ClientId>,
     in_flight: BinaryHeap<InFlight>,
+    paths: Vec<network::Link<OnPath>>,
     strays: Vec<(Flow, Vec<u8>)>,
     sent: u64,
     next_port: u16,
@@ -174,6 +174,7 @@ impl Simulation {
             clients: Vec::new(),
             by_address: HashMap::new(),
             in_flight: BinaryHeap::new(),
+            paths: Vec::new(),
             strays: Vec::new(),
             sent: 0,
             next_port: 10_000,
@@ -222,6 +223,19 @@ impl Simulation {
     /// # Panics
     /// If the engine refuses.
     pub fn add_on(&mut self, worker: usize, config: PeerConfig) -> ClientId {
+        self.add_member(worker, config, None)
+    }
+
+    /// As [`Self::add_on`], for one connection of a participant.
+    ///
+    /// # Panics
+    /// If the engine refuses.
+    pub fn add_member(
+        &mut self,
+        worker: usize,
+        config: PeerConfig,
+        participant: Option<PeerId>,
+    ) -> ClientId {
         let told = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&told);
         let events = EventSender::new(move |event| {
@@ -229,7 +243,7 @@ impl Simulation {
         });
         let kind = ElementKind::WebRtcEndpoint {
             data_channels: config.data,
-            peer: None,
+            peer: participant,
         };
         let (now, pipeline) = (self.now, self.pipeline.clone());
         let element = self
@@ -247,8 +261,31 @@ impl Simulation {
             told,
             events: Vec::new(),
             runs: true,
+            paths: None,
         });
         id
+    }
+
+    /// Adds a bottleneck, whose time begins here. Its losses and jitter follow from the seed of the simulation.
+    pub fn add_path(&mut self, config: LinkConfig) -> PathId {
+        let seed = self.random.random();
+        self.paths.push(network::Link::new(config, seed, self.now));
+        PathId(self.paths.len() - 1)
+    }
+
+    /// Leads what a peer sends over one bottleneck, and what the engine sends to it over another.
+    pub fn set_paths(&mut self, id: ClientId, up: PathId, down: PathId) {
+        self.clients[id.0].paths = Some([up, down]);
+    }
+
+    /// What a bottleneck has done so far.
+    pub fn path_counters(&self, path: PathId) -> LinkCounters {
+        self.paths[path.0].counters()
+    }
+
+    /// How long a packet would wait in front of a bottleneck.
+    pub fn queue_delay(&mut self, path: PathId) -> Duration {
+        self.paths[path.0].queue_delay(self.now)
     }
 
     fn free_address(&mut self, owner: ClientId) -> SocketAddr {
@@ -452,6 +489,15 @@ impl Simulation {
         assert!(self.run(end, done), "did not happen within {limit:?}");
     }
 
+    /// Lets time pass until something happens, `limit` at the latest. For those who act in between.
+    pub fn step(&mut self, limit: Instant) {
+        self.collect();
+        let next = self.next_at().map_or(limit, |at| at.min(limit));
+        self.now = self.now.max(next);
+        self.deliver();
+        self.serve();
+    }
+
     fn run(&mut self, end: Instant, mut done: impl FnMut(&Self) -> bool) -> bool {
         let mut turns = 0;
         loop {
@@ -481,6 +527,7 @@ impl Simulation {
         peers
             .filter_map(|client| client.peer.poll_timeout())
             .chain(arrival)
+            .chain(self.paths.iter().filter_map(network::Link::poll_timeout))
             .chain(self.engine.poll_timeout())
             .chain(self.others.iter().filter_map(Engine::poll_timeout))
             .min()
@@ -498,6 +545,13 @@ impl Simulation {
                         continue;
                     };
                     let client = &mut self.clients[id.0];
+                    if let Some([_, down]) = client.paths {
+                        let (from, to) = (flow.local, client.address);
+                        let datagram = bytes.to_vec();
+                        let on_path = OnPath { from, to, datagram };
+                        self.paths[down.0].send(self.now, on_path.size_bytes(), on_path);
+                        continue;
+                    }
                     let link = &mut client.link;
                     let passes = link.down.as_mut().is_none_or(|filter| filter(bytes));
                     if passes && !self.random.random_bool(link.loss_down) {
@@ -518,6 +572,12 @@ impl Simulation {
                 .events
                 .extend(std::iter::from_fn(|| client.peer.poll_event()));
             while let Some(datagram) = client.peer.poll_transmit() {
+                if let Some([up, _]) = client.paths {
+                    let (from, to) = (client.address, address(client.worker));
+                    let on_path = OnPath { from, to, datagram };
+                    self.paths[up.0].send(self.now, on_path.size_bytes(), on_path);
+                    continue;
+                }
                 let link = &mut client.link;
                 let passes = link.up.as_mut().is_none_or(|filter| filter(&datagram));
                 if passes && !self.random.random_bool(link.loss_up) {
@@ -571,24 +631,33 @@ impl Simulation {
         while let Some(next) = self.in_flight.peek()
             && next.arrives.0 <= self.now
         {
-            let Some(mut next) = self.in_flight.pop() else {
+            let Some(next) = self.in_flight.pop() else {
                 return;
             };
-            if next.to.ip() == SERVER.ip() {
-                let flow = Flow {
-                    protocol: FlowProtocol::Udp,
-                    local: next.to,
-                    remote: next.from,
-                };
-                let now = self.now;
-                self.engine_on(worker_at(next.to))
-                    .handle_datagram(now, flow, &mut next.datagram);
-            } else if let Some(id) = self.by_address.get(&next.to)
-                && self.clients[id.0].runs
-            {
-                let peer = &mut self.clients[id.0].peer;
-                peer.handle_datagram(self.now, &mut next.datagram);
+            self.arrive(next.from, next.to, next.datagram);
+        }
+        for path in 0..self.paths.len() {
+            while let Some((_, OnPath { from, to, datagram })) = self.paths[path].poll(self.now) {
+                self.arrive(from, to, datagram);
             }
+        }
+    }
+
+    fn arrive(&mut self, from: SocketAddr, to: SocketAddr, mut datagram: Vec<u8>) {
+        let now = self.now;
+        if to.ip() == SERVER.ip() {
+            let flow = Flow {
+                protocol: FlowProtocol::Udp,
+                local: to,
+                remote: from,
+            };
+            self.engine_on(worker_at(to))
+                .handle_datagram(now, flow, &mut datagram);
+        } else if let Some(id) = self.by_address.get(&to)
+            && self.clients[id.0].runs
+        {
+            let peer = &mut self.clients[id.0].peer;
+            peer.handle_datagram(now, &mut datagram);
         }
     }
 
@@ -604,26 +673,6 @@ impl Simulation {
                 client.peer.handle_timeout(self.now);
             }
         }
-    }
-}
-
-impl Inlet {
-    /// False if there is no room.
-    fn push(&mut self, from: usize, parcel: Parcel<'_>) -> bool {
-        let is_required = matches!(
-            &parcel,
-            Parcel::Control(control) if control.urgency() != Urgency::Dispensable
-        );
-        let is_full = |max: usize| self.waiting.len() >= max;
-        if !is_required && self.stalled.is_some_and(is_full) {
-            return false;
-        }
-        let carried = match parcel {
-            Parcel::Packet { head, payload } => Carried::Packet(head, payload.to_vec()),
-            Parcel::Control(control) => Carried::Control(control),
-        };
-        self.waiting.push_back((from, carried));
-        true
     }
 }
 

@@ -1,0 +1,323 @@
+//! A jitter buffer and a decoder: [`Playback`] says which pictures are seen when, and which cannot be.
+//!
+//! Frames are decoded in order, at once. Where one is missing, those behind wait for as long as a jitter buffer may
+//! hold them; then it is given up. Each is judged twice: by the numbers on the wire, as a decoder would, and by what
+//! it truly refers to. A forwarder is at fault where the two differ.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use forwarding::codec::Codec;
+use forwarding::rtp::{ClockRate, Header, RtpTime};
+
+use super::assembly::{Assembled, Assembly, Frame};
+use super::references::References;
+use super::truth::FrameId;
+
+/// How long a frame may take beyond the least that any took: what a conversation bears (ITU-T G.114).
+const DELAY_MAX: Duration = Duration::from_millis(400);
+
+/// Without anything to decode for this long, a key frame is asked for (libwebrtc: `kMaxWaitForFrame`,
+/// `kMaxWaitForKeyFrame`).
+const FRAME_WAIT_MAX: Duration = Duration::from_secs(3);
+const KEY_FRAME_WAIT_MAX: Duration = Duration::from_millis(200);
+
+/// Difference between timestamps and time of capture, from one picture to the next, that is seen.
+const TIMESTAMP_STEP_MAX: Duration = Duration::from_millis(50);
+
+/// Frames a decoder can still refer to.
+const DECODED_MAX: usize = 512;
+
+/// Fillers remembered.
+const FILLERS_MAX: usize = 4_096;
+
+/// A picture that was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PictureShown {
+    /// When.
+    pub at: Instant,
+    /// When it was taken, µs since the beginning of the stage.
+    pub captured_micros: u64,
+    /// Pixels.
+    pub height: u16,
+    /// Temporal layer.
+    pub temporal: u8,
+    /// It was a key frame.
+    pub is_key: bool,
+}
+
+/// What became of frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlaybackCounters {
+    /// Frames decoded.
+    pub decoded: u64,
+    /// Those of them that were not too late.
+    pub in_time: u64,
+    /// Frames that came whole, but whose references did not.
+    pub undecodable: u64,
+    /// Frames that could be decoded, but whose numbers make a decoder wait.
+    pub misnumbered: u64,
+    /// Frames whose numbers a decoder believes, but whose references it does not have: garbage on the screen.
+    pub corrupt: u64,
+    /// Packets that make no frame by their own account.
+    pub faulty: u64,
+    /// Gaps given up, each at least one frame.
+    pub given_up: u64,
+    /// Frames that came whole after they were given up.
+    pub late: u64,
+    /// Pictures whose last frame did not say so, although all of it came.
+    pub unmarked: u64,
+    /// Steps of the timestamps that the camera did not make.
+    pub timestamp_jumps: u64,
+}
+
+impl PlaybackCounters {
+    /// Frames that should have been seen.
+    pub fn expected(&self) -> u64 {
+        self.decoded + self.undecodable + self.misnumbered + self.corrupt + self.given_up
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Picture {
+    timestamp: RtpTime,
+    shown: PictureShown,
+    is_shown: bool,
+}
+
+/// One video stream as its viewer sees it.
+#[derive(Debug)]
+pub struct Playback {
+    epoch: Instant,
+    assembly: Assembly,
+    references: References,
+    decoded: VecDeque<FrameId>,
+    waiting: BTreeMap<u64, Frame>,
+    /// The packet behind the latest frame that was decoded or given up.
+    next: Option<u64>,
+    /// Packets without payload.
+    fillers: BTreeSet<u64>,
+    /// Least time from capture to the last packet, µs.
+    transit_min: Option<u64>,
+    picture: Option<Picture>,
+    /// Nothing is missing since the frame before.
+    is_whole: bool,
+    needs_key: bool,
+    /// When a key frame is asked for, unless something is decoded before.
+    ask_at: Instant,
+    pub(super) shown: Vec<PictureShown>,
+    counters: PlaybackCounters,
+}
+
+impl Playback {
+    /// A stream of which nothing came yet; capture times count from `epoch`.
+    pub(super) fn new(codec: Codec, epoch: Instant, now: Instant) -> Self {
+        Self {
+            epoch,
+            assembly: Assembly::new(codec),
+            references: References::default(),
+            decoded: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            next: None,
+            fillers: BTreeSet::new(),
+            transit_min: None,
+            picture: None,
+            is_whole: true,
+            needs_key: true,
+            ask_at: now + KEY_FRAME_WAIT_MAX,
+            shown: Vec::new(),
+            counters: PlaybackCounters::default(),
+        }
+    }
+
+    /// What was seen, in order.
+    pub fn shown(&self) -> &[PictureShown] {
+        &self.shown
+    }
+
+    /// What became of frames.
+    pub fn counters(&self) -> PlaybackCounters {
+        self.counters
+    }
+
+    /// The packet that the decoder waits for: those before need not be asked for again.
+    pub(super) fn awaited(&self) -> Option<u64> {
+        self.next
+    }
+
+    pub(super) fn handle_packet(
+        &mut self,
+        now: Instant,
+        seq: u64,
+        header: &Header<'_>,
+        payload: &[u8],
+    ) {
+        if self.next.is_some_and(|next| seq < next) {
+            return;
+        }
+        match self.assembly.handle_packet(now, seq, header, payload) {
+            Assembled::Waiting => {}
+            Assembled::Faulty => self.counters.faulty += 1,
+            Assembled::Padding => {
+                self.fillers.insert(seq);
+                if self.fillers.len() > FILLERS_MAX {
+                    self.fillers.pop_first();
+                }
+            }
+            Assembled::Frame(frame) => {
+                let took = self.transit_micros(&frame);
+                self.transit_min = Some(self.transit_min.map_or(took, |least| least.min(took)));
+                self.waiting.insert(frame.first, frame);
+            }
+        }
+        self.advance(now);
+    }
+
+    fn transit_micros(&self, frame: &Frame) -> u64 {
+        let at = frame.completed_at - self.epoch;
+        (at.as_micros() as u64).saturating_sub(frame.truth.captured_micros)
+    }
+
+    /// When a frame is too late.
+    fn due_at(&self, frame: &Frame) -> Instant {
+        let micros = frame.truth.captured_micros + self.transit_min.unwrap_or(0);
+        self.epoch + Duration::from_micros(micros) + DELAY_MAX
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let waiting = self.waiting.values().next();
+        let given_up = waiting.map(|frame| self.due_at(frame));
+        [given_up, Some(self.ask_at)].into_iter().flatten().min()
+    }
+
+    /// Gives up what is due. True if a key frame must be asked for.
+    pub(super) fn handle_timeout(&mut self, now: Instant, is_fed: bool) -> bool {
+        self.advance(now);
+        if self.ask_at > now {
+            return false;
+        }
+        self.ask_again(now);
+        // As long as nothing comes at all there is nobody to ask.
+        is_fed || self.needs_key
+    }
+
+    fn ask_again(&mut self, now: Instant) {
+        let wait = match self.needs_key {
+            true => KEY_FRAME_WAIT_MAX,
+            false => FRAME_WAIT_MAX,
+        };
+        self.ask_at = now + wait;
+    }
+
+    /// Decodes what can be.
+    fn advance(&mut self, now: Instant) {
+        loop {
+            while let Some(next) = &mut self.next
+                && self.fillers.remove(next)
+            {
+                *next += 1;
+            }
+            let Some((&first, frame)) = self.waiting.first_key_value() else {
+                return;
+            };
+            let frame = *frame;
+            let follows = self.next.is_none_or(|next| first <= next);
+            // A key frame needs nothing that is missing; a decoder goes on with it once it is due all the same.
+            if !follows && now < self.due_at(&frame) {
+                return;
+            }
+            self.waiting.pop_first();
+            if self.next.is_some_and(|next| first < next) {
+                self.counters.late += 1;
+                continue;
+            }
+            if !follows {
+                self.counters.given_up += 1;
+            }
+            if self.needs_key && !frame.wire.is_key() {
+                // Not yet begun, or begun anew: what comes before a key frame is of no use.
+                if self.next.is_some() {
+                    self.next = Some(frame.last + 1);
+                    self.counters.undecodable += 1;
+                }
+                continue;
+            }
+            self.next = Some(frame.last + 1);
+            self.is_whole &= follows;
+            self.decode(now, &frame);
+        }
+    }
+
+    fn decode(&mut self, now: Instant, frame: &Frame) {
+        let is_numbered = self.references.admit(&frame.wire);
+        let is_sound = (frame.truth.references()).all(|it| self.decoded.contains(&it));
+        match (is_numbered, is_sound) {
+            (true, true) => {}
+            (false, true) => {
+                self.counters.misnumbered += 1;
+                return;
+            }
+            (true, false) => {
+                self.counters.corrupt += 1;
+                self.needs_key = true;
+                self.ask_at = now;
+                return;
+            }
+            (false, false) => {
+                self.counters.undecodable += 1;
+                self.is_whole = false;
+                return;
+            }
+        }
+        self.needs_key = false;
+        self.ask_again(now);
+        self.references.handle_decoded(&frame.wire);
+        if self.decoded.len() == DECODED_MAX {
+            self.decoded.pop_front();
+        }
+        self.decoded.push_back(frame.truth.frame);
+        self.counters.decoded += 1;
+        self.counters.in_time += u64::from(now <= self.due_at(frame));
+        self.show(now, frame);
+    }
+
+    /// Shows a picture once the last of its frames is there, or the next one begins.
+    fn show(&mut self, now: Instant, frame: &Frame) {
+        let shown = PictureShown {
+            at: now,
+            captured_micros: frame.truth.captured_micros,
+            height: frame.truth.height,
+            temporal: frame.truth.temporal,
+            is_key: frame.wire.is_key(),
+        };
+        if let Some(before) = self.picture
+            && before.timestamp != frame.timestamp
+        {
+            if !before.is_shown {
+                self.counters.unmarked += u64::from(self.is_whole);
+                self.shown.push(PictureShown {
+                    at: now,
+                    ..before.shown
+                });
+            }
+            let ticks = frame.timestamp.ticks_from(before.timestamp);
+            let stepped = match frame.timestamp.is_after(before.timestamp) {
+                true => ClockRate::VIDEO.duration(ticks),
+                false => Duration::MAX,
+            };
+            let passed = shown.captured_micros.abs_diff(before.shown.captured_micros);
+            let is_jump = stepped.abs_diff(Duration::from_micros(passed)) > TIMESTAMP_STEP_MAX;
+            self.counters.timestamp_jumps += u64::from(is_jump);
+        }
+        if frame.marker {
+            self.shown.push(shown);
+        }
+        self.is_whole = true;
+        self.picture = Some(Picture {
+            timestamp: frame.timestamp,
+            shown,
+            is_shown: frame.marker,
+        });
+    }
+}
