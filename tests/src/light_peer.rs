@@ -81,6 +81,11 @@ impl LightPeer {
         Self::connect(socket, publisher, peer, &answer).await
     }
 
+    /// What such a peer offers, for somebody who does not connect.
+    pub fn offer(config: PeerConfig) -> String {
+        Self::peer(config).offer()
+    }
+
     fn peer(config: PeerConfig) -> Peer {
         Peer::new(config, CERTIFICATE.clone(), Instant::now())
     }

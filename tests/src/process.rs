@@ -100,6 +100,12 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Sends a signal to the whole group.
+    pub fn signal(&self, signal: Signal) {
+        // Fails only when the group has ended already.
+        let _ = killpg(self.group, signal);
+    }
+
     /// Kills the whole group, as a crash would.
     pub fn kill(&mut self) {
         // Fails only when the group has ended already.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -26,7 +27,12 @@ pub struct Server {
     pub address: SocketAddr,
     process: Process,
     _data: TempDir,
+    is_killed: bool,
 }
+
+/// With the value `kurento`, servers started by tests have the Kurento protocol between rooms and media:
+/// each is its own Kurento Media Server. What tests expect is the same.
+const MEDIA_VARIABLE: &str = "TERTULIA_TEST_MEDIA";
 
 impl Server {
     /// Starts the binary with a grace period of [`GRACE`] and waits until it is ready.
@@ -36,6 +42,21 @@ impl Server {
 
     /// As [`Server::start`], with further arguments.
     pub async fn start_with(arguments: &[&str]) -> Self {
+        let over_kurento = std::env::var(MEDIA_VARIABLE).is_ok_and(|media| media == "kurento");
+        if !over_kurento
+            || arguments
+                .iter()
+                .any(|argument| argument.contains("kurento"))
+        {
+            return Self::start_as(arguments).await;
+        }
+        let kurento = free_address().to_string();
+        let uri = kurento_url(&kurento);
+        let more = ["--kurento", &kurento, "--media", "kms", "--kms-uri", &uri];
+        Self::start_as(&[arguments, &more].concat()).await
+    }
+
+    async fn start_as(arguments: &[&str]) -> Self {
         let data = TempDir::with_prefix("tertulia-").expect("a directory for the server's data");
         let address = free_address();
         let mut command = Command::new(binary());
@@ -63,7 +84,24 @@ impl Server {
             address,
             process,
             _data: data,
+            is_killed: false,
         }
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(mut self) {
+        self.is_killed = true;
+        self.process.kill();
+    }
+
+    /// Stops it half-way through whatever it does, until [`resume`](Self::resume).
+    pub fn pause(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.process.signal(Signal::SIGCONT);
     }
 
     /// The address of the demo page with `query`. `localhost` is a secure context, which a page
@@ -119,6 +157,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if self.is_killed {
+            return;
+        }
+        // One that is paused cannot stop.
+        self.resume();
         let status = self.process.terminate(STOP_PATIENCE);
         if std::thread::panicking() {
             let log = self.process.output();
@@ -156,7 +199,13 @@ pub fn page_at(address: SocketAddr, query: &str) -> String {
     format!("http://{address}/?{query}")
 }
 
-fn free_address() -> SocketAddr {
+/// Where a server with `--kurento ADDRESS` serves the Kurento protocol.
+pub fn kurento_url(address: &str) -> String {
+    format!("ws://{address}/kurento")
+}
+
+/// An address that is free at the moment, for servers that must be told one.
+pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("the listener is bound")
 }
