@@ -51,6 +51,12 @@ pub enum Event {
     SpeakingChanged(bool),
     /// Which simulcast streams of this endpoint's peer are watched, all of them. Optional.
     LayerDemandChanged(Vec<LayerDemand>),
+    /// A player or recorder went another way.
+    FileStateChanged(FileState),
+    /// What a recorder does with the media that comes.
+    RecordingChanged(Recording),
+    /// A player has come to the end of its file.
+    EndOfStream,
     /// Something failed after the call that caused it had returned.
     Error {
         /// Kurento's name of the failure.
@@ -69,6 +75,28 @@ pub enum MediaState {
     Connected,
     /// Not up yet, or lost.
     Disconnected,
+}
+
+/// What a player or recorder was brought to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FileState {
+    /// Nothing; the next time it begins anew.
+    Stopped,
+    /// To play or to record.
+    Started,
+    /// To hold.
+    Paused,
+}
+
+/// What a recorder does with the media that comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Recording {
+    /// It is being written.
+    Active,
+    /// It is left out.
+    Paused,
+    /// No more of it is taken, and the file is complete.
+    Stopped,
 }
 
 /// Where ICE of one component is (the states of RFC 8445 agents, as Kurento names them).

@@ -19,7 +19,9 @@ pub use delivery::{
     Delivery, LayerDemand, PauseReason, PeerId, VideoDelivery, VideoLayer, VideoPriority,
 };
 pub use error::Error;
-pub use event::{DtlsState, ErrorKind, Event, EventSender, IceState, MediaState};
+pub use event::{
+    DtlsState, ErrorKind, Event, EventSender, FileState, IceState, MediaState, Recording,
+};
 #[cfg(any(test, feature = "fake"))]
 pub use fake::{Call, Fake, Hold, Script};
 pub use id::{ElementId, PipelineId};

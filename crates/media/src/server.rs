@@ -144,6 +144,19 @@ pub trait MediaServer: Send + Sync + 'static {
         unsupported(element, operation)
     }
 
+    /// Calls an operation that only the class of the element knows for what it tells, such as `getPosition`:
+    /// named values.
+    fn query(
+        &self,
+        element: &ElementId,
+        operation: &'static str,
+    ) -> impl Future<Output = Result<Parameters, Error>> + Send {
+        std::future::ready(Err(Error::Unsupported {
+            element: element.clone(),
+            operation,
+        }))
+    }
+
     /// Asks the source of what this endpoint sends for a key frame.
     fn request_key_frame(
         &self,

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::thread;
 
 use crate::engine::sdp::Codec;
@@ -50,6 +51,8 @@ pub struct Config {
     /// Put first in descriptions, whatever the peer prefers, so that all endpoints of a pipeline agree.
     /// `None`: keep the order of the peer.
     pub preferred_video_codec: Option<Codec>,
+    /// The directory below which files may be recorded and played. `None`: no file at all.
+    pub recordings: Option<PathBuf>,
 }
 
 /// Whether a worker stays on one CPU.
@@ -136,6 +139,7 @@ impl Default for Config {
             pin_workers: Pinning::Auto,
             udp_offload: UdpOffload::ALL,
             preferred_video_codec: None,
+            recordings: None,
         }
     }
 }

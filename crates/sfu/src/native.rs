@@ -5,6 +5,8 @@
 //! others. A connection is the affair of its sink's worker. Deliberately absent: state about elements, which is the
 //! engines' affair.
 
+mod files;
+
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,11 +17,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use forwarding::rtp::NtpTime;
 use media::{
     BandwidthLimits, Delivery, ElementId, ElementKind, Error, EventSender, IceCandidate, MediaKind,
-    MediaServer, OfferOptions, PipelineId, StreamStats,
+    MediaServer, OfferOptions, Parameters, PipelineId, StreamStats,
 };
 use parking_lot::Mutex;
+use recording::place::Place;
 use tokio::sync::oneshot;
 
+use self::files::{FileClass, Files};
 use crate::config::{Config, interface_addresses};
 use crate::engine::certificate::{Certificate, CertificateError};
 use crate::engine::clock::Clock;
@@ -58,12 +62,16 @@ pub enum StartError {
     /// The system refused a thread or a poll loop.
     #[error("cannot start a media worker: {0}")]
     Worker(#[source] io::Error),
+    /// The directory for recordings cannot be used.
+    #[error("cannot use the directory for recordings: {0}")]
+    Recordings(#[source] io::Error),
 }
 
 /// Media elements in this process. Cheap to clone; the last clone to go stops the workers.
 #[derive(Clone)]
 pub struct NativeMediaServer {
     workers: Arc<Workers>,
+    files: Arc<Files>,
 }
 
 struct Workers {
@@ -81,6 +89,10 @@ impl NativeMediaServer {
     /// If a port is taken or the system refuses something else; nothing runs then.
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let certificate = Certificate::generate()?;
+        let place = match &config.recordings {
+            Some(directory) => Place::new(directory).map_err(StartError::Recordings)?,
+            None => Place::nowhere(),
+        };
         let interfaces = interface_addresses();
         let clock = read_clocks();
         let rtp_pool = Arc::new(RtpPool::new(&config.rtp_ports));
@@ -150,7 +162,8 @@ impl NativeMediaServer {
             "media server started"
         );
         tracing::info!(addresses = ?workers.candidates, "announcing to peers");
-        Ok(Self { workers })
+        let files = Arc::new(Files::new(place));
+        Ok(Self { workers, files })
     }
 
     /// The port for UDP and for TCP, which all workers share; one for each worker where the system cannot
@@ -164,9 +177,10 @@ impl NativeMediaServer {
         &self.workers.candidates
     }
 
-    /// Releases everything, which tells the peers, and stops the workers. Calls made later fail with
+    /// Completes all recordings, releases everything, which tells the peers, and stops the workers. Calls made later fail with
     /// [`Error::Unavailable`]. Blocks for some milliseconds.
     pub fn shutdown(&self) {
+        self.files.shutdown();
         for queue in &self.workers.queues {
             queue.stop();
         }
@@ -522,13 +536,56 @@ impl MediaServer for NativeMediaServer {
         )
     }
 
+    fn create_custom_element(
+        &self,
+        pipeline: &PipelineId,
+        class: &str,
+        parameters: &Parameters,
+        events: EventSender,
+    ) -> impl Future<Output = Result<ElementId, Error>> + Send {
+        // Calls are queued here and not when the future is polled.
+        let (file, other) = match FileClass::read(class, parameters) {
+            Some(class) => (Some(self.create_file(pipeline, class, events)), None),
+            None => {
+                let kind = ElementKind::Other(class.to_owned());
+                (None, Some(self.create_element(pipeline, kind, events)))
+            }
+        };
+        async move {
+            match (file, other) {
+                (Some(made), _) => made.await,
+                (None, Some(made)) => made.await,
+                (None, None) => Err(gone()),
+            }
+        }
+    }
+
+    fn invoke(
+        &self,
+        element: &ElementId,
+        operation: &'static str,
+        parameters: &Parameters,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        self.invoke_file(element, operation, parameters)
+    }
+
+    fn query(
+        &self,
+        element: &ElementId,
+        operation: &'static str,
+    ) -> impl Future<Output = Result<Parameters, Error>> + Send {
+        self.query_file(element, operation)
+    }
+
     fn release_element(&self, element: &ElementId) {
+        self.files.release_element(element);
         if let Ok(queue) = self.queue_of_element(element) {
             queue.release_element(element);
         }
     }
 
     fn release_pipeline(&self, pipeline: &PipelineId) {
+        self.files.release_pipeline(pipeline);
         // The home comes first; see `place`.
         if let Ok(home) = self.home(pipeline) {
             home.release_pipeline(pipeline);

@@ -46,9 +46,22 @@ pub(super) struct PlainPeer {
     rtp: Option<SocketAddr>,
     rtcp: Option<SocketAddr>,
     learns: bool,
+    /// Number of a peer in this process.
+    here: Option<u64>,
 }
 
 impl PlainPeer {
+    /// The peer in this process that has this number.
+    pub(super) fn here(number: u64) -> Self {
+        Self {
+            local: Flow::local_peer(number).local,
+            rtp: None,
+            rtcp: None,
+            learns: false,
+            here: Some(number),
+        }
+    }
+
     pub(super) fn new(local: SocketAddr, description: &PlainTransport) -> Self {
         let known = !description.learn_address;
         Self {
@@ -56,6 +69,7 @@ impl PlainPeer {
             rtp: description.rtp.filter(|_| known),
             rtcp: description.rtcp.filter(|_| known),
             learns: description.learn_address,
+            here: None,
         }
     }
 
@@ -101,6 +115,9 @@ impl PlainPeer {
     }
 
     fn flow(&self, port: u16, remote: Option<SocketAddr>) -> Option<Flow> {
+        if let Some(number) = self.here {
+            return Some(Flow::local_peer(number));
+        }
         Some(Flow {
             protocol: FlowProtocol::Udp,
             local: SocketAddr::new(self.local.ip(), port),

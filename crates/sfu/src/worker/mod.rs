@@ -15,6 +15,7 @@ mod queue;
 mod relay;
 mod ring;
 mod rtp;
+mod taps;
 mod tcp;
 mod transmit;
 mod udp;
@@ -45,6 +46,7 @@ pub(crate) use self::offload::detect as detect_offload;
 pub(crate) use self::pinning::plan as plan_pinning;
 pub(crate) use self::queue::{Command, CommandQueue, gone};
 pub(crate) use self::rtp::{RtpAddress, RtpPool, RtpSockets};
+pub(crate) use self::taps::{TapReceiver, tap};
 
 /// System calls that receive from one UDP socket in one turn. Too low: the loop's own cost is shared by
 /// few packets. Too high: commands, timers and the other sockets wait.

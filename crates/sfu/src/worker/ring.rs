@@ -78,6 +78,11 @@ impl<H> Sender<H> {
         })
     }
 
+    /// True if the other end is gone.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.entries.is_abandoned()
+    }
+
     /// True if at least half of the ring is free.
     pub(super) fn is_half_empty(&self) -> bool {
         self.entries.slots() * 2 >= self.entries.buffer().capacity()

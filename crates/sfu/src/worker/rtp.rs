@@ -17,6 +17,7 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::bind::open_rtp_pair;
+use super::taps::Taps;
 use super::udp::UdpPort;
 use crate::config::UdpOffload;
 use crate::engine::RtpPorts;
@@ -113,6 +114,8 @@ pub(crate) struct RtpSockets {
     used: Vec<usize>,
     /// Those whose backlog must be tried again without being told.
     retrying: Vec<usize>,
+    /// Where packets for peers in this process go.
+    pub(crate) taps: Taps,
 }
 
 impl RtpSockets {
@@ -132,6 +135,7 @@ impl RtpSockets {
             ready: Vec::new(),
             used: Vec::new(),
             retrying: Vec::new(),
+            taps: Taps::default(),
         }
     }
 

@@ -57,6 +57,12 @@ impl Transmitter {
                 }
                 continue;
             }
+            if let Some(number) = run.flow.local_number() {
+                for packet in outbox.bytes(run.range.clone()).chunks(run.segment_bytes) {
+                    ports.rtp.taps.push(number, packet);
+                }
+                continue;
+            }
             let Some(port) = ports.sender(run.flow.local) else {
                 counters.udp_refused += run.datagrams() as u64;
                 continue;

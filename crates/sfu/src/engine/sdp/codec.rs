@@ -303,6 +303,23 @@ impl Feedback {
     }
 }
 
+/// A format of a peer in this process, which knows one kind of feedback: picture loss. `None` for
+/// [`Codec::Other`].
+pub fn describe_local(
+    payload_type: u8,
+    codec: Codec,
+    fmtp: Option<&str>,
+) -> Option<CodecDescription> {
+    let known = KnownCodec::of(codec)?;
+    Some(CodecDescription {
+        feedback: Feedback {
+            pli: known.kind == MediaKind::Video,
+            ..Feedback::default()
+        },
+        ..known.describe(payload_type, fmtp)
+    })
+}
+
 /// The format of `sink` in which what flows as `source` can be forwarded unchanged, with its payload types.
 ///
 /// H.264 needs the same profile and packetization mode, VP9 and AV1 the same profile; levels may differ. A side that

@@ -33,7 +33,9 @@ pub use answer::answer;
 pub use candidate::{
     Candidate, CandidateAddress, CandidateError, CandidateKind, CandidateTransport, TcpKind,
 };
-pub use codec::{CODECS, CodecDescription, CodecParameters, Feedback, H264Profile, codec_match};
+pub use codec::{
+    CODECS, CodecDescription, CodecParameters, Feedback, H264Profile, codec_match, describe_local,
+};
 pub use description::Description;
 pub use error::SdpError;
 pub use extension::Extensions;
