@@ -214,17 +214,19 @@ pub fn allocate(budget: Bitrate, requests: &[Request<'_>], grants: &mut Vec<Gran
     }
 }
 
-/// Gives a level in place of what was given, if there is room.
+/// Gives a level in place of what was given, if there is room. A better level may cost less, the least of a larger
+/// picture than the most of a smaller one: what it costs less is there to be given.
 fn give(level: usize, request: &Request<'_>, grant: &mut Grant, left: &mut u64) {
     let has = grant.level().map_or(0, |given| request.bitrate(given));
-    let more = request.bitrate(level).saturating_sub(has);
+    let costs = request.bitrate(level);
+    let room = left.saturating_add(has);
     let is_kept = request.current.is_some_and(|current| level <= current);
     let margin = match is_kept {
         true => 0,
         false => request.levels[level].bitrate.scaled(STEP_UP_MARGIN).0,
     };
-    if more == 0 || more.saturating_add(margin) <= *left {
-        *left -= more;
+    if costs <= has || costs.saturating_add(margin) <= room {
+        *left = room.saturating_sub(costs);
         *grant = Grant::Level(level);
     }
 }

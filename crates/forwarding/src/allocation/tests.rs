@@ -78,6 +78,18 @@ fn equals_are_improved_in_turn() {
 }
 
 #[test]
+fn what_a_better_level_costs_less_is_not_lost() {
+    let kbps = [20, 41, 70, 27, 55, 96, 55, 103, 177];
+    let levels = kbps.map(|kbps| level(kbps, 180, 30));
+    let requests = [request(Normal, &levels)];
+    // (budget, level)
+    let rows = [(192, Some(8)), (190, Some(7)), (60, Some(6)), (59, Some(3))];
+    for (budget, expected) in rows {
+        assert_eq!(granted(budget, &requests), [expected], "{budget} kbit/s");
+    }
+}
+
+#[test]
 fn wishes_bound_the_level() {
     let levels = [
         level(100, 180, 7),
