@@ -16,8 +16,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use forwarding::rtp::NtpTime;
 use media::{
-    BandwidthLimits, Delivery, ElementId, ElementKind, Error, EventSender, IceCandidate, MediaKind,
-    MediaServer, OfferOptions, Parameters, PipelineId, StreamStats,
+    BandwidthLimits, DataChannelOptions, Delivery, ElementId, ElementKind, Error, EventSender,
+    IceCandidate, MediaKind, MediaServer, OfferOptions, Parameters, PipelineId, StreamStats,
 };
 use parking_lot::Mutex;
 use recording::place::Place;
@@ -575,6 +575,44 @@ impl MediaServer for NativeMediaServer {
         operation: &'static str,
     ) -> impl Future<Output = Result<Parameters, Error>> + Send {
         self.query_file(element, operation)
+    }
+
+    fn request_key_frame(
+        &self,
+        element: &ElementId,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
+        ask(
+            self.queue_of_element(element),
+            subject,
+            move |engine, now| engine.request_key_frame(now, &id),
+        )
+    }
+
+    fn create_data_channel(
+        &self,
+        element: &ElementId,
+        options: DataChannelOptions,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
+        ask(
+            self.queue_of_element(element),
+            subject,
+            move |engine, now| engine.create_data_channel(now, &id, options),
+        )
+    }
+
+    fn close_data_channel(
+        &self,
+        element: &ElementId,
+        stream: u16,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
+        ask(
+            self.queue_of_element(element),
+            subject,
+            move |engine, now| engine.close_data_channel(now, &id, stream),
+        )
     }
 
     fn release_element(&self, element: &ElementId) {

@@ -43,7 +43,7 @@ fn peers_connect_with_the_fastest_cipher() {
     assert_eq!(simulation.peer(id).profile(), Some(Profile::AeadAes128Gcm));
     assert_eq!(simulation.take_events(id), [PeerEvent::Connected]);
     let connected = Event::MediaStateChanged(MediaState::Connected);
-    assert_eq!(simulation.take_told(id), [connected]);
+    assert_eq!(simulation.take_told(id).last(), Some(&connected));
     assert_eq!(simulation.engine.counters().transports_connected, 1);
 }
 

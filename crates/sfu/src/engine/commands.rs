@@ -174,8 +174,16 @@ impl Engine {
         };
         let negotiated = contained(|| pending.accept_answer(answer))?;
         let offer = endpoint.local_description.clone();
-        self.apply(now, key, negotiated)?;
-        Ok(offer)
+        // Candidates that were told along with the offer are not told again.
+        let gathers = self
+            .endpoints
+            .get_mut(&key)
+            .map(|endpoint| std::mem::take(&mut endpoint.gather));
+        let applied = self.apply(now, key, negotiated);
+        if let (Some(endpoint), Some(gathers)) = (self.endpoints.get_mut(&key), gathers) {
+            endpoint.gather = gathers;
+        }
+        applied.map(|()| offer)
     }
 
     /// Reports our candidates, at once or as soon as there is a transport.

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use media::MediaKind;
+use media::{Event, MediaKind};
 
 use super::Engine;
 use super::endpoint::{Channel, Endpoint};
@@ -20,10 +20,15 @@ impl Engine {
         let Some(transport) = self.media.transports.get(key.0) else {
             return;
         };
-        let owner = transport.owner;
+        let (owner, events) = (transport.owner, transport.events.clone());
         let Some(endpoint) = self.endpoints.get_mut(&owner) else {
             return;
         };
+        match &event {
+            SctpEvent::Opened { id, .. } => events.send(Event::DataChannelOpened(*id)),
+            SctpEvent::Closed { id } => events.send(Event::DataChannelClosed(*id)),
+            _ => {}
+        }
         match event {
             SctpEvent::Opened {
                 id,

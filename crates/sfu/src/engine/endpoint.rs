@@ -90,18 +90,20 @@ impl Endpoint {
 
     /// Our candidates as signaling carries them: once for each transport, on its first section.
     pub(super) fn signaled_candidates(&self, candidates: &[Candidate]) -> Vec<IceCandidate> {
-        let Negotiation::Done(negotiated) = &self.negotiation else {
-            return Vec::new();
+        let sections = match &self.negotiation {
+            Negotiation::Done(negotiated) => &negotiated.sections[..],
+            Negotiation::Offered(pending) => pending.sections(),
+            _ => return Vec::new(),
         };
         let mut seen: SmallVec<[usize; 3]> = SmallVec::new();
         let mut signaled = Vec::new();
-        for section in &negotiated.sections {
+        for section in sections {
             if !section.accepted || seen.contains(&section.transport) {
                 continue;
             }
             seen.push(section.transport);
             signaled.extend(candidates.iter().map(|candidate| IceCandidate {
-                candidate: format!("candidate:{candidate}"),
+                candidate: candidate.to_string(),
                 sdp_mid: section.mid.clone().unwrap_or_default(),
                 sdp_m_line_index: section.index as u16,
             }));

@@ -36,8 +36,10 @@ mod media_path;
 mod negotiated;
 pub mod outbox;
 mod outgoing;
+mod path;
 mod plain;
 pub mod relay;
+mod requests;
 mod route;
 mod rtp_endpoint;
 pub mod sctp;
@@ -57,7 +59,7 @@ use std::thread;
 use std::time::Instant;
 
 use forwarding::rtp::{PacketKind, is_rtcp};
-use media::{ErrorKind, Event, MediaState};
+use media::{DtlsState, ErrorKind, Event, MediaState};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
@@ -411,6 +413,12 @@ impl Engine {
         };
         if selected_changed {
             transport.flow = ice.selected();
+            if let Some(flow) = transport.flow {
+                let was_connected = transport.connected;
+                for event in path::chosen(&self.candidates, flow, was_connected) {
+                    transport.events.send(event);
+                }
+            }
         }
         if let Some(expired) = expiring.filter(|_| restarted) {
             self.ufrags.remove(&expired);
@@ -486,9 +494,12 @@ impl Engine {
             counters.srtp_profiles[profile.rank()] += 1;
         }
         transport.reports_at = Some(now);
-        transport
-            .events
-            .send(Event::MediaStateChanged(MediaState::Connected));
+        for event in [
+            Event::DtlsStateChanged(DtlsState::Connected),
+            Event::MediaStateChanged(MediaState::Connected),
+        ] {
+            transport.events.send(event);
+        }
         for subscriber in transport.subscribers.clone() {
             self.media.request_key_frame(now, subscriber);
             self.arm_source_of(subscriber);
@@ -498,6 +509,9 @@ impl Engine {
     fn tell_handshake_failure(&mut self, key: TransportKey, failure: &dtls::DtlsFailure) {
         self.media.counters.handshakes_failed += 1;
         if let Some(transport) = self.media.transports.get(key.0) {
+            transport
+                .events
+                .send(Event::DtlsStateChanged(DtlsState::Failed));
             transport.events.send(Event::Error {
                 kind: ErrorKind::Other("DTLS_HANDSHAKE_FAILED".to_owned()),
                 description: failure.to_string(),

@@ -1,7 +1,7 @@
 //! ICE candidates as text (RFC 8839, section 5.1; TCP: RFC 6544, section 4.5).
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Longest candidate line that is read, in bytes. Real ones stay below 250; much lower would refuse long host names.
 const LINE_BYTES_MAX: usize = 512;
@@ -13,6 +13,8 @@ const NAME_BYTES_MAX: usize = 253;
 const TYPE_PREFERENCE_HOST_UDP: u32 = 126;
 /// Type preference of host candidates over TCP, lower so that UDP wins (RFC 6544, section 4.2).
 const TYPE_PREFERENCE_HOST_TCP: u32 = 90;
+/// Type preference of what the other side sees (RFC 8445, section 5.1.2.2).
+const TYPE_PREFERENCE_PEER_REFLEXIVE: u32 = 110;
 /// Direction preference of passive host candidates (RFC 6544, section 4.2).
 const DIRECTION_PREFERENCE_PASSIVE: u32 = 4;
 
@@ -109,6 +111,20 @@ impl Candidate {
             TYPE_PREFERENCE_HOST_TCP,
             local_preference,
         )
+    }
+
+    /// The peer's, as its packets show it (RFC 8445, section 7.3.1.3). Nothing is known of its base.
+    pub fn peer_reflexive(address: SocketAddr, transport: CandidateTransport) -> Self {
+        let unspecified = match address {
+            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        };
+        Self {
+            kind: CandidateKind::PeerReflexive,
+            priority: (TYPE_PREFERENCE_PEER_REFLEXIVE << 24) + (0xffff << 8) + 255,
+            related: Some(SocketAddr::new(unspecified, 0)),
+            ..Self::host(address, transport, TYPE_PREFERENCE_PEER_REFLEXIVE, 0)
+        }
     }
 
     fn host(

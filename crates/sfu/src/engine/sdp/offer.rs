@@ -37,6 +37,13 @@ pub struct PendingOffer {
     local_ice: IceCredentials,
 }
 
+impl PendingOffer {
+    /// What is offered.
+    pub fn sections(&self) -> &[Section] {
+        &self.sections
+    }
+}
+
 /// Makes the first offer of an endpoint: audio, video and, if `local` has data channels, data, all bundled on
 /// transport 0. The mids are Kurento's: `audio0`, `video0`, `application0`.
 pub fn offer(local: &LocalParameters, offered: OfferedSections) -> (String, PendingOffer) {
