@@ -110,6 +110,11 @@ impl Server {
         page_at(self.address, query)
     }
 
+    /// The address of what is served at `path`.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
     /// The address of the room protocol.
     pub fn room_url(&self) -> String {
         format!("ws://{}/room", self.address)

@@ -107,6 +107,32 @@ async fn a_taken_name_is_told_at_the_field() {
     assert_eq!(ana.page.evaluate("tertulia.room.state").await, "connected");
 }
 
+/// The basic page has the plain script, as applications of the original use it.
+#[tokio::test]
+async fn pages_without_modules_meet_those_with() {
+    let _turn = turn::take().await;
+    let server = Server::start().await;
+    let browser = Chromium::launch().await;
+    let query = "name=bob&room=lab&join=1&video=320x180";
+    let bob = demo::join(&browser, "bob", &server.page(query)).await;
+    let ana = browser.open("ana", &server.url("/room.html")).await;
+    assert_eq!(ana.evaluate("jq('a.b')").await, "#a\\.b");
+    ana.evaluate(
+        "(() => {
+            document.querySelector('#name').value = 'ana';
+            document.querySelector('#roomName').value = 'lab';
+            document.querySelector('#joinBtn').click();
+        })()",
+    )
+    .await;
+    ana.wait_for("document.querySelector('#video-bob_webcam video')?.videoWidth > 0")
+        .await;
+    bob.sees("ana").await;
+    ana.evaluate("document.querySelector('#buttonLeaveRoom').click()")
+        .await;
+    bob.misses("ana", tests::deadline::PATIENCE).await;
+}
+
 /// From a click on *Join* to the first decoded picture of somebody who is in the room.
 #[tokio::test]
 async fn the_first_picture_comes_soon() {

@@ -1,8 +1,13 @@
 //! The demo and the JavaScript client, embedded in the binary.
 //!
 //! Debug builds read them from the source tree at every request, so that editing a page needs no
-//! rebuild.
+//! rebuild. For pages without modules, `script` makes one of all.
 
+mod script;
+
+use std::borrow::Cow;
+
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
@@ -19,21 +24,67 @@ struct Demo;
 /// The client, at `/js/`.
 #[derive(Embed)]
 #[folder = "../room-client/js"]
-#[exclude = "test/*"]
+#[exclude = "tests/*"]
 #[exclude = "*.json"]
-#[exclude = "build.mjs"]
 struct Client;
+
+/// A file as it is served.
+struct File {
+    data: Cow<'static, [u8]>,
+    mime_type: String,
+    sha256: [u8; 32],
+}
+
+impl File {
+    /// What lies at a path below `/js/`.
+    fn client(path: &str) -> Option<Self> {
+        if path != script::NAME {
+            return Client::get(path).map(|file| Self::embedded(path, file));
+        }
+        let text = script::compose(|name| Some(Client::get(name)?.data))?;
+        let hash = digest(&SHA256, text.as_bytes());
+        Some(Self {
+            data: Cow::Owned(text.into_bytes()),
+            mime_type: "text/javascript".to_owned(),
+            sha256: hash.as_ref().try_into().ok()?,
+        })
+    }
+
+    /// What lies at a path below `/`.
+    fn page(path: &str) -> Option<Self> {
+        let path = if path.is_empty() { "index.html" } else { path };
+        Demo::get(path).map(|file| Self::embedded(path, file))
+    }
+
+    fn embedded(path: &str, file: EmbeddedFile) -> Self {
+        // By its ending a declaration file would be a video.
+        let mime_type = match path.ends_with(".d.ts") {
+            true => "text/plain; charset=utf-8",
+            false => file.metadata.mimetype(),
+        };
+        Self {
+            mime_type: mime_type.to_owned(),
+            sha256: file.metadata.sha256_hash(),
+            data: file.data,
+        }
+    }
+
+    /// The first 64 bits of the content's hash in quotes: enough to tell versions of one file apart.
+    fn etag(&self) -> String {
+        let digits = self.sha256[..8].iter().map(|byte| format!("{byte:02x}"));
+        format!("\"{}\"", digits.collect::<String>())
+    }
+}
 
 /// Answers any path that nothing else answers.
 pub(crate) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
-    let client = path.strip_prefix("js/").and_then(Client::get);
+    let client = path.strip_prefix("js/").and_then(File::client);
     let is_client = client.is_some();
-    let page = || Demo::get(if path.is_empty() { "index.html" } else { path });
-    let Some(file) = client.or_else(page) else {
+    let Some(file) = client.or_else(|| File::page(path)) else {
         return (StatusCode::NOT_FOUND, "not found\n").into_response();
     };
-    let mut response = respond(path, &file, &headers);
+    let mut response = respond(file, &headers);
     if is_client {
         // Pages of any origin import the client as a module, which browsers fetch with CORS.
         let anyone = HeaderValue::from_static("*");
@@ -43,21 +94,16 @@ pub(crate) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
     response
 }
 
-fn respond(path: &str, file: &EmbeddedFile, headers: &HeaderMap) -> Response {
-    let etag = etag(file);
+fn respond(file: File, headers: &HeaderMap) -> Response {
+    let etag = file.etag();
     let known = headers
         .get(header::IF_NONE_MATCH)
         .and_then(|value| value.to_str().ok());
     if known.is_some_and(|known| known.contains(&etag)) {
         return ([(header::ETAG, etag)], StatusCode::NOT_MODIFIED).into_response();
     }
-    let mut response = Response::new(Body::from(file.data.to_vec()));
-    // By its ending a declaration file would be a video.
-    let mime_type = match path.ends_with(".d.ts") {
-        true => "text/plain; charset=utf-8",
-        false => file.metadata.mimetype(),
-    };
-    let content_type = HeaderValue::from_str(mime_type);
+    let content_type = HeaderValue::from_str(&file.mime_type);
+    let mut response = Response::new(Body::from(file.data.into_owned()));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
@@ -69,11 +115,4 @@ fn respond(path: &str, file: &EmbeddedFile, headers: &HeaderMap) -> Response {
         headers.insert(header::ETAG, etag);
     }
     response
-}
-
-/// The first 64 bits of the content's hash in quotes: enough to tell versions of one file apart.
-fn etag(file: &EmbeddedFile) -> String {
-    let hash = file.metadata.sha256_hash();
-    let digits: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("\"{digits}\"")
 }

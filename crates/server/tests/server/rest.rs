@@ -151,13 +151,14 @@ async fn client_library_is_served_as_javascript() {
     let server = start(&config());
     let script = get(&server, "/js/KurentoRoom.js").await;
     assert!(script.contains("content-type: text/javascript"), "{script}");
+    assert!(body(&script).trim_end().ends_with("})(globalThis);"));
     let module = get(&server, "/js/tertulia-room.js").await;
     assert!(
         module.contains("access-control-allow-origin: *"),
         "{module}"
     );
     for path in [
-        "/js/test/run.js",
+        "/js/tests/fakes.mjs",
         "/js/../Cargo.toml",
         "/js/package.json",
         "/nothing",
