@@ -5,7 +5,6 @@ mod files;
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use media::MediaServer;
 use room::pool::Pool;
 use tertulia::backend::{self, Backend};
@@ -40,7 +39,7 @@ fn warn_of_variables() {
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     warn_of_variables();
     let config = arguments.resolve()?;
-    if arguments.check_config {
+    if arguments.check_config() {
         show(&config);
         return Ok(());
     }
