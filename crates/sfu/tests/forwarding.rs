@@ -38,7 +38,7 @@ fn check_continuity(packets: &[ReceivedPacket]) {
 #[test]
 fn peers_connect_with_the_fastest_cipher() {
     let mut simulation = Simulation::new(1);
-    let id = simulation.join(PeerConfig::publisher(1));
+    let id = simulation.join(PeerConfig::viewer(1));
     simulation.run_for(SECOND);
     assert_eq!(simulation.peer(id).profile(), Some(Profile::AeadAes128Gcm));
     assert_eq!(simulation.take_events(id), [PeerEvent::Connected]);
@@ -336,6 +336,33 @@ fn application_hears_when_media_begins_and_ceases() {
     flows.sort();
     let expected = [(false, Audio), (false, Video), (true, Audio), (true, Video)];
     assert_eq!(flows, expected);
+}
+
+#[test]
+fn application_hears_who_speaks() {
+    let mut simulation = Simulation::with_workers(14, 2);
+    let call = simulation.call_on(PeerConfig::publisher(1), 1, &[PeerConfig::viewer(2)]);
+    simulation.run_for(3 * SECOND);
+    let publisher = call.publisher;
+    let is_about_speech = |event: &Event| matches!(event, Event::SpeakingChanged(_));
+    let speech = |simulation: &mut Simulation| {
+        let mut told = simulation.take_told(publisher);
+        told.retain(is_about_speech);
+        told
+    };
+    assert_eq!(speech(&mut simulation), [Event::SpeakingChanged(true)]);
+    simulation.stop_media(publisher);
+    simulation.run_for(3 * SECOND);
+    assert_eq!(speech(&mut simulation), [Event::SpeakingChanged(false)]);
+    simulation.start_media(publisher);
+    simulation.run_for(SECOND);
+    assert_eq!(speech(&mut simulation), [Event::SpeakingChanged(true)]);
+    let now = simulation.now();
+    simulation.peer_mut(publisher).close(now);
+    simulation.run_for(SECOND);
+    assert_eq!(speech(&mut simulation), [Event::SpeakingChanged(false)]);
+    let told = simulation.take_told(call.viewers[0]);
+    assert!(!told.iter().any(is_about_speech));
 }
 
 /// Payload types that [`PeerConfig::publisher`] offers.

@@ -288,6 +288,7 @@ impl MediaPath {
         // Not at once: a peer may report a thousand times a second.
         self.relay_reports(key);
         self.tell_flow(key);
+        self.listen(now, key);
         self.divide_for(now, key);
         for subscriber in self.transports[key.0].subscribers.clone() {
             self.tell_delivery(subscriber);

@@ -157,6 +157,9 @@ impl MediaPath {
             descriptor,
             payload: opened.payload,
         };
+        if let Some(level) = packet.audio_level {
+            self.hear(now, bound.source, level);
+        }
         self.keep(now, bound.source, bound.layer, &arrived)?;
         if bound.is_first && !packet.frame.key_frame {
             // The key frame that began the stream is lost, or came before we listened.

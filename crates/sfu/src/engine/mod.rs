@@ -45,6 +45,7 @@ mod rtp_endpoint;
 pub mod sctp;
 pub mod sdp;
 mod source;
+mod speaking;
 pub mod srtp;
 mod subscriber;
 #[cfg(test)]
@@ -527,6 +528,10 @@ impl Engine {
             return;
         };
         transport.close();
+        for source in transport.sources.clone() {
+            self.media.fall_silent(source);
+        }
+        let transport = &self.media.transports[key.0];
         transport
             .events
             .send(Event::MediaStateChanged(MediaState::Disconnected));

@@ -199,6 +199,7 @@ impl Engine {
         if let Some(source) = tracks.source
             && transport != Some(self.media.sources[source.0].transport)
         {
+            self.media.fall_silent(source);
             self.remove_source(source);
             tracks.source = None;
         }
@@ -216,6 +217,7 @@ impl Engine {
                 self.media.sources[source.0].renegotiate(section.clone());
             }
             Some(source) => {
+                self.media.fall_silent(source);
                 self.remove_source(source);
                 tracks.source = None;
             }

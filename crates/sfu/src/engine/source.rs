@@ -22,6 +22,7 @@ use smallvec::SmallVec;
 use super::levels::{Levels, StreamMeter};
 use super::relay::{LayerIds, TrunkKey};
 use super::sdp::{CodecDescription, Section};
+use super::speaking::Speaking;
 use super::subscriber::SubscriberKey;
 use super::transport::TransportKey;
 
@@ -113,6 +114,8 @@ pub(super) struct Source {
     /// Of a mirrored track: SSRCs of the layers that need not cross, as the other worker was told.
     pub(super) unwanted: LayerIds,
     pub(super) estimate: ReceiverEstimate,
+    /// Of audio.
+    pub(super) speaking: Speaking,
     payloads: [Option<Payload>; 128],
     /// Codec of the packet before, as an index into the section's codecs.
     pub(super) codec: Option<u8>,
@@ -134,6 +137,7 @@ impl Source {
             trunks: SmallVec::new(),
             unwanted: LayerIds::new(),
             estimate: ReceiverEstimate::new(bitrate_limits(limits)),
+            speaking: Speaking::default(),
             payloads: [None; 128],
             codec: None,
             active: false,
