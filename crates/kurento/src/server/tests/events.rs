@@ -1,0 +1,238 @@
+//! What clients are told of media.
+
+use super::*;
+
+#[test]
+fn events_go_out_under_every_name_that_was_subscribed() {
+    let mut desk = Desk::new();
+    let connection = desk.open();
+    let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+    let endpoint = desk.create(connection, "WebRtcEndpoint", in_pipeline(&pipeline));
+    for name in ["IceCandidateFound", "OnIceCandidate", "OnIceCandidate"] {
+        desk.subscribe(connection, &endpoint, name);
+    }
+    desk.invoke(
+        connection,
+        &endpoint,
+        "addTag",
+        json!({ "key": "k", "value": "v" }),
+    );
+    desk.invoke(
+        connection,
+        &endpoint,
+        "setSendTagsInEvents",
+        json!({ "sendTagsInEvents": true }),
+    );
+    desk.happen(Event::IceCandidateFound(IceCandidate {
+        candidate: "candidate:1".to_owned(),
+        sdp_mid: "0".to_owned(),
+        sdp_m_line_index: 0,
+    }));
+    let events = desk.events(connection);
+    assert_eq!(events.len(), 2);
+    for ((kind, data), name) in events.iter().zip(["IceCandidateFound", "OnIceCandidate"]) {
+        assert_eq!((kind.as_str(), &data["type"]), (name, &json!(name)));
+        assert_eq!(data["tags"][0]["key"], "k");
+        assert_eq!(data["candidate"]["__type__"], "IceCandidate");
+    }
+}
+
+#[test]
+fn the_steps_to_a_connected_transport_are_told_in_order() {
+    let mut desk = Desk::new();
+    let connection = desk.open();
+    let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+    let endpoint = desk.create(connection, "WebRtcEndpoint", in_pipeline(&pipeline));
+    for name in [
+        "MediaSessionStarted",
+        "IceComponentStateChanged",
+        "DtlsConnectionStateChange",
+        "ConnectionStateChanged",
+        "MediaStateChanged",
+    ] {
+        desk.subscribe(connection, &endpoint, name);
+    }
+    let request = json!({ "jsonrpc": "2.0", "id": "x", "method": "invoke", "params": {
+        "object": endpoint, "operation": "processOffer", "operationParams": { "offer": "v=0" },
+    } });
+    desk.send(connection, &request.to_string());
+    for _ in 0..2 {
+        desk.happen(Event::MediaStateChanged(MediaState::Connected));
+    }
+    desk.happen(Event::MediaStateChanged(MediaState::Disconnected));
+    let told = desk.events(connection);
+    let told: Vec<_> = told
+        .iter()
+        .map(|(kind, data)| {
+            let state = data.get("state").or(data.get("newState"));
+            format!(
+                "{kind} {}",
+                state.and_then(Value::as_str).unwrap_or_default()
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "MediaSessionStarted ",
+            "IceComponentStateChanged CONNECTED",
+            "DtlsConnectionStateChange CONNECTED",
+            "ConnectionStateChanged CONNECTED",
+            "MediaStateChanged CONNECTED",
+            "IceComponentStateChanged READY",
+            "IceComponentStateChanged DISCONNECTED",
+            "ConnectionStateChanged DISCONNECTED",
+            "MediaStateChanged DISCONNECTED",
+        ]
+    );
+}
+
+#[test]
+fn flows_are_told_along_connections_and_hubs() {
+    let mut desk = Desk::new();
+    let connection = desk.open();
+    let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+    let filter = json!({ "mediaPipeline": pipeline });
+    let filter = desk.create(connection, "FaceOverlayFilter", filter);
+    let hub = desk.create(connection, "DispatcherOneToMany", in_pipeline(&pipeline));
+    let source = desk.create(connection, "HubPort", json!({ "hub": hub }));
+    let viewer = desk.create(connection, "PassThrough", in_pipeline(&pipeline));
+    desk.invoke(connection, &hub, "setSource", json!({ "source": source }));
+    let sink = desk.create(connection, "HubPort", json!({ "hub": hub }));
+    let endpoint = desk.create(connection, "WebRtcEndpoint", in_pipeline(&pipeline));
+    for (from, to) in [
+        (&endpoint, &filter),
+        (&filter, &source),
+        (&sink, &viewer),
+        (&viewer, &viewer),
+        (&sink, &viewer),
+    ] {
+        let linked = desk.invoke(connection, from, "connect", json!({ "sink": to }));
+        assert_eq!(linked, Value::Null);
+    }
+    desk.subscribe(connection, &viewer, "MediaFlowInStateChanged");
+    desk.subscribe(connection, &filter, "Error");
+    let flow = |flowing| Event::MediaFlowInChanged {
+        kind: MediaKind::Video,
+        flowing,
+    };
+    desk.happen(flow(true));
+    let events = desk.events(connection);
+    let kinds: Vec<_> = events.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, ["MediaFlowInStateChanged", "Error"]);
+    let video = json!({ "mediaType": "VIDEO" });
+    assert_eq!(
+        desk.invoke(connection, &viewer, "isMediaFlowingIn", video.clone()),
+        json!(true)
+    );
+    assert_eq!(
+        desk.invoke(connection, &endpoint, "isMediaFlowingOut", video),
+        json!(true)
+    );
+    desk.invoke(connection, &hub, "removeSource", json!({}));
+    desk.invoke(connection, &hub, "setSource", json!({ "source": source }));
+    let request =
+        json!({ "jsonrpc": "2.0", "id": "x", "method": "release", "params": { "object": source } });
+    desk.send(connection, &request.to_string());
+    let states: Vec<_> = desk
+        .events(connection)
+        .into_iter()
+        .map(|(_, data)| data["state"].clone())
+        .collect();
+    assert_eq!(states.last(), Some(&json!("NOT_FLOWING")));
+}
+
+#[test]
+fn what_waits_for_a_transport_follows_negotiation() {
+    let mut desk = Desk::new();
+    let connection = desk.open();
+    let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+    let endpoint = desk.create(connection, "WebRtcEndpoint", in_pipeline(&pipeline));
+    let candidate = |index: u16, mid: &str| {
+        json!({ "candidate": {
+            "candidate": "candidate:1 1 UDP 1 192.0.2.1 1 typ host", "sdpMid": mid, "sdpMLineIndex": index,
+        } })
+    };
+    desk.invoke(connection, &endpoint, "gatherCandidates", json!({}));
+    desk.invoke(connection, &endpoint, "addIceCandidate", candidate(0, "0"));
+    desk.calls.clear();
+    desk.invoke(
+        connection,
+        &endpoint,
+        "processOffer",
+        json!({ "offer": "v=0" }),
+    );
+    let calls: Vec<_> = desk.calls.iter().map(|call| format!("{call:?}")).collect();
+    for (call, name) in calls.iter().zip([
+        "SetBandwidth",
+        "ProcessOffer",
+        "GatherCandidates",
+        "AddIceCandidate",
+    ]) {
+        assert!(call.starts_with(name), "{call} is not {name}");
+    }
+    for (index, mid, code) in [
+        (0, "", Value::Null),
+        (9, "0", Value::Null),
+        (9, "x", json!(40401)),
+    ] {
+        let added = desk.invoke(
+            connection,
+            &endpoint,
+            "addIceCandidate",
+            candidate(index, mid),
+        );
+        assert_eq!(added, code);
+    }
+    let again = desk.invoke(
+        connection,
+        &endpoint,
+        "processOffer",
+        json!({ "offer": "v=0" }),
+    );
+    assert_eq!(again, json!(40208));
+}
+
+#[test]
+fn one_way_endpoints_offer_one_way() {
+    let mut desk = Desk::new();
+    let connection = desk.open();
+    let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+    let parameters = json!({ "mediaPipeline": pipeline, "sendonly": true });
+    let endpoint = desk.create(connection, "WebRtcEndpoint", parameters);
+    let offer = desk.invoke(connection, &endpoint, "generateOffer", json!({}));
+    assert!(offer.as_str().unwrap().contains("a=sendonly"));
+}
+
+#[test]
+fn send_bandwidths_stay_on_their_sides() {
+    let mut desk = Desk::new();
+    let connection = desk.open();
+    let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+    let endpoint = desk.create(connection, "WebRtcEndpoint", in_pipeline(&pipeline));
+    for (property, set, stored) in [
+        ("MaxVideoSendBandwidth", 50, 100),
+        ("MaxVideoSendBandwidth", 300, 300),
+        ("MinVideoSendBandwidth", 400, 300),
+        ("MaxVideoSendBandwidth", 0, 0),
+        ("MinVideoSendBandwidth", 400, 400),
+    ] {
+        let mut name = property.to_owned();
+        name.replace_range(..1, "m");
+        desk.invoke(
+            connection,
+            &endpoint,
+            &format!("set{property}"),
+            json!({ name: set }),
+        );
+        let value = desk.invoke(connection, &endpoint, &format!("get{property}"), json!({}));
+        assert_eq!(value, json!(stored), "{property} {set}");
+    }
+    let Some(Call::SetBandwidth { limits, .. }) = desk.calls.last() else {
+        panic!("the media server is not told");
+    };
+    assert_eq!(
+        (limits.max_video_send, limits.min_video_send),
+        (None, Some(media::Kilobits(400)))
+    );
+}
