@@ -64,7 +64,7 @@ pub enum VideoDelivery {
     Sent {
         /// In this quality.
         layer: VideoLayer,
-        /// How many picture sizes the source sends at present, at least 1.
+        /// How many picture sizes the source has, at least 1: what it sends, and what it would if anybody watched.
         spatial_layers: u8,
         /// Height of the picture, pixels; 0 if it is not known.
         height: u16,

@@ -88,7 +88,12 @@ pub struct Stage {
 impl Stage {
     /// An empty one.
     pub fn new(seed: u64) -> Self {
-        let simulation = Simulation::new(seed);
+        Self::with_workers(seed, 1)
+    }
+
+    /// An empty one around several engines. Publishers are on the first.
+    pub fn with_workers(seed: u64, workers: usize) -> Self {
+        let simulation = Simulation::with_workers(seed, workers);
         let now = simulation.now();
         Self {
             simulation,
@@ -160,9 +165,24 @@ impl Stage {
         config: ViewerConfig,
         participant: Option<PeerId>,
     ) -> ViewerId {
+        self.watch_on(0, access, publisher, config, participant)
+    }
+
+    /// As [`Self::watch`], on a worker.
+    ///
+    /// # Panics
+    /// If the engine refuses.
+    pub fn watch_on(
+        &mut self,
+        worker: usize,
+        access: Access,
+        publisher: PublisherId,
+        config: ViewerConfig,
+        participant: Option<PeerId>,
+    ) -> ViewerId {
         let index = self.viewers.len();
         let peer = config.peer(self.random.random());
-        let client = self.simulation.add_member(0, peer, participant);
+        let client = self.simulation.add_member(worker, peer, participant);
         let viewer = Viewer::new(config, self.clock());
         let member = self.add_member(client, access, Model::Viewer(index));
         self.viewers.push((viewer, member));
@@ -208,6 +228,11 @@ impl Stage {
     /// What the engine told about a viewer's endpoint.
     pub fn told(&self, id: ViewerId) -> &[EngineEvent] {
         &self.members[self.viewers[id.0].1].told
+    }
+
+    /// What the engine told about a publisher's endpoint.
+    pub fn told_of(&self, id: PublisherId) -> &[EngineEvent] {
+        &self.members[self.publishers[id.0].1].told
     }
 
     /// The readings of a bottleneck towards viewers.

@@ -26,9 +26,9 @@ const BEARABLE: f64 = 0.6;
 
 /// A subscription that wants a share.
 #[derive(Clone, Copy)]
-struct Claim {
-    subscriber: SubscriberKey,
-    source: SourceKey,
+pub(super) struct Claim {
+    pub(super) subscriber: SubscriberKey,
+    pub(super) source: SourceKey,
 }
 
 impl MediaPath {
@@ -54,7 +54,8 @@ impl MediaPath {
         let mut requests: SmallVec<[Request<'_>; 8]> = SmallVec::new();
         for claim in &claims {
             let source = &self.sources[claim.source.0];
-            requests.push(request(&self.subscribers[claim.subscriber.0], source));
+            let subscriber = &self.subscribers[claim.subscriber.0];
+            requests.push(request(subscriber, source, source.levels.list()));
         }
         let downlink = &self.downlinks[key.0];
         let is_settled = downlink.is_settled(now);
@@ -74,14 +75,20 @@ impl MediaPath {
             granted = granted.saturating_add(level.map_or(0, |level| level.bitrate.0));
             is_wanting |= grant.level() != request.best();
         }
-        let demand = allocation::demand(&requests);
+        let mut demand = allocation::demand(&requests);
         drop(requests);
+        let hopes = self.hopes(budget, &claims);
+        if let Some(hopes) = &hopes {
+            demand = demand.max(hopes.demand);
+            is_wanting |= hopes.is_wanting;
+        }
         let downlink = &mut self.downlinks[key.0];
         downlink.handle_division(Bitrate(granted), demand, is_wanting);
         for (claim, grant) in claims.iter().zip(&grants) {
             self.give(now, *claim, *grant);
         }
         self.grants = grants;
+        self.hope(now, &claims, hopes);
     }
 
     /// As [`Self::divide`], for the way that a transport belongs to.
@@ -191,7 +198,12 @@ fn sent(subscriber: &Subscriber, source: &Source) -> Option<VideoDelivery> {
     })
 }
 
-fn request<'a>(subscriber: &Subscriber, source: &'a Source) -> Request<'a> {
+/// What a subscription wants of `levels`, which are those of its source.
+pub(super) fn request<'a>(
+    subscriber: &Subscriber,
+    source: &Source,
+    levels: &'a [Level],
+) -> Request<'a> {
     let selector = &subscriber.subscription.selector;
     let target = selector.target();
     let wanted = &subscriber.delivery;
@@ -203,8 +215,8 @@ fn request<'a>(subscriber: &Subscriber, source: &'a Source) -> Request<'a> {
             (_, VideoPriority::Low) => Priority::Low,
         },
         wishes: wishes(subscriber),
-        levels: source.levels.list(),
-        current: target.and_then(|target| source.levels.position(target, selector.limit())),
+        levels,
+        current: target.and_then(|target| source.levels.position(levels, target, selector.limit())),
     }
 }
 

@@ -290,6 +290,9 @@ impl MediaPath {
         self.tell_flow(key);
         self.listen(now, key);
         self.divide_for(now, key);
+        for source in self.transports[key.0].sources.clone() {
+            self.settle_demand(now, source);
+        }
         for subscriber in self.transports[key.0].subscribers.clone() {
             self.tell_delivery(subscriber);
         }

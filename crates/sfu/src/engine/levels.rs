@@ -1,8 +1,9 @@
 //! The qualities in which a track can be had: [`Levels`].
 //!
 //! Measured from what comes, now and then; smoothed, because a key frame doubles the rate of a second. A stream that is
-//! silent while others of its track are not has been stopped by its sender and cannot be had. When all are silent, as
-//! with a still screen, nothing is known to have changed.
+//! silent while others of its track are not has been stopped by its sender and cannot be had, unless it sleeps only
+//! because nobody watches it ([`super::demand`]). When all are silent, as with a still screen, nothing is known to have
+//! changed.
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,10 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Too high: its viewers see a still picture for as long.
 const SILENCE: Duration = Duration::from_millis(700);
 
+/// A stream that is behind others of its track by this is not measured: what is remembered of it must not be what it
+/// cost while it ended. Too low: one of few frames a second is never measured. Too high: too little is remembered.
+const LAG: Duration = Duration::from_millis(300);
+
 /// Time constant of rates. Too low: a key frame looks like a better picture that no longer fits. Too high: what is
 /// allotted lags behind what is sent.
 const SMOOTHING: Duration = Duration::from_secs(2);
@@ -40,6 +45,8 @@ pub(super) struct StreamMeter {
     /// The highest rate so far.
     peak: Bitrate,
     pub(super) heights: PictureHeights,
+    /// If it is silent, it is because its sender was told that nobody watches it: it may be asked for.
+    pub(super) may_sleep: bool,
 }
 
 impl StreamMeter {
@@ -53,6 +60,11 @@ impl StreamMeter {
     pub(super) fn set_levels(&mut self, now: Instant, levels: &[Level]) {
         self.levels = SmallVec::from_slice(levels);
         self.arrived_at = Some(now);
+    }
+
+    /// How long it has been silent while others of its track were not.
+    fn lag(&self, newest: Option<Instant>) -> Option<Duration> {
+        Some(newest?.saturating_duration_since(self.arrived_at?))
     }
 
     pub(super) fn levels(&self) -> &[Level] {
@@ -87,12 +99,25 @@ impl StreamMeter {
     }
 }
 
+/// What is known of one stream, for [`Levels`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer<'a> {
+    pub(super) id: Ssrc,
+    pub(super) levels: &'a [Level],
+    /// It is not sent, but would be if somebody wanted it.
+    pub(super) is_asleep: bool,
+}
+
 /// The levels of one track, worst first.
 #[derive(Debug, Default)]
 pub(super) struct Levels {
     list: Vec<Level>,
-    /// Ids of the streams that can be had, by [`Level::stream`].
+    /// The same and those of streams that sleep; empty if none does.
+    all: Vec<Level>,
+    /// Ids of the streams that can be had or asked for, by [`Level::stream`].
     streams: SmallVec<[Ssrc; LAYERS_MAX]>,
+    /// Which of them sleep, in the same order.
+    asleep: SmallVec<[bool; LAYERS_MAX]>,
     scratch: Vec<Level>,
     due_at: Option<Instant>,
     /// Another engine measures.
@@ -100,13 +125,33 @@ pub(super) struct Levels {
 }
 
 impl Levels {
+    /// What can be had.
     pub(super) fn list(&self) -> &[Level] {
         &self.list
     }
 
-    /// Ids of the streams that can be had, the smallest first.
+    /// What could be had if all were asked for that sleep.
+    pub(super) fn all(&self) -> &[Level] {
+        match self.has_sleepers() {
+            true => &self.all,
+            false => &self.list,
+        }
+    }
+
+    /// True if a stream sleeps.
+    pub(super) fn has_sleepers(&self) -> bool {
+        self.asleep.contains(&true)
+    }
+
+    /// Ids of the streams that can be had or asked for, the smallest first.
     pub(super) fn streams(&self) -> impl Iterator<Item = Ssrc> + '_ {
         self.streams.iter().copied()
+    }
+
+    /// True if the stream sleeps.
+    pub(super) fn is_asleep(&self, stream: Ssrc) -> bool {
+        let mut streams = self.streams.iter().zip(&self.asleep);
+        streams.any(|(id, asleep)| *id == stream && *asleep)
     }
 
     /// The stream of a level.
@@ -114,18 +159,18 @@ impl Levels {
         self.streams.get(usize::from(level.stream)).copied()
     }
 
-    /// The index of the level that has all of a stream up to `limit`.
-    pub(super) fn position(&self, stream: Ssrc, limit: LayerId) -> Option<usize> {
-        self.list.iter().rposition(|level| {
+    /// The index in `list`, one of ours, of the level that has all of a stream up to `limit`.
+    pub(super) fn position(&self, list: &[Level], stream: Ssrc, limit: LayerId) -> Option<usize> {
+        list.iter().rposition(|level| {
             self.stream_of(level) == Some(stream)
                 && level.top.spatial <= limit.spatial
                 && level.top.temporal <= limit.temporal
         })
     }
 
-    /// How many picture sizes there are.
+    /// How many picture sizes there are, those included that sleep.
     pub(super) fn sizes(&self) -> u8 {
-        let sizes = self.list.iter().map(|level| level.size() + 1);
+        let sizes = self.all().iter().map(|level| level.size() + 1);
         sizes.max().unwrap_or(0)
     }
 
@@ -146,35 +191,48 @@ impl Levels {
     ) -> bool {
         self.due_at = Some(now + INTERVAL);
         let mut known: SmallVec<[(Ssrc, &mut StreamMeter); LAYERS_MAX]> = streams.collect();
-        for (_, meter) in &mut known {
-            meter.measure(now, &mut self.scratch);
-        }
         let newest = known.iter().filter_map(|(_, meter)| meter.arrived_at).max();
+        for (_, meter) in &mut known {
+            match meter.lag(newest) {
+                Some(lag) if lag >= LAG => meter.measured_at = Some(now),
+                _ => meter.measure(now, &mut self.scratch),
+            }
+        }
+        let is_silent =
+            |meter: &StreamMeter| meter.lag(newest).is_none_or(|silence| silence >= SILENCE);
         known.retain(|(_, meter)| {
-            let silence = newest
-                .zip(meter.arrived_at)
-                .map(|(newest, at)| newest.saturating_duration_since(at));
-            !meter.levels.is_empty() && silence.is_some_and(|silence| silence < SILENCE)
+            !meter.levels.is_empty() && (meter.may_sleep || !is_silent(meter))
         });
         known.sort_by_key(|(_, meter)| (meter.heights.largest(), meter.peak));
-        self.replace(known.iter().map(|(id, meter)| (*id, meter.levels())))
+        self.replace(known.iter().map(|(id, meter)| Offer {
+            id: *id,
+            levels: meter.levels(),
+            is_asleep: is_silent(meter),
+        }))
     }
 
     /// Takes over what another engine has measured, in the order of ranks.
-    pub(super) fn tell<'a>(&mut self, streams: impl Iterator<Item = (Ssrc, &'a [Level])>) {
+    pub(super) fn tell<'a>(&mut self, streams: impl Iterator<Item = Offer<'a>>) {
         self.is_told = true;
         self.replace(streams);
     }
 
-    fn replace<'a>(&mut self, streams: impl Iterator<Item = (Ssrc, &'a [Level])>) -> bool {
+    fn replace<'a>(&mut self, streams: impl Iterator<Item = Offer<'a>>) -> bool {
         let former = std::mem::take(&mut self.streams);
+        let were_asleep = std::mem::take(&mut self.asleep);
         self.list.clear();
-        for ((id, levels), stream) in streams.zip(0..) {
-            self.streams.push(id);
-            let levels = levels.iter().map(|level| Level { stream, ..*level });
-            self.list.extend(levels);
+        self.all.clear();
+        for (offer, stream) in streams.zip(0..) {
+            self.streams.push(offer.id);
+            self.asleep.push(offer.is_asleep);
+            let levels = offer.levels.iter();
+            let levels = levels.map(|level| Level { stream, ..*level });
+            if !offer.is_asleep {
+                self.list.extend(levels.clone());
+            }
+            self.all.extend(levels);
         }
-        self.streams != former
+        self.streams != former || self.asleep != were_asleep
     }
 }
 
@@ -248,8 +306,10 @@ mod tests {
         bed.meters[1].heights = PictureHeights([180, 0, 0, 0]);
         bed.run(200, &[100, 500, 1_000]);
         assert_eq!(bed.streams(), [1, 2, 0]);
-        assert_eq!(bed.levels.position(Ssrc(0), LayerId::HIGHEST), Some(2));
-        assert_eq!(bed.levels.position(Ssrc(9), LayerId::HIGHEST), None);
+        let levels = &bed.levels;
+        let position = |id| levels.position(levels.list(), Ssrc(id), LayerId::HIGHEST);
+        assert_eq!(position(0), Some(2));
+        assert_eq!(position(9), None);
     }
 
     #[test]
@@ -261,6 +321,30 @@ mod tests {
         assert_eq!(bed.run(50, &[500, 0]), 1);
         assert_eq!(bed.streams(), [0]);
         assert_eq!(bed.run(50, &[500, 1_000]), 1);
+        assert_eq!(bed.streams(), [0, 1]);
+    }
+
+    #[test]
+    fn stream_that_sleeps_is_remembered() {
+        let mut bed = Bed::new(3);
+        bed.run(200, &[500, 1_000, 3_000]);
+        let before = bed.levels.list().to_vec();
+        bed.meters[2].may_sleep = true;
+        assert_eq!(bed.run(500, &[500, 1_000, 0]), 1);
+        assert_eq!(bed.streams(), [0, 1, 2]);
+        assert!(bed.levels.is_asleep(Ssrc(2)) && !bed.levels.is_asleep(Ssrc(1)));
+        let (list, all) = (bed.levels.list(), bed.levels.all());
+        assert_eq!((list.len(), all.len(), bed.levels.sizes()), (2, 3, 3));
+        let ratio = all[2].bitrate.0 as f64 / before[2].bitrate.0 as f64;
+        assert!((0.9..=1.0).contains(&ratio), "{ratio}");
+        // It wakes, and costs about as much as before from the beginning.
+        assert_eq!(bed.run(10, &[500, 1_000, 3_000]), 1);
+        let all = bed.levels.list();
+        let ratio = all[2].bitrate.0 as f64 / before[2].bitrate.0 as f64;
+        assert!((0.7..=1.1).contains(&ratio), "{ratio}");
+        bed.run(50, &[500, 1_000, 0]);
+        bed.meters[2].may_sleep = false;
+        assert_eq!(bed.run(50, &[500, 1_000, 0]), 1);
         assert_eq!(bed.streams(), [0, 1]);
     }
 

@@ -20,6 +20,7 @@ mod containment;
 pub mod counters;
 mod data;
 mod delivery;
+mod demand;
 mod downlink;
 pub mod dtls;
 mod endpoint;

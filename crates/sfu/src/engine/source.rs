@@ -19,7 +19,8 @@ use forwarding::rtp::{ClockRate, ExtensionId, Header, PayloadType, Ssrc};
 use media::{BandwidthLimits, Direction, MediaKind, StreamStats};
 use smallvec::SmallVec;
 
-use super::levels::{Levels, StreamMeter};
+use super::demand::Demand;
+use super::levels::{Levels, Offer, StreamMeter};
 use super::relay::{LayerIds, TrunkKey};
 use super::sdp::{CodecDescription, Section};
 use super::speaking::Speaking;
@@ -116,6 +117,8 @@ pub(super) struct Source {
     pub(super) estimate: ReceiverEstimate,
     /// Of audio.
     pub(super) speaking: Speaking,
+    /// Of simulcast.
+    pub(super) demand: Demand,
     payloads: [Option<Payload>; 128],
     /// Codec of the packet before, as an index into the section's codecs.
     pub(super) codec: Option<u8>,
@@ -138,6 +141,7 @@ impl Source {
             unwanted: LayerIds::new(),
             estimate: ReceiverEstimate::new(bitrate_limits(limits)),
             speaking: Speaking::default(),
+            demand: Demand::default(),
             payloads: [None; 128],
             codec: None,
             active: false,
@@ -149,6 +153,7 @@ impl Source {
 
     /// Takes over what a renegotiation of the same section agreed on.
     pub(super) fn renegotiate(&mut self, section: Section) {
+        self.demand.keep(&section.simulcast_rids);
         self.section = section;
         self.codec = None;
         self.index_payloads();
@@ -281,21 +286,22 @@ impl Source {
     }
 
     /// Has the layers that another worker knows of, the smallest first: each by its [id](Layer::id) there, which takes
-    /// the place of an SSRC, with its levels and an id for it here if it is not known yet.
+    /// the place of an SSRC, with its levels, whether it sleeps, and an id for it here if it is not known yet.
     pub(super) fn mirror_layers<'a>(
         &mut self,
         now: Instant,
-        layers: impl Iterator<Item = (Ssrc, &'a [Level], Ssrc)>,
+        layers: impl Iterator<Item = (Ssrc, &'a [Level], bool, Ssrc)>,
     ) {
         let codec = self.codec.unwrap_or(0);
         let mut known = std::mem::take(&mut self.layers);
-        for (theirs, levels, id) in layers.take(LAYERS_MAX) {
+        for (theirs, levels, is_asleep, id) in layers.take(LAYERS_MAX) {
             let layer = match known.iter().position(|layer| layer.ssrc == theirs) {
                 Some(position) => Some(known.swap_remove(position)),
                 None => self.layer(id, theirs, None, codec),
             };
             self.layers.extend(layer.map(|mut layer| {
                 layer.meter.set_levels(now, levels);
+                layer.meter.may_sleep = is_asleep;
                 layer
             }));
         }
@@ -303,7 +309,11 @@ impl Source {
             .layers
             .iter()
             .filter(|layer| !layer.meter.levels().is_empty());
-        let had = had.map(|layer| (layer.id, layer.meter.levels()));
+        let had = had.map(|layer| Offer {
+            id: layer.id,
+            levels: layer.meter.levels(),
+            is_asleep: layer.meter.may_sleep,
+        });
         self.levels.tell(had);
     }
 

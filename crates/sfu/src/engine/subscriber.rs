@@ -61,6 +61,8 @@ pub(super) struct Subscriber {
     pub(super) limits: BandwidthLimits,
     /// What its peer wants.
     pub(super) delivery: Delivery,
+    /// The stream that its peer should see if all were sent that nobody watches.
+    pub(super) hoped: Option<Ssrc>,
     /// Why nothing is sent.
     pub(super) paused: Option<PauseReason>,
     /// What the application was told of its video.
@@ -117,6 +119,7 @@ impl Subscriber {
             mismatch_told: false,
             limits: BandwidthLimits::default(),
             delivery: Delivery::default(),
+            hoped: None,
             paused: None,
             told: None,
             reports_arrivals: reports_arrivals(&section),
@@ -138,6 +141,7 @@ impl Subscriber {
         let former = std::mem::replace(&mut self.source, source.map(|(key, _)| key));
         if self.source != former {
             self.subscription.selector.aim(None);
+            self.hoped = None;
             self.paused = None;
             self.told = None;
         }

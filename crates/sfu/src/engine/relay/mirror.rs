@@ -135,18 +135,8 @@ impl MediaPath {
         let Session::Mirror { .. } = self.transports[source.transport.0].session else {
             return;
         };
-        let is_seen = |layer: Ssrc| {
-            let here = source.subscribers.iter().any(|subscriber| {
-                let selector = &self.subscribers[subscriber.0].subscription.selector;
-                selector.target() == Some(layer) || selector.current() == Some(layer)
-            });
-            here || source
-                .trunks
-                .iter()
-                .any(|trunk| self.trunks[trunk.0].takes(layer))
-        };
         let layers = source.layers.iter();
-        let unwanted = layers.filter(|layer| !is_seen(layer.id));
+        let unwanted = layers.filter(|layer| !self.is_wanted(source, layer.id));
         let unwanted: LayerIds = unwanted.map(|layer| layer.ssrc).collect();
         if source.unwanted != unwanted {
             self.sources[key.0].unwanted = unwanted;
@@ -169,7 +159,8 @@ impl MediaPath {
         self.layers_made = first_made.wrapping_add(layers.len() as u32);
         let ids = (0..).map(|made| Ssrc(first_made.wrapping_add(made)));
         let described = layers.iter().zip(ids);
-        let described = described.map(|(layer, id)| (layer.id, &layer.levels[..], id));
+        let described =
+            described.map(|(layer, id)| (layer.id, &layer.levels[..], layer.is_asleep, id));
         source.mirror_layers(now, described);
         for described in layers {
             if let Some(reference) = described.reference {

@@ -154,6 +154,8 @@ pub(super) struct LayerDescription {
     pub(super) reference: Option<ReferencePoint>,
     /// In which it can be had; none: it is not sent.
     pub(super) levels: Vec<Level>,
+    /// It is not sent, but would be if somebody wanted it.
+    pub(super) is_asleep: bool,
 }
 
 /// What a carrier should know of a [`Control`].
@@ -360,7 +362,7 @@ impl Engine {
             }
             News::Unsubscribed => self.handle_unsubscribed(from, mirror),
             News::KeyFrameWanted { layer } => self.handle_wanted(now, from, mirror, layer),
-            News::Unwanted(layers) => self.handle_unwanted(from, mirror, layers),
+            News::Unwanted(layers) => self.handle_unwanted(now, from, mirror, layers),
             News::Limited(limit) => self.handle_limited(from, mirror, limit),
             News::Described(track) => self.handle_described(now, from, mirror, track),
             News::Layers(layers) => self.handle_layers(now, mirror, &layers),

@@ -42,7 +42,7 @@ pub(in crate::engine) struct Trunk {
 
 impl Trunk {
     /// True if packets of a layer cross.
-    pub(super) fn takes(&self, layer: Ssrc) -> bool {
+    pub(in crate::engine) fn takes(&self, layer: Ssrc) -> bool {
         !self.unwanted.contains(&layer)
     }
 }
@@ -53,6 +53,7 @@ impl Source {
             id: layer.id,
             reference: layer.receive.reference_point(),
             levels: levels.to_vec(),
+            is_asleep: self.levels.is_asleep(layer.id),
         };
         let ranked = self.levels.streams();
         let sent = ranked.filter_map(|id| {
@@ -217,12 +218,19 @@ impl Engine {
     }
 
     /// Those who watch the mirror see other layers.
-    pub(super) fn handle_unwanted(&mut self, from: usize, mirror: MirrorId, layers: LayerIds) {
+    pub(super) fn handle_unwanted(
+        &mut self,
+        now: Instant,
+        from: usize,
+        mirror: MirrorId,
+        layers: LayerIds,
+    ) {
         if let Some(trunk) = self.trunk_of(from, mirror) {
             let trunk = &mut self.media.trunks[trunk.0];
             trunk.unwanted = layers;
             if let Some(source) = trunk.source {
                 self.media.settle_wanted(source);
+                self.media.settle_demand(now, source);
             }
         }
     }
