@@ -1,5 +1,7 @@
 //! The client half against the server half: everything that a media server must do, over the
 //! protocol, and what happens when the connection or the server is lost.
+//!
+//! Where time passes it is paused: `sleep` lets everything run that can, and then moves the clock.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,4 +1,6 @@
 //! What subscribers are sent: their wishes, the room's selection, and who is told what became of it.
+//!
+//! Where time passes it is paused: `sleep` lets everything run that can, and then moves the clock.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! What happens while something else happens: leaving, closing and dropping in the middle of flows.
+//!
+//! Where time passes it is paused: `sleep` lets everything run that can, and then moves the clock.
 
 use std::time::Duration;
 
