@@ -2,14 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kurento::Link;
 use kurento::client::{Kms, websocket};
 use kurento::server::{Config, Service};
-use media::{ElementKind, Event, EventSender, MediaServer};
+use media::{
+    ElementId, ElementKind, Event, EventSender, FileState, MediaServer, Parameter, Parameters,
+    PipelineId, Recording,
+};
 use sfu::NativeMediaServer;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -30,6 +35,18 @@ a=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack pli\r\n";
 
 /// Our core behind the Kurento protocol, and its address.
 async fn start() -> String {
+    serve(None).await
+}
+
+/// As [`start`], with a directory for recordings.
+async fn serve(recordings: Option<PathBuf>) -> String {
+    let config = Config {
+        default_path: recordings
+            .iter()
+            .map(|directory| format!("file://{}/", directory.display()))
+            .collect(),
+        ..Config::default()
+    };
     let localhost = Ipv4Addr::LOCALHOST.into();
     let core = NativeMediaServer::start(&sfu::Config {
         udp_port: 0,
@@ -37,9 +54,10 @@ async fn start() -> String {
         workers: NonZeroUsize::MIN,
         listen: vec![localhost],
         announce: vec![localhost],
+        recordings,
         ..sfu::Config::default()
     });
-    let service = Service::new(core.unwrap(), Config::default());
+    let service = Service::new(core.unwrap(), config);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -83,4 +101,134 @@ async fn candidates_of_our_core_come_as_events() {
     };
     let found = tokio::time::timeout(PATIENCE, found).await.unwrap();
     assert!(found.candidate.contains("127.0.0.1"));
+}
+
+/// A directory with a file to play, gone afterwards.
+struct Shelf(PathBuf);
+
+impl Shelf {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("kurento-files-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recording/tests/fixtures");
+        fs::copy(fixtures.join("vp8.webm"), path.join("vp8.webm")).unwrap();
+        Self(path.canonicalize().unwrap())
+    }
+}
+
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+struct File {
+    element: ElementId,
+    happened: mpsc::UnboundedReceiver<Event>,
+}
+
+impl File {
+    async fn make(kms: &Kms, pipeline: &PipelineId, class: &str, uri: &str) -> Self {
+        let (sender, happened) = mpsc::unbounded_channel();
+        let events = EventSender::new(move |event| {
+            let _ = sender.send(event);
+        });
+        let parameters = [("uri".to_owned(), Parameter::Text(uri.to_owned()))].into();
+        let made = kms.create_custom_element(pipeline, class, &parameters, events);
+        let element = made.await.unwrap();
+        Self { element, happened }
+    }
+
+    async fn wait_for(&mut self, expected: Event) {
+        let waiting = async { while self.happened.recv().await.unwrap() != expected {} };
+        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        waited.unwrap_or_else(|_| panic!("no {expected:?}"));
+    }
+}
+
+#[tokio::test]
+async fn files_are_played_and_recorded_over_the_protocol() {
+    let shelf = Shelf::new();
+    let kms = Kms::new(websocket(serve(Some(shelf.0.clone())).await, None));
+    let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
+    let nothing = Parameters::new();
+    let mut player = File::make(&kms, &pipeline, "PlayerEndpoint", "vp8.webm").await;
+    let mut recorder = File::make(&kms, &pipeline, "RecorderEndpoint", "made/copy.webm").await;
+    kms.connect(&player.element, &recorder.element, None)
+        .await
+        .unwrap();
+    kms.invoke(&recorder.element, "record", &nothing)
+        .await
+        .unwrap();
+    kms.invoke(&player.element, "play", &nothing).await.unwrap();
+    player
+        .wait_for(Event::FileStateChanged(FileState::Started))
+        .await;
+    recorder
+        .wait_for(Event::RecordingChanged(Recording::Active))
+        .await;
+    player.wait_for(Event::EndOfStream).await;
+    let info = kms.query(&player.element, "getPosition").await.unwrap();
+    assert_eq!(info.get("position"), Some(&Parameter::Integer(0)));
+
+    kms.invoke(&recorder.element, "stopAndWait", &nothing)
+        .await
+        .unwrap();
+    recorder
+        .wait_for(Event::RecordingChanged(Recording::Stopped))
+        .await;
+
+    let copy = format!("file://{}/made/copy.webm", shelf.0.display());
+    let copy = File::make(&kms, &pipeline, "PlayerEndpoint", &copy).await;
+    let info = kms.query(&copy.element, "getVideoInfo").await.unwrap();
+    let Some(Parameter::Integer(duration)) = info.get("duration") else {
+        panic!("{info:?}");
+    };
+    assert!((2000..3500).contains(duration), "{duration} ms");
+}
+
+#[tokio::test]
+async fn files_are_refused_where_no_directory_is_set_up() {
+    let kms = Kms::new(websocket(start().await, None));
+    let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
+    let nothing = Parameters::new();
+    for (class, operation, uri, expected) in [
+        (
+            "RecorderEndpoint",
+            "record",
+            "file:///tmp/x.webm",
+            "RESOURCE_ERROR_OPEN",
+        ),
+        (
+            "PlayerEndpoint",
+            "play",
+            "file:///etc/passwd",
+            "INVALID_URI",
+        ),
+        (
+            "PlayerEndpoint",
+            "play",
+            "http://localhost/x.webm",
+            "INVALID_URI",
+        ),
+    ] {
+        let mut file = File::make(&kms, &pipeline, class, uri).await;
+        kms.invoke(&file.element, operation, &nothing)
+            .await
+            .unwrap();
+        let event = tokio::time::timeout(PATIENCE, file.happened.recv());
+        let Some(Event::Error {
+            kind, description, ..
+        }) = event.await.unwrap()
+        else {
+            panic!("{uri} is not refused");
+        };
+        assert_eq!(kind.as_str(), expected);
+        let names = if uri.starts_with("http:") {
+            "scheme http"
+        } else {
+            "--recordings"
+        };
+        assert!(description.contains(names), "{description}");
+    }
 }

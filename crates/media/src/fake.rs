@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 
 use crate::{
     BandwidthLimits, DataChannelOptions, Delivery, ElementId, ElementKind, Error, Event,
-    EventSender, IceCandidate, MediaKind, MediaServer, OfferOptions, PipelineId, StreamStats,
+    EventSender, IceCandidate, MediaKind, MediaServer, OfferOptions, Parameters, PipelineId,
+    StreamStats,
 };
 
 /// A media server that does what it is told, unless a [`Script`] says otherwise. Clones share state.
@@ -99,6 +100,16 @@ pub enum Call {
     },
     /// [`MediaServer::stats`]
     Stats { element: ElementId },
+    /// [`MediaServer::invoke`]
+    Invoke {
+        element: ElementId,
+        operation: &'static str,
+    },
+    /// [`MediaServer::query`]
+    Query {
+        element: ElementId,
+        operation: &'static str,
+    },
     /// [`MediaServer::request_key_frame`]
     RequestKeyFrame { element: ElementId },
     /// [`MediaServer::create_data_channel`]
@@ -494,6 +505,34 @@ impl MediaServer for Fake {
         Ok(())
     }
 
+    async fn invoke(
+        &self,
+        element: &ElementId,
+        operation: &'static str,
+        _parameters: &Parameters,
+    ) -> Result<(), Error> {
+        self.begin(Call::Invoke {
+            element: element.clone(),
+            operation,
+        })
+        .await?;
+        self.0.lock().custom(element, operation)
+    }
+
+    async fn query(
+        &self,
+        element: &ElementId,
+        operation: &'static str,
+    ) -> Result<Parameters, Error> {
+        self.begin(Call::Query {
+            element: element.clone(),
+            operation,
+        })
+        .await?;
+        self.0.lock().custom(element, operation)?;
+        Ok(Parameters::new())
+    }
+
     async fn request_key_frame(&self, element: &ElementId) -> Result<(), Error> {
         self.begin(Call::RequestKeyFrame {
             element: element.clone(),
@@ -576,6 +615,16 @@ impl Inner {
     fn web_endpoint(&self, id: &ElementId, operation: &'static str) -> Result<(), Error> {
         match self.element(id)?.kind {
             ElementKind::WebRtcEndpoint { .. } => Ok(()),
+            _ => Err(Error::Unsupported {
+                element: id.clone(),
+                operation,
+            }),
+        }
+    }
+
+    fn custom(&self, id: &ElementId, operation: &'static str) -> Result<(), Error> {
+        match self.element(id)?.kind {
+            ElementKind::Other(_) => Ok(()),
             _ => Err(Error::Unsupported {
                 element: id.clone(),
                 operation,

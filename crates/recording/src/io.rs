@@ -29,6 +29,9 @@ pub type Take = Box<dyn FnMut(&mut dyn FnMut(&[u8])) -> bool + Send>;
 /// Takes something, on the thread of the file.
 pub type Give<T> = Box<dyn FnMut(T) + Send>;
 
+/// Told that something is done, on the thread of the file.
+pub type Done = Box<dyn FnOnce() + Send>;
+
 /// The thread does not take commands: it is busy, or gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the thread of this file is busy")]

@@ -16,7 +16,7 @@ const URI_BYTES_MAX: usize = 4096;
 #[non_exhaustive]
 pub enum PlaceError {
     /// There is no directory.
-    #[error("no directory for recordings is set up")]
+    #[error("no directory for recordings is set up (--recordings)")]
     Nowhere,
     /// Only `file:` URIs are.
     #[error("scheme {0} is not supported")]

@@ -322,6 +322,14 @@ impl<M: MediaServer> MediaServer for Pool<M> {
         media.invoke(element, operation, parameters).await
     }
 
+    async fn query(
+        &self,
+        element: &ElementId,
+        operation: &'static str,
+    ) -> Result<Parameters, Error> {
+        self.of_element(element)?.query(element, operation).await
+    }
+
     async fn request_key_frame(&self, element: &ElementId) -> Result<(), Error> {
         self.of_element(element)?.request_key_frame(element).await
     }

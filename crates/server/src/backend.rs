@@ -290,6 +290,14 @@ impl MediaServer for Backend {
         delegate!(self.invoke(element, operation, parameters))
     }
 
+    async fn query(
+        &self,
+        element: &ElementId,
+        operation: &'static str,
+    ) -> Result<Parameters, Error> {
+        delegate!(self.query(element, operation))
+    }
+
     async fn request_key_frame(&self, element: &ElementId) -> Result<(), Error> {
         delegate!(self.request_key_frame(element))
     }

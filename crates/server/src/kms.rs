@@ -9,6 +9,7 @@ mod socket;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,6 +143,7 @@ impl<M: MediaServer> Listener<M> {
 }
 
 fn service_config(config: &Config) -> kurento::server::Config {
+    let defaults = kurento::server::Config::default();
     kurento::server::Config {
         version: config.kurento_version.clone(),
         garbage_collector_period: Duration::from_secs(config.kurento_session_seconds.into()),
@@ -152,8 +154,22 @@ fn service_config(config: &Config) -> kurento::server::Config {
         cpu_count: std::thread::available_parallelism().map_or(1, usize::from),
         connections_max: config.kurento_max_connections,
         max_video_send_kbps: config.kurento_video_max_kbps,
-        ..kurento::server::Config::default()
+        default_path: config
+            .recordings
+            .as_deref()
+            .map_or_else(|| defaults.default_path.clone(), directory_uri),
+        ..defaults
     }
+}
+
+/// What names without a scheme are relative to.
+fn directory_uri(directory: &Path) -> String {
+    // The media server has made it.
+    let directory = directory
+        .canonicalize()
+        .unwrap_or_else(|_| directory.to_owned());
+    let path = directory.to_string_lossy().replace('%', "%25");
+    format!("file://{path}/")
 }
 
 async fn upgrade<M: MediaServer>(

@@ -32,6 +32,7 @@ pub fn start(config: &Config) -> Result<NativeMediaServer, sfu::StartError> {
         // A demo on one's own machine must work without a network.
         announce_loopback: config.announce.is_empty() && config.listen.ip().is_loopback(),
         preferred_video_codec: config.preferred_video_codec.map(codec),
+        recordings: config.recordings.clone(),
         ..defaults
     };
     NativeMediaServer::start(&setup)

@@ -10,6 +10,7 @@ mod files;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -63,8 +64,13 @@ pub enum StartError {
     #[error("cannot start a media worker: {0}")]
     Worker(#[source] io::Error),
     /// The directory for recordings cannot be used.
-    #[error("cannot use the directory for recordings: {0}")]
-    Recordings(#[source] io::Error),
+    #[error("cannot keep recordings in {path}: {source}")]
+    Recordings {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 /// Media elements in this process. Cheap to clone; the last clone to go stops the workers.
@@ -90,7 +96,10 @@ impl NativeMediaServer {
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let certificate = Certificate::generate()?;
         let place = match &config.recordings {
-            Some(directory) => Place::new(directory).map_err(StartError::Recordings)?,
+            Some(directory) => Place::new(directory).map_err(|source| StartError::Recordings {
+                path: directory.clone(),
+                source,
+            })?,
             None => Place::nowhere(),
         };
         let interfaces = interface_addresses();

@@ -285,7 +285,7 @@ impl MediaServer for Kms {
     ) -> Result<ElementId, Error> {
         let mut constructor = translation::arguments(parameters);
         constructor.insert("mediaPipeline".to_owned(), pipeline.as_str().into());
-        let made = self.create(class, constructor, events, OF_ALL);
+        let made = self.create(class, constructor, events, translation::wanted(class));
         made.await.map(ElementId::new)
     }
 
@@ -298,6 +298,15 @@ impl MediaServer for Kms {
         let arguments = translation::arguments(parameters);
         let done = self.invoke_with(element.as_str(), operation, arguments);
         done.await.map(drop)
+    }
+
+    async fn query(
+        &self,
+        element: &ElementId,
+        operation: &'static str,
+    ) -> Result<Parameters, Error> {
+        let told = self.invoke_with(element.as_str(), operation, Map::new());
+        Ok(translation::values(operation, &told.await?))
     }
 
     async fn process_offer(&self, element: &ElementId, offer: &str) -> Result<String, Error> {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use media::{
-    Direction, DtlsState, ElementId, Error, ErrorKind, Event, EventSender, IceCandidate, IceState,
-    MediaKind, MediaState, Parameter, Parameters, PipelineId, StreamStats,
+    Direction, DtlsState, ElementId, Error, ErrorKind, Event, EventSender, FileState, IceCandidate,
+    IceState, MediaKind, MediaState, Parameter, Parameters, PipelineId, Recording, StreamStats,
 };
 use serde_json::{Map, Value, json};
 
@@ -48,10 +48,38 @@ pub(super) static OF_WEB_ENDPOINTS: &[&EventType] = &[
     &events::DATA_CHANNEL_CLOSED,
 ];
 
+/// Events of players besides.
+static OF_PLAYERS: &[&EventType] = &[
+    &events::ERROR,
+    &events::FLOW_OUT_CHANGED,
+    &events::URI_ENDPOINT_STATE_CHANGED,
+    &events::END_OF_STREAM,
+];
+/// Events of recorders besides.
+static OF_RECORDERS: &[&EventType] = &[
+    &events::ERROR,
+    &events::URI_ENDPOINT_STATE_CHANGED,
+    &events::RECORDING,
+    &events::PAUSED,
+    &events::STOPPED,
+];
+
+/// What is wanted of a class that only some media servers know.
+pub(super) fn wanted(class: &str) -> &'static [&'static EventType] {
+    match class {
+        "PlayerEndpoint" => OF_PLAYERS,
+        "RecorderEndpoint" => OF_RECORDERS,
+        _ => OF_ALL,
+    }
+}
+
 /// Reads an event under the name of either generation. `None`: it says nothing that the seam knows.
 pub(super) fn event(watch: &mut Watch, kind: &str, data: &Map<String, Value>) -> Option<Event> {
     let named = |event: &&&'static EventType| event.names().any(|name| name == kind);
-    let known = OF_WEB_ENDPOINTS.iter().find(named)?;
+    let mut all = [OF_WEB_ENDPOINTS, OF_PLAYERS, OF_RECORDERS]
+        .into_iter()
+        .flatten();
+    let known = all.find(named)?;
     let text = |name: &str| data.get(name).and_then(Value::as_str);
     Some(match known.name {
         "Error" => Event::Error {
@@ -89,6 +117,15 @@ pub(super) fn event(watch: &mut Watch, kind: &str, data: &Map<String, Value>) ->
             let is_news = watch.channels.insert(stream);
             return is_news.then_some(Event::DataChannelOpened(stream));
         }
+        "UriEndpointStateChanged" => Event::FileStateChanged(match text("state")? {
+            "START" => FileState::Started,
+            "PAUSE" => FileState::Paused,
+            _ => FileState::Stopped,
+        }),
+        "Recording" => Event::RecordingChanged(Recording::Active),
+        "Paused" => Event::RecordingChanged(Recording::Paused),
+        "Stopped" => Event::RecordingChanged(Recording::Stopped),
+        "EndOfStream" => Event::EndOfStream,
         _ => {
             let stream = u16::try_from(integer(data.get("channelId"))).ok()?;
             let is_news = watch.channels.remove(&stream);
@@ -215,6 +252,36 @@ pub(super) fn arguments(parameters: &Parameters) -> Map<String, Value> {
         (name.clone(), value)
     });
     pairs.collect()
+}
+
+/// What an operation told: the members of a register, or one value named as its accessor.
+pub(super) fn values(operation: &str, told: &Value) -> Parameters {
+    let parameter = |value: &Value| {
+        Some(match value {
+            Value::String(text) => Parameter::Text(text.clone()),
+            Value::Bool(flag) => Parameter::Flag(*flag),
+            Value::Number(number) => match number.as_i64() {
+                Some(whole) => Parameter::Integer(whole),
+                None => Parameter::Real(number.as_f64()?),
+            },
+            _ => return None,
+        })
+    };
+    let Value::Object(members) = told else {
+        let name = operation.strip_prefix("get").unwrap_or(operation);
+        let mut name = name.to_owned();
+        if let Some(first) = name.get_mut(..1) {
+            first.make_ascii_lowercase();
+        }
+        return parameter(told)
+            .map(|value| (name, value))
+            .into_iter()
+            .collect();
+    };
+    let members = members.iter().filter(|(name, _)| !name.starts_with("__"));
+    members
+        .filter_map(|(name, value)| Some((name.clone(), parameter(value)?)))
+        .collect()
 }
 
 /// Streams of one kind in the answer to `getStats`.

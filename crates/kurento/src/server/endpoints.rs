@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use media::{DtlsState, ElementId, IceCandidate, IceState, MediaKind, OfferOptions};
+use media::{DtlsState, ElementId, IceCandidate, IceState, OfferOptions};
 use serde_json::{Value, json};
 
 use super::Server;
 use super::description;
-use super::objects::{Object, flow_index};
+use super::objects::Object;
 use super::operations::done;
 use super::requests::{Answer, Outcome, Step};
 use super::work::{After, Call, ObjectKey, Reply};
@@ -41,7 +41,6 @@ pub(super) struct Endpoint {
     pub(super) ice: BTreeMap<u8, IceState>,
     pub(super) pairs: BTreeMap<u8, (String, String)>,
     pub(super) dtls: Option<DtlsState>,
-    received: [bool; 2],
     pub(super) channels_opened: u64,
     pub(super) channels_closed: u64,
 }
@@ -57,17 +56,6 @@ enum Negotiation {
 }
 
 impl Endpoint {
-    /// Whether the peer sends media of that kind.
-    pub(super) fn receives(&self, kind: MediaKind) -> bool {
-        flow_index(kind).is_some_and(|index| self.received[index])
-    }
-
-    pub(super) fn note_received(&mut self, kind: MediaKind, flowing: bool) {
-        if let Some(index) = flow_index(kind) {
-            self.received[index] = flowing;
-        }
-    }
-
     pub(super) fn note_local_candidate(&mut self, candidate: &IceCandidate) {
         if self.local_candidates.len() < CANDIDATES_MAX {
             self.local_candidates.push(candidate.clone());
@@ -199,7 +187,7 @@ impl Server {
         endpoint.ok_or_else(|| Fault::object_not_found(""))
     }
 
-    fn element(&self, key: ObjectKey) -> Result<ElementId, Fault> {
+    pub(super) fn element(&self, key: ObjectKey) -> Result<ElementId, Fault> {
         let element = self.objects.known(key)?.input().cloned();
         element.ok_or_else(|| Fault::object_not_found(self.objects.id(key)))
     }

@@ -1,92 +1,168 @@
-//! Players and recorders as far as they can be declared: their states, and an `Error` event where
-//! media would have to be read or written.
+//! Players and recorders, in the words of the protocol.
+//!
+//! Calls go to the media server; what comes of them is told by its events, which also keep the state. Deliberately
+//! absent: files.
 
-use serde_json::json;
+use media::{ElementId, FileState, Parameter, Parameters, Recording};
+use serde_json::{Value, json};
 
 use super::Server;
 use super::objects::Object;
-use super::requests::{Answer, Outcome, Step};
-use super::work::ObjectKey;
+use super::requests::Step;
+use super::work::{After, Call, ObjectKey, Reply};
 use crate::fault::Fault;
+use crate::model::marshal::{Arguments, register};
 use crate::model::{elements, events};
 
-/// Where a player or recorder is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum FileState {
-    #[default]
-    Stop,
-    Start,
-    Pause,
-}
-
-/// What a client asks of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FileAction {
-    Start,
-    Pause,
-    Stop,
-}
-
-impl FileState {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Stop => "STOP",
-            Self::Start => "START",
-            Self::Pause => "PAUSE",
-        }
-    }
-
-    fn after(self, action: FileAction) -> Self {
-        match (action, self) {
-            (FileAction::Start, _) => Self::Start,
-            (FileAction::Stop, _) | (FileAction::Pause, Self::Stop) => Self::Stop,
-            (FileAction::Pause, _) => Self::Pause,
-        }
-    }
-}
-
 impl Server {
-    pub(super) fn call_file(&mut self, key: ObjectKey, method: &str) -> Result<Step, Fault> {
-        let action = match method {
-            "play" | "record" => FileAction::Start,
-            "pause" => FileAction::Pause,
-            _ => FileAction::Stop,
-        };
-        Ok(Step::Done(self.file_changed(key, action)))
+    /// What the media server needs to know of a file.
+    pub(super) fn file_parameters(&self, arguments: &Arguments) -> Parameters {
+        let mut parameters = Parameters::new();
+        let uri = self.absolute_uri(arguments.text("uri"));
+        parameters.insert("uri".to_owned(), Parameter::Text(uri));
+        if let Some(profile) = arguments.optional_text("mediaProfile") {
+            let profile = Parameter::Text(profile.to_owned());
+            parameters.insert("mediaProfile".to_owned(), profile);
+        }
+        parameters
     }
 
-    /// Calls that only declare never fail; what cannot be done is told by an event.
-    fn file_changed(&mut self, key: ObjectKey, action: FileAction) -> Answer {
-        let object = self.objects.known_mut(key)?;
-        let (class, former) = (object.class, object.file.unwrap_or_default());
-        let state = former.after(action);
-        object.file = Some(state);
-        if state != former {
-            let own = json!({ "state": state.name() });
+    /// These calls do not fail because of files; what cannot be done is told by an event.
+    pub(super) fn call_file(&self, key: ObjectKey, method: &'static str) -> Result<Step, Fault> {
+        self.invoke_file(key, method, Parameters::new(), After::Nothing)
+    }
+
+    /// Goes to a place in a player's file, in milliseconds.
+    pub(super) fn seek(&self, key: ObjectKey, position: &Value) -> Result<Step, Fault> {
+        let position = Parameter::Integer(position.as_i64().unwrap_or_default());
+        let parameters = [("position".to_owned(), position)].into();
+        self.invoke_file(key, "setPosition", parameters, After::Sought)
+    }
+
+    fn invoke_file(
+        &self,
+        key: ObjectKey,
+        operation: &'static str,
+        parameters: Parameters,
+        after: After,
+    ) -> Result<Step, Fault> {
+        let element = self.element(key)?;
+        let calls = vec![Call::Invoke {
+            element,
+            operation,
+            parameters,
+        }];
+        Ok(Step::Media { calls, after })
+    }
+
+    /// Reads a property that only the player knows.
+    pub(super) fn ask_player(&self, key: ObjectKey, property: &'static str) -> Result<Step, Fault> {
+        let operation = match property {
+            "position" => "getPosition",
+            _ => "getVideoInfo",
+        };
+        let element = self.element(key)?;
+        Ok(Step::Media {
+            calls: vec![Call::Query { element, operation }],
+            after: After::Played(property),
+        })
+    }
+
+    /// What completes the recordings of an object and of all below it.
+    pub(super) fn completing_calls(&self, key: ObjectKey) -> Vec<Call> {
+        let members = self.objects.subtree(key);
+        let members = members.iter().filter_map(|key| self.objects.get(*key));
+        let recorders = members.filter(|object| object.is_recording());
+        let elements = recorders.filter_map(|object| object.input().cloned());
+        elements
+            .map(|element| stop(element, "stopAndWait"))
+            .collect()
+    }
+
+    pub(super) fn file_changed(&mut self, key: ObjectKey, state: FileState) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return;
+        };
+        if object.file.replace(state) != Some(state) {
+            let own = json!({ "state": name(state) });
             self.emit(key, &events::URI_ENDPOINT_STATE_CHANGED, own);
-            if action == FileAction::Start && former == FileState::Stop {
-                if class.is(&elements::PLAYER_ENDPOINT) {
-                    self.emit_error(key, "INVALID_MEDIA", 0, "Invalid Media");
-                } else {
-                    let description = "Recording is not available";
-                    self.emit_error(key, "STREAM_ERROR_FAILED", 1, description);
-                }
-            }
-            if class.is(&elements::RECORDER_ENDPOINT) {
-                match state {
-                    FileState::Pause => self.emit(key, &events::PAUSED, json!({})),
-                    FileState::Stop => self.emit(key, &events::STOPPED, json!({})),
-                    // Told when the first media is written.
-                    FileState::Start => {}
-                }
-            }
         }
-        Ok(Outcome::Value(serde_json::Value::Null))
+    }
+
+    pub(super) fn recording_changed(&mut self, key: ObjectKey, recording: Recording) {
+        let event = match recording {
+            Recording::Active => &events::RECORDING,
+            Recording::Paused => &events::PAUSED,
+            Recording::Stopped => &events::STOPPED,
+        };
+        self.emit(key, event, json!({}));
+    }
+
+    /// Recorders that were made to do so stop with the player they record.
+    pub(super) fn file_ended(&mut self, key: ObjectKey) {
+        self.emit(key, &events::END_OF_STREAM, json!({}));
+        let sinks = self.objects.wires.sinks_of(key);
+        let sinks = sinks.iter().filter_map(|sink| self.objects.get(*sink));
+        let ending = sinks.filter(|sink| sink.is_recording() && sink.flag("stopOnEndOfStream"));
+        let elements = ending.filter_map(|sink| sink.input().cloned());
+        let calls: Vec<_> = elements.map(|element| stop(element, "stop")).collect();
+        if !calls.is_empty() {
+            self.call_unasked(calls);
+        }
     }
 }
 
 impl Object {
+    /// The symbol of its state.
     pub(super) fn file_state(&self) -> &'static str {
-        self.file.unwrap_or_default().name()
+        name(self.file.unwrap_or(FileState::Stopped))
+    }
+
+    fn is_recording(&self) -> bool {
+        let is_stopped = matches!(self.file, None | Some(FileState::Stopped));
+        self.class.is(&elements::RECORDER_ENDPOINT) && !is_stopped
+    }
+}
+
+/// The value of a property that a player was asked for.
+pub(super) fn played(property: &str, reply: Option<&Reply>) -> Value {
+    let number = |name: &str| match reply {
+        Some(Reply::Values(values)) => match values.get(name) {
+            Some(Parameter::Integer(value)) => *value,
+            _ => 0,
+        },
+        _ => 0,
+    };
+    let is_seekable = match reply {
+        Some(Reply::Values(values)) => values.get("isSeekable") == Some(&Parameter::Flag(true)),
+        _ => false,
+    };
+    match property {
+        "position" => number("position").into(),
+        _ => register(
+            "VideoInfo",
+            json!({
+                "isSeekable": is_seekable,
+                "seekableInit": number("seekableInit"),
+                "seekableEnd": number("seekableEnd"),
+                "duration": number("duration"),
+            }),
+        ),
+    }
+}
+
+fn stop(element: ElementId, operation: &'static str) -> Call {
+    Call::Invoke {
+        element,
+        operation,
+        parameters: Parameters::new(),
+    }
+}
+
+fn name(state: FileState) -> &'static str {
+    match state {
+        FileState::Stopped => "STOP",
+        FileState::Started => "START",
+        FileState::Paused => "PAUSE",
     }
 }

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use media::{ElementKind, PipelineId};
+use media::{ElementKind, FileState, PipelineId};
 use serde_json::{Map, Value};
 
 use super::config::Unsupported;
 use super::endpoints::Endpoint;
-use super::files::FileState;
 use super::objects::{Media, Object, Objects};
 use super::requests::{Answer, Outcome, Params, Step};
 use super::sessions::{SESSIONS_MAX, SessionName};
@@ -121,6 +120,13 @@ impl Server {
             })]
         } else if class.is(&elements::RTP_ENDPOINT) {
             vec![element(ElementKind::RtpEndpoint)]
+        } else if class.is(&core::URI_ENDPOINT) {
+            vec![Call::CreateCustomElement {
+                object,
+                pipeline: pipeline.clone(),
+                class: class.name,
+                parameters: self.file_parameters(arguments),
+            }]
         } else {
             vec![element(ElementKind::PassThrough)]
         })
@@ -193,7 +199,7 @@ impl Server {
             object.endpoint = Some(Box::default());
         }
         if class.is(&core::URI_ENDPOINT) {
-            object.file = Some(FileState::default());
+            object.file = Some(FileState::Stopped);
         }
         object.properties = self.initial_properties(class, &mut arguments);
         self.objects.insert(object);
@@ -246,7 +252,7 @@ impl Server {
         properties
     }
 
-    fn absolute_uri(&self, uri: &str) -> String {
+    pub(super) fn absolute_uri(&self, uri: &str) -> String {
         let uri = uri.replace("%2F", "/");
         if uri.contains("://") {
             uri

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::Server;
 use super::endpoints::{Endpoint, dtls_members, ice_name, pair};
+use super::objects::flow_index;
 use super::work::ObjectKey;
 use crate::model::events;
 use crate::model::marshal::register;
@@ -48,8 +49,9 @@ impl Server {
                 self.transport_changed(key, state == MediaState::Connected);
             }
             Event::MediaFlowInChanged { kind, flowing } => {
-                if let Some(endpoint) = self.endpoint_state(key) {
-                    endpoint.note_received(kind, flowing);
+                let object = self.objects.get_mut(key);
+                if let Some((object, index)) = object.zip(flow_index(kind)) {
+                    object.receives[index] = flowing;
                 }
                 self.refresh_flows_around(key);
             }
@@ -73,6 +75,9 @@ impl Server {
                     json!({ "channelId": stream }),
                 );
             }
+            Event::FileStateChanged(state) => self.file_changed(key, state),
+            Event::RecordingChanged(recording) => self.recording_changed(key, recording),
+            Event::EndOfStream => self.file_ended(key),
             Event::Error {
                 kind,
                 description,

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use media::{ElementId, MediaKind, PipelineId};
+use media::{ElementId, FileState, MediaKind, PipelineId};
 use serde_json::Value;
 
 use super::endpoints::Endpoint;
-use super::files::FileState;
 use super::sessions::SessionName;
 use super::wiring::Wires;
 use super::work::ObjectKey;
@@ -50,7 +49,10 @@ pub(super) struct Object {
     pub(super) subscribers: Vec<Subscriber>,
     pub(super) media: Media,
     pub(super) flows: Flows,
+    /// Which media its peer or its file sends. Audio first, then video.
+    pub(super) receives: [bool; 2],
     pub(super) endpoint: Option<Box<Endpoint>>,
+    /// Of a player or recorder.
     pub(super) file: Option<FileState>,
     /// An `Error` event said that this object cannot do what it was made for.
     pub(super) complained: bool,
@@ -249,6 +251,7 @@ impl Object {
             subscribers: Vec::new(),
             media: Media::None,
             flows: Flows::default(),
+            receives: [false; 2],
             endpoint: None,
             file: None,
             complained: false,

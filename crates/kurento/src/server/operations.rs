@@ -1,9 +1,10 @@
 //! `invoke`: accessors, and which operation does what.
 
 use media::{BandwidthLimits, Kilobits};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::Server;
+use super::files::played;
 use super::objects::{Object, TAG_BYTES_MAX, TAGS_MAX, flow_index};
 use super::requests::{Answer, Outcome, Params, Step};
 use super::sessions::SessionName;
@@ -11,9 +12,9 @@ use super::wiring::kind_of;
 use super::work::{After, Call, ObjectKey, Reply};
 use crate::fault::Fault;
 use crate::model::marshal::{
-    Arguments, DESCRIPTION_BYTES_MAX, TEXT_BYTES_MAX, constant, method_arguments, register,
+    Arguments, DESCRIPTION_BYTES_MAX, TEXT_BYTES_MAX, constant, method_arguments,
 };
-use crate::model::{Class, Kind, Need, Operation, Parameter, Property, core};
+use crate::model::{Class, Kind, Need, Operation, Parameter, Property, core, elements};
 
 impl Server {
     pub(super) fn invoke(&mut self, params: &Params, session: &SessionName) -> Result<Step, Fault> {
@@ -51,6 +52,11 @@ impl Server {
 
     fn get(&self, key: ObjectKey, property: &'static Property) -> Result<Step, Fault> {
         let object = self.objects.known(key)?;
+        if object.class.is(&elements::PLAYER_ENDPOINT)
+            && let "position" | "videoInfo" = property.name
+        {
+            return self.ask_player(key, property.name);
+        }
         if let Some(value) = object.properties.get(property.name) {
             return done(value.clone());
         }
@@ -70,10 +76,6 @@ impl Server {
             }
             "creationTime" => object.created_unix_s.into(),
             "state" => object.file_state().into(),
-            "videoInfo" => register(
-                "VideoInfo",
-                json!({ "isSeekable": false, "seekableInit": 0, "seekableEnd": 0, "duration": 0 }),
-            ),
             "elementGstreamerDot" => self.dot(key).into(),
             name => match &object.endpoint {
                 Some(endpoint) => endpoint.property(name),
@@ -97,10 +99,7 @@ impl Server {
         let object = self.objects.known_mut(key)?;
         match property.name {
             "name" => object.name = value.as_str().unwrap_or_default().to_owned(),
-            "position" => {
-                let message = "Seek fails";
-                return Err(Fault::kurento(Fault::SEEK, message));
-            }
+            "position" => return self.seek(key, &value),
             name => {
                 let value = object.bounded(name, value);
                 object.properties.insert(name, value);
@@ -219,6 +218,10 @@ impl Server {
             After::AnswerProcessed(key) => self.answer_processed(key, replies),
             After::Regardless => Ok(Outcome::Value(Value::Null)),
             After::Stats { object, kind } => self.stats_collected(object, kind, replies),
+            After::Completed(key) => {
+                self.destroy(key);
+                Ok(Outcome::Members(Map::new()))
+            }
             after => self.complete_simple(after, replies),
         }
     }
@@ -239,6 +242,7 @@ impl Server {
             After::Disconnected(links) => self.disconnected_elements(links),
             After::Routed(routes) => self.routed(routes),
             After::Measured => Ok(Outcome::Value(measured(replies.first()))),
+            After::Played(property) => Ok(Outcome::Value(played(property, replies.first()))),
             _ => Ok(Outcome::Value(Value::Null)),
         }
     }
@@ -251,6 +255,9 @@ impl After {
             // The real server ignores what it cannot read.
             (Self::CandidateAdded, media::Error::Candidate(_)) => {
                 return Ok(Outcome::Value(Value::Null));
+            }
+            (Self::Sought, media::Error::Refused { .. }) => {
+                return Err(Fault::kurento(Fault::SEEK, "Seek fails"));
             }
             (Self::CandidateAdded, _) => Fault::ADD_CANDIDATE,
             (Self::Gathered, _) => Fault::GATHER_CANDIDATES,

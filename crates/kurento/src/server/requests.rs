@@ -223,7 +223,7 @@ impl Server {
             "subscribe" => self.subscribe(params, session),
             "unsubscribe" => self.unsubscribe(params, session),
             "describe" => self.describe(params, session),
-            "release" => self.release(params),
+            "release" => return self.release(params).unwrap_or_else(failed),
             "ref" => self.reference_object(params, session),
             "unref" => self.unreference_object(params, session),
             "closeSession" => {

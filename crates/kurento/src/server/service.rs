@@ -354,6 +354,19 @@ impl<M: MediaServer> Inner<M> {
                 let created = media.create_element(&pipeline, kind, events);
                 created.await.map(Reply::Element)
             }
+            Call::CreateCustomElement {
+                object,
+                pipeline,
+                class,
+                parameters,
+            } => {
+                let events = self.events.sender(object);
+                let created = media.create_custom_element(&pipeline, class, &parameters, events);
+                created.await.map(Reply::Element)
+            }
+            Call::Query { element, operation } => {
+                media.query(&element, operation).await.map(Reply::Values)
+            }
             Call::ProcessOffer { element, offer } => {
                 media.process_offer(&element, &offer).await.map(Reply::Text)
             }
@@ -379,6 +392,11 @@ impl<M: MediaServer> Inner<M> {
         let media = &self.media;
         match call {
             Call::GatherCandidates { element } => media.gather_candidates(&element).await,
+            Call::Invoke {
+                element,
+                operation,
+                parameters,
+            } => media.invoke(&element, operation, &parameters).await,
             Call::AddIceCandidate { element, candidate } => {
                 media.add_ice_candidate(&element, candidate).await
             }

@@ -1,12 +1,13 @@
 //! The state machine alone: frames in, frames out, in simulated time.
 
 mod events;
+mod files;
 mod hostile;
 mod refusals;
 mod requests;
 mod sessions;
 
-use media::{ElementId, Event, IceCandidate, MediaKind, MediaState, PipelineId};
+use media::{ElementId, Event, IceCandidate, MediaKind, MediaState, Parameter, PipelineId};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -77,11 +78,24 @@ impl Desk {
         self.made += 1;
         match call {
             Call::CreatePipeline { .. } => Reply::Pipeline(PipelineId::new(self.made.to_string())),
-            Call::CreateElement { .. } => Reply::Element(ElementId::new(self.made.to_string())),
+            Call::CreateElement { .. } | Call::CreateCustomElement { .. } => {
+                Reply::Element(ElementId::new(self.made.to_string()))
+            }
             Call::ProcessOffer { .. } | Call::GenerateOffer { .. } | Call::ProcessAnswer { .. } => {
                 Reply::Text("v=0\r\nm=audio 9 X 0\r\na=mid:0\r\na=sendrecv\r\n".to_owned())
             }
             Call::Stats { .. } => Reply::Stats(Vec::new()),
+            Call::Query { .. } => {
+                let ms = |ms| Parameter::Integer(ms);
+                let told = [
+                    ("position", ms(700)),
+                    ("duration", ms(3000)),
+                    ("isSeekable", Parameter::Flag(true)),
+                    ("seekableEnd", ms(3000)),
+                ];
+                let told = told.map(|(name, value)| (name.to_owned(), value));
+                Reply::Values(told.into())
+            }
             Call::MeasureCpu { .. } => Reply::CpuPercent(1.5),
             Call::MeasureMemory => Reply::MemoryKib(7),
             _ => Reply::Nothing,
@@ -177,7 +191,9 @@ impl Desk {
     /// Something happens to the object that was created last.
     fn happen(&mut self, event: Event) {
         let key = self.calls.iter().rev().find_map(|call| match call {
-            Call::CreateElement { object, .. } => Some(*object),
+            Call::CreateElement { object, .. } | Call::CreateCustomElement { object, .. } => {
+                Some(*object)
+            }
             _ => None,
         });
         self.server

@@ -76,6 +76,15 @@ impl Wires {
             .collect()
     }
 
+    /// Where media of an element goes.
+    pub(super) fn sinks_of(&self, source: ObjectKey) -> BTreeSet<ObjectKey> {
+        let links = self.links_from(source).into_iter();
+        links
+            .filter(Link::carries_media)
+            .map(|link| link.sink)
+            .collect()
+    }
+
     fn links_from(&self, source: ObjectKey) -> Vec<Link> {
         let places = self.sinks.get(&source).into_iter().flatten();
         let links = places.filter_map(|place| {
@@ -342,8 +351,10 @@ impl Server {
     ) -> (BTreeSet<ObjectKey>, BTreeSet<ObjectKey>) {
         let receives = |key: &&ObjectKey| {
             let object = self.objects.get(**key);
-            let endpoint = object.and_then(|object| object.endpoint.as_ref());
-            endpoint.is_some_and(|endpoint| endpoint.receives(kind))
+            let index = flow_index(kind);
+            object
+                .zip(index)
+                .is_some_and(|(object, index)| object.receives[index])
         };
         let mut open: Vec<_> = members.iter().filter(receives).copied().collect();
         let (mut into, mut out) = (BTreeSet::new(), BTreeSet::new());

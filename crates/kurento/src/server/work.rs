@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use media::{
     BandwidthLimits, DataChannelOptions, ElementId, ElementKind, IceCandidate, MediaKind,
-    OfferOptions, PipelineId, StreamStats,
+    OfferOptions, Parameters, PipelineId, StreamStats,
 };
 
 use super::lifecycle::NewObject;
@@ -43,6 +43,22 @@ pub enum Call {
         object: ObjectKey,
         pipeline: PipelineId,
         kind: ElementKind,
+    },
+    /// As [`CreatePipeline`](Self::CreatePipeline).
+    CreateCustomElement {
+        object: ObjectKey,
+        pipeline: PipelineId,
+        class: &'static str,
+        parameters: Parameters,
+    },
+    Invoke {
+        element: ElementId,
+        operation: &'static str,
+        parameters: Parameters,
+    },
+    Query {
+        element: ElementId,
+        operation: &'static str,
     },
     ProcessOffer {
         element: ElementId,
@@ -106,10 +122,12 @@ pub enum Reply {
     Nothing,
     /// Of [`Call::CreatePipeline`].
     Pipeline(PipelineId),
-    /// Of [`Call::CreateElement`].
+    /// Of [`Call::CreateElement`] and [`Call::CreateCustomElement`].
     Element(ElementId),
     /// A session description.
     Text(String),
+    /// Of [`Call::Query`].
+    Values(Parameters),
     /// Of [`Call::Stats`].
     Stats(Vec<StreamStats>),
     /// Of [`Call::MeasureCpu`]: percent of one core, which can exceed 100.
@@ -141,5 +159,10 @@ pub(super) enum After {
     },
     KeyFrameRequested,
     DataChannel,
+    Sought,
+    /// A property of a player, by its name.
+    Played(&'static str),
+    /// Recordings below an object are complete, so it can go.
+    Completed(ObjectKey),
     Measured,
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use forwarding::rtcp;
 
-use super::{Busy, COMMANDS_MAX, Failure, Give, POLL_INTERVAL, Take, ntp_now};
+use super::{Busy, COMMANDS_MAX, Done, Failure, Give, POLL_INTERVAL, Take, ntp_now};
 use crate::place::Place;
 use crate::player::{FirstNumbers, Player, PlayerEvent, PlayerState};
 use crate::track::TrackFormat;
@@ -62,6 +62,7 @@ enum Command {
     Stop,
     SetPosition(Duration, Reply<bool>),
     Query(Reply<Playing>),
+    Reach(Done),
 }
 
 /// A player and its thread.
@@ -141,6 +142,15 @@ impl PlayerThread {
         self.send(Command::Query(reply))
     }
 
+    /// Calls `done` when all that was asked before has been done.
+    ///
+    /// # Errors
+    ///
+    /// If the thread is busy; `done` is dropped then.
+    pub fn reach(&self, done: Done) -> Result<(), Busy> {
+        self.send(Command::Reach(done))
+    }
+
     fn send(&self, command: Command) -> Result<(), Busy> {
         self.commands.try_send(command).map_err(|_| Busy)
     }
@@ -197,6 +207,7 @@ impl Worker {
                 let active = player.filter(|player| player.state() != PlayerState::Stopped);
                 reply(active.is_some_and(|player| player.set_position(now, position).is_ok()));
             }
+            Command::Reach(done) => done(),
             Command::Query(reply) => {
                 // Asked before it plays: a file that cannot be opened tells when it is played.
                 if self.player.is_none() {

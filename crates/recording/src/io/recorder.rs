@@ -9,7 +9,7 @@ use std::time::Instant;
 use forwarding::rtcp::{write_picture_loss, write_receiver_report};
 use forwarding::rtp::Ssrc;
 
-use super::{Busy, COMMANDS_MAX, Failure, Give, POLL_INTERVAL, Take};
+use super::{Busy, COMMANDS_MAX, Done, Failure, Give, POLL_INTERVAL, Take};
 use crate::muxer::Container;
 use crate::place::Place;
 use crate::recorder::{Recorder, RecorderEvent, RecorderOptions};
@@ -85,12 +85,11 @@ pub struct RecorderLink {
     pub notify: Give<RecorderNotice>,
 }
 
-type Done = Box<dyn FnOnce() + Send>;
-
 enum Command {
     Record,
     Pause,
     Stop(Done),
+    Reach(Done),
 }
 
 /// A recorder and its thread.
@@ -161,6 +160,15 @@ impl RecorderThread {
         self.send(Command::Stop(done))
     }
 
+    /// Calls `done` when all that was asked before has been begun.
+    ///
+    /// # Errors
+    ///
+    /// If the thread is busy; `done` is dropped then.
+    pub fn reach(&self, done: Done) -> Result<(), Busy> {
+        self.send(Command::Reach(done))
+    }
+
     fn send(&self, command: Command) -> Result<(), Busy> {
         self.commands.try_send(command).map_err(|_| Busy)
     }
@@ -190,6 +198,7 @@ impl Worker {
                     self.stop(now);
                     done();
                 }
+                Ok(Command::Reach(done)) => done(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.take_packets(now);

@@ -138,6 +138,11 @@ pub struct Config {
     /// /kurento?access_token=SECRET. Without one, only programs and pages of this machine are let in.
     #[arg(long, value_name = "SECRET", hide_env_values = true)]
     pub kurento_token: Option<String>,
+    /// The directory for the files of RecorderEndpoint and PlayerEndpoint, made if it is missing. Applications reach
+    /// nothing outside of it: their file:// addresses begin with its path, and names without file:// begin in it.
+    /// Without it nothing is recorded nor played.
+    #[arg(long, value_name = "DIR")]
+    pub recordings: Option<PathBuf>,
     /// Such connections at once.
     #[arg(long, value_name = "N", default_value_t = kurento_defaults().connections_max)]
     pub kurento_max_connections: usize,

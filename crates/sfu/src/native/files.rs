@@ -15,7 +15,7 @@ use media::{
 };
 use parking_lot::Mutex;
 use recording::io::{
-    Busy, Failure, PlayerLink, PlayerNotice, PlayerThread, Playing, Profile, RecorderLink,
+    Busy, Done, Failure, PlayerLink, PlayerNotice, PlayerThread, Playing, Profile, RecorderLink,
     RecorderNotice, RecorderThread,
 };
 use recording::place::Place;
@@ -55,6 +55,22 @@ pub(super) struct Files {
 enum File {
     Recorder(RecorderThread),
     Player(PlayerThread),
+}
+
+impl File {
+    /// Has the thread do something; `done` is called when it is. `None`: nothing that this file does.
+    fn command(&self, operation: &str, done: Done) -> Option<Result<(), Busy>> {
+        Some(match (self, operation) {
+            (Self::Recorder(it), "record") => it.record().and_then(|()| it.reach(done)),
+            (Self::Recorder(it), "pause") => it.pause().and_then(|()| it.reach(done)),
+            (Self::Recorder(it), "stop") => it.stop(Box::new(|| {})),
+            (Self::Recorder(it), "stopAndWait") => it.stop(done),
+            (Self::Player(it), "play") => it.play().and_then(|()| it.reach(done)),
+            (Self::Player(it), "pause") => it.pause().and_then(|()| it.reach(done)),
+            (Self::Player(it), "stop") => it.stop().and_then(|()| it.reach(done)),
+            _ => return None,
+        })
+    }
 }
 
 impl Files {
@@ -195,45 +211,19 @@ impl NativeMediaServer {
         operation: &'static str,
         parameters: &Parameters,
     ) -> Result<(), Error> {
-        let done = match operation {
-            "stop" | "stopAndWait" => self.stop_file(element, operation)?,
-            "setPosition" => return self.set_position(element, parameters).await,
-            _ => {
-                return self
-                    .files
-                    .with(element, operation, |file| match (file, operation) {
-                        (File::Recorder(recorder), "record") => Some(recorder.record()),
-                        (File::Recorder(recorder), "pause") => Some(recorder.pause()),
-                        (File::Player(player), "play") => Some(player.play()),
-                        (File::Player(player), "pause") => Some(player.pause()),
-                        _ => None,
-                    });
-            }
-        };
-        if let Some(done) = done.filter(|_| operation == "stopAndWait") {
-            // Without an answer the thread has ended, and the file is complete.
-            let _ = done.await;
+        if operation == "setPosition" {
+            return self.set_position(element, parameters).await;
         }
+        let (done, reached) = oneshot::channel();
+        let done = Box::new(move || {
+            // Who asked may have given up waiting.
+            let _ = done.send(());
+        });
+        self.files
+            .with(element, operation, |file| file.command(operation, done))?;
+        // Without an answer nobody has to wait, or the thread has ended and its file is complete.
+        let _ = reached.await;
         Ok(())
-    }
-
-    fn stop_file(
-        &self,
-        element: &ElementId,
-        operation: &'static str,
-    ) -> Result<Option<oneshot::Receiver<()>>, Error> {
-        self.files.with(element, operation, |file| match file {
-            File::Recorder(recorder) => {
-                let (done, answer) = oneshot::channel();
-                let stopped = recorder.stop(Box::new(move || {
-                    // Who only stops does not wait.
-                    let _ = done.send(());
-                }));
-                Some(stopped.map(|()| Some(answer)))
-            }
-            File::Player(player) if operation == "stop" => Some(player.stop().map(|()| None)),
-            File::Player(_) => None,
-        })
     }
 
     async fn set_position(

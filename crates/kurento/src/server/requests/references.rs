@@ -5,7 +5,8 @@ use serde_json::Map;
 use super::super::Server;
 use super::super::objects::{Objects, SUBSCRIPTIONS_PER_EVENT_MAX};
 use super::super::sessions::{SUBSCRIPTIONS_PER_SESSION_MAX, SessionName};
-use super::{Answer, Outcome, Params};
+use super::super::work::After;
+use super::{Answer, Outcome, Params, Step};
 use crate::fault::Fault;
 use crate::uuid;
 
@@ -82,14 +83,20 @@ impl Server {
         Ok(Outcome::Members(members))
     }
 
-    pub(super) fn release(&mut self, params: &Params) -> Answer {
+    /// Files are complete when this is answered.
+    pub(super) fn release(&mut self, params: &Params) -> Result<Step, Fault> {
         let object = params.text("object")?;
         if let Ok(key) = self.objects.find(&object)
             && key != Objects::MANAGER
         {
+            let calls = self.completing_calls(key);
+            if !calls.is_empty() {
+                let after = After::Completed(key);
+                return Ok(Step::Media { calls, after });
+            }
             self.destroy(key);
         }
-        Ok(Outcome::Members(Map::new()))
+        Ok(Step::Done(Ok(Outcome::Members(Map::new()))))
     }
 
     pub(super) fn reference_object(&mut self, params: &Params, session: &SessionName) -> Answer {
