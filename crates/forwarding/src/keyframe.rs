@@ -13,6 +13,11 @@ const REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 /// camera that is off is pestered; too high → one lost request costs that much.
 const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(2);
 
+/// Least time from a request to a track until it is asked for the sake of a better picture. Too low → those who join
+/// one after the other, and see more a moment later, cost a key frame each; too high → they see a small picture for as
+/// long.
+const WISH_INTERVAL: Duration = Duration::from_millis(1_200);
+
 /// Key-frame requests towards one source: coalesces those of all subscribers, throttles, and repeats what is
 /// not answered.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,6 +25,8 @@ pub struct KeyFrameRequests {
     asked_at: Option<Instant>,
     /// Someone waits for a key frame.
     wanted: bool,
+    /// Those who wait see something, and can wait until then.
+    patient_until: Option<Instant>,
     /// Wait before the next request.
     interval: Duration,
     requests: u64,
@@ -30,8 +37,25 @@ impl KeyFrameRequests {
     /// [`Self::poll`] says so later, unless a key frame comes first.
     pub fn handle_request(&mut self, now: Instant) -> bool {
         self.wanted = true;
+        self.patient_until = None;
         self.interval = REQUEST_INTERVAL;
         self.ask_if_due(now)
+    }
+
+    /// As [`Self::handle_request`], for a subscriber that sees a picture and would see a better one. `asked_at` is when
+    /// any stream of the track was asked last: most encoders answer with a key frame in each.
+    pub fn handle_wish(&mut self, now: Instant, asked_at: Option<Instant>) -> bool {
+        if !self.wanted {
+            self.wanted = true;
+            self.interval = REQUEST_INTERVAL;
+            self.patient_until = asked_at.map(|at| at + WISH_INTERVAL);
+        }
+        self.ask_if_due(now)
+    }
+
+    /// When the source was asked last.
+    pub fn asked_at(&self) -> Option<Instant> {
+        self.asked_at
     }
 
     /// Notes that the source sent a key frame: nobody waits any longer.
@@ -68,13 +92,15 @@ impl KeyFrameRequests {
         let due = self.wanted && self.due_at().is_none_or(|at| now >= at);
         if due {
             self.asked_at = Some(now);
+            self.patient_until = None;
             self.requests += 1;
         }
         due
     }
 
     fn due_at(&self) -> Option<Instant> {
-        self.asked_at.map(|at| at + self.interval)
+        let throttled = self.asked_at.map(|at| at + self.interval);
+        throttled.max(self.patient_until)
     }
 }
 
@@ -121,6 +147,11 @@ impl LastKeyFrame {
         self.bytes = self.bytes.saturating_add(payload_bytes);
     }
 
+    /// When it arrived.
+    pub fn began_at(&self) -> Option<Instant> {
+        self.began.map(|(at, _)| at)
+    }
+
     /// The numbers of the key frame and of all since: what to show a subscription that [waits for
     /// one](crate::selector::Selector::awaits_key_frame), in order, as far as the history has them. `None` if asking
     /// for another key frame is better.
@@ -162,6 +193,23 @@ mod tests {
         assert_eq!(requests.poll_timeout(), Some(at(start, 500)));
         assert!(!requests.poll(at(start, 499)));
         assert!(requests.poll(at(start, 500)));
+    }
+
+    #[test]
+    fn wish_for_a_better_picture_waits_for_those_of_others() {
+        let start = Instant::now();
+        let mut requests = KeyFrameRequests::default();
+        assert!(requests.handle_wish(start, None));
+        requests.handle_key_frame();
+        assert!(!requests.handle_wish(at(start, 600), Some(at(start, 200))));
+        assert_eq!(requests.poll_timeout(), Some(at(start, 1_400)));
+        // Again and again is not later.
+        assert!(!requests.handle_wish(at(start, 700), Some(at(start, 600))));
+        assert_eq!(requests.poll_timeout(), Some(at(start, 1_400)));
+        // Who sees nothing does not wait, and all get what is sent.
+        assert!(requests.handle_request(at(start, 800)));
+        requests.handle_key_frame();
+        assert_eq!(requests.poll_timeout(), None);
     }
 
     #[test]

@@ -34,6 +34,11 @@ const SOURCE_GAP_MAX: u64 = 3_000;
 /// the timestamp continuity of one source; too high → a source that jumps takes the receiver's jitter buffer along.
 const CLOCK_SLACK: Duration = Duration::from_secs(10);
 
+/// By how much a source's aligned timestamps may be behind what was sent when it begins: its first picture is then one
+/// tick after. Too low → a step that is seen, where streams of one camera do not arrive at one time; too high → one that
+/// was late for another reason stays late.
+const BEHIND_MAX: Duration = Duration::from_millis(200);
+
 /// What changes on the way to one subscriber. The payload's length stays, unless it is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rewritten {
@@ -214,6 +219,11 @@ impl Rewriter {
     /// Outgoing timestamp minus source timestamp (modulo 2^32) of the source forwarded last.
     pub fn timestamp_offset(&self) -> Option<u32> {
         self.current.map(|segment| segment.timestamp_offset)
+    }
+
+    /// The source forwarded last, and when.
+    pub fn sent_last(&self) -> Option<(Ssrc, Instant)> {
+        Some((self.current?.ssrc, self.head.sent_at?))
     }
 
     /// The number that the next packet in order gets.
@@ -432,6 +442,12 @@ impl Rewriter {
             .min(i32::MAX as u32);
         let same_source = self.current.filter(|segment| segment.ssrc == packet.ssrc);
         let expected = last.wrapping_add(self.clock_rate.ticks(elapsed).clamp(1, i32::MAX as u32));
+        let behind_max = self.clock_rate.ticks(BEHIND_MAX);
+        let is_just_behind =
+            |offset: u32| last.ticks_from(packet.timestamp.wrapping_add(offset)) <= behind_max;
+        if aligned.is_some_and(is_just_behind) {
+            return last.wrapping_add(1).ticks_from(packet.timestamp);
+        }
         aligned
             .or(same_source.map(|segment| segment.timestamp_offset))
             .filter(|offset| {

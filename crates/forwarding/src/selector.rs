@@ -199,6 +199,11 @@ impl Selector {
         })
     }
 
+    /// True if something is seen that need not make way for something smaller: a key frame of the target is not urgent.
+    pub fn is_patient(&self) -> bool {
+        self.current.is_some() && self.target_rank >= self.current_rank
+    }
+
     /// Chooses a source with all its layers. The one seen so far, if its packets still come, is seen until the new one
     /// has a key frame.
     pub fn choose(&mut self, source: Option<Ssrc>) {

@@ -321,11 +321,24 @@ fn aligned_offset_is_used_once_and_only_forward() {
     rewriter.align(2000);
     let aligned = rewriter.start(start + Duration::from_millis(33), &at(key(B, 1), 2010));
     assert_eq!(aligned.timestamp, RtpTime(4010));
-    rewriter.align(0);
+    rewriter.align(0u32.wrapping_sub(20_000));
     let refused = rewriter.start(start + Duration::from_millis(133), &at(key(A, 50), 100));
     assert_eq!(refused.timestamp, RtpTime(4010 + 9000));
     let unaligned = rewriter.start(start + Duration::from_millis(233), &at(key(B, 50), 100));
     assert_eq!(unaligned.timestamp, RtpTime(4010 + 18_000));
+}
+
+#[test]
+fn stream_that_arrives_a_little_later_begins_one_tick_after() {
+    let start = Instant::now();
+    let mut rewriter = rewriter(0);
+    let first = rewriter.start(start, &at(key(A, 1), 5_000));
+    // The same picture, larger, and 50 ms later.
+    rewriter.align(first.timestamp.0.wrapping_sub(700));
+    let same = rewriter.start(start + Duration::from_millis(50), &at(key(B, 1), 700));
+    assert_eq!(same.timestamp, first.timestamp.wrapping_add(1));
+    let next = rewriter.rewrite(start, &at(video(B, 2), 700 + 3_000));
+    assert_eq!(next.unwrap().timestamp, first.timestamp.wrapping_add(3_001));
 }
 
 fn numbers(rewritten: Rewritten, source: (u16, u8)) -> (u16, u8) {

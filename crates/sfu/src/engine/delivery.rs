@@ -141,12 +141,15 @@ impl MediaPath {
         let is_missing = selector
             .awaits_key_frame()
             .or(selector.wants_spatial_layer());
+        let is_patient = selector.is_patient();
         subscriber.paused = reason;
         if let Some(target) = target {
             self.want(claim.source, target.source);
         }
-        if is_missing.is_some() {
-            self.request_key_frame(now, claim.subscriber);
+        match is_missing {
+            Some(_) if is_patient => self.wish_for_key_frame(now, claim.subscriber),
+            Some(_) => self.request_key_frame(now, claim.subscriber),
+            None => {}
         }
     }
 

@@ -167,6 +167,29 @@ impl MediaPath {
         }
     }
 
+    /// As [`Self::request_key_frame`], to see more than what is seen.
+    pub(super) fn wish_for_key_frame(&mut self, now: Instant, key: SubscriberKey) {
+        let subscriber = &self.subscribers[key.0];
+        let (Some(source_key), Some(wanted)) =
+            (subscriber.source, subscriber.subscription.selector.target())
+        else {
+            return;
+        };
+        let source = &mut self.sources[source_key.0];
+        let Some(layer) = source.layer_of(wanted) else {
+            return;
+        };
+        let asked_at = source
+            .layers
+            .iter()
+            .map(|layer| layer.key_frames.asked_at());
+        let asked_at = asked_at.max().flatten();
+        self.unarmed.push(source.transport);
+        if source.layers[layer].key_frames.handle_wish(now, asked_at) {
+            self.send_request(source_key, layer);
+        }
+    }
+
     /// As [`Self::request_key_frame`], for the layer with `id`.
     pub(super) fn request_key_frame_of(&mut self, now: Instant, key: SourceKey, id: Ssrc) {
         let source = &mut self.sources[key.0];
@@ -177,10 +200,15 @@ impl MediaPath {
         let is_watched = source.kind == MediaKind::Video && source.is_watched();
         self.unarmed.push(transport);
         if is_watched && source.layers[layer].key_frames.handle_request(now) {
-            self.begin_feedback(transport);
-            self.ask_for_key_frame(key, layer);
-            self.send_rtcp(transport);
+            self.send_request(key, layer);
         }
+    }
+
+    fn send_request(&mut self, key: SourceKey, layer: usize) {
+        let transport = self.sources[key.0].transport;
+        self.begin_feedback(transport);
+        self.ask_for_key_frame(key, layer);
+        self.send_rtcp(transport);
     }
 
     /// Appends the request in the form that the publisher understands.

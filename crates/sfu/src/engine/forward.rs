@@ -84,8 +84,17 @@ impl MediaPath {
         let Some((source_key, position)) = self.awaited_layer(key) else {
             return false;
         };
-        let layer = &self.sources[source_key.0].layers[position];
+        let source = &self.sources[source_key.0];
+        let layer = &source.layers[position];
         if layer.last_key_frame.catch_up(now).is_none() {
+            return false;
+        }
+        // Who has seen more of this camera since would be shown the past.
+        let sent_last = self.subscribers[key.0].subscription.rewriter.sent_last();
+        if let Some((seen, at)) = sent_last
+            && source.layer_of(seen).is_some()
+            && layer.last_key_frame.began_at() < Some(at)
+        {
             return false;
         }
         // What waits would come a second time.
