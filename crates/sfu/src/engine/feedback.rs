@@ -244,11 +244,12 @@ impl MediaPath {
 
     /// Sends everything that is due on a transport.
     pub(super) fn handle_due(&mut self, now: Instant, key: TransportKey) {
+        // Others share the way, and need not wait for this one's handshake.
+        self.serve_downlink(now, key);
         if self.transports[key.0].protection.is_none() {
             return;
         }
         self.send_feedback(now, key);
-        self.serve_downlink(now, key);
         if self.transports[key.0]
             .reports_at
             .is_some_and(|at| at <= now)
@@ -452,16 +453,18 @@ impl MediaPath {
     /// The earliest moment at which [`Self::handle_due`] has something to send.
     pub(super) fn due_at(&self, key: TransportKey) -> Option<Instant> {
         let transport = &self.transports[key.0];
-        transport.protection.as_ref()?;
+        let downlink_at = transport.downlink.and_then(|Membership { downlink, .. }| {
+            let downlink = &self.downlinks[downlink.0];
+            downlink.poll_timeout(key)
+        });
+        if transport.protection.is_none() {
+            return downlink_at;
+        }
         // Without a source there is nobody to report arrivals for: they stay, and must not be waited for.
         let feedback_at = transport
             .feedback
             .poll_timeout()
             .filter(|_| !transport.sources.is_empty());
-        let downlink_at = transport.downlink.and_then(|Membership { downlink, .. }| {
-            let downlink = &self.downlinks[downlink.0];
-            downlink.poll_timeout(key)
-        });
         transport
             .sources
             .iter()
