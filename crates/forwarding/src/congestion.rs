@@ -64,6 +64,8 @@ const DECREASE_MIN: f64 = 0.1;
 const QUEUE_GROWING_MS: f64 = 8.0;
 /// Queue that is too long even if it does not grow, ms, besides the noise of the path.
 const QUEUE_STANDING_MS: f64 = 45.0;
+/// Queue that is too long at once, ms, besides the noise of the path.
+const QUEUE_LONG_MS: f64 = 100.0;
 /// Queue that counts as drained, ms.
 const QUEUE_DRAINED_MS: f64 = 10.0;
 
@@ -270,6 +272,16 @@ impl SendEstimator {
         self.bitrate
     }
 
+    /// The same without what is held back for a short time, so that a queue drains.
+    pub fn sustained(&self) -> Bitrate {
+        match (self.phase, self.capacity) {
+            (Phase::Draining { .. }, Some(capacity)) => {
+                self.bitrate.max(Bitrate((capacity * RETURN) as u64))
+            }
+            _ => self.bitrate,
+        }
+    }
+
     /// True once receivers have said something about the path.
     pub fn is_known(&self) -> bool {
         self.has_feedback || self.remb.is_some()
@@ -460,7 +472,8 @@ impl SendEstimator {
                 size_bytes,
                 cluster,
             } = *arrived;
-            self.throughput.handle_arrival(sent + delay, size_bytes);
+            self.throughput
+                .handle_arrival(sent + delay, delay, size_bytes);
             self.delay.handle_packet(sent, delay);
             if cluster == 0 {
                 self.delay.extend_line(sent, delay);
@@ -489,7 +502,8 @@ impl SendEstimator {
         let is_standing = queue > QUEUE_STANDING_MS + noise;
         self.standing = if is_standing { self.standing + 1 } else { 0 };
         let is_growing = self.delay.is_growing() && queue > QUEUE_GROWING_MS;
-        let is_congested = (is_growing || self.standing >= 2) && !is_echo;
+        let is_long = queue > QUEUE_LONG_MS + noise;
+        let is_congested = (is_growing || self.standing >= 2 || is_long) && !is_echo;
 
         if let Some(result) = self
             .prober
@@ -505,6 +519,9 @@ impl SendEstimator {
                 if queue < QUEUE_DRAINED_MS + noise / 2.0 {
                     self.phase = Phase::Growing;
                     self.delay.forget_line();
+                    // What a full queue has dropped says nothing about the rate at which it is empty.
+                    let floor = self.loss.floor().min(self.loss.meter.share());
+                    self.loss.meter.restart(floor);
                     if let Some(capacity) = self.capacity {
                         let back = Bitrate((capacity * RETURN) as u64);
                         self.set_bitrate(self.bitrate.max(back));
@@ -602,7 +619,7 @@ impl SendEstimator {
 
     /// What is sent for what arrives: the path loses the rest whatever is sent.
     fn carried(&self) -> Option<f64> {
-        let arrives = self.throughput.rate()?.0 as f64;
+        let arrives = self.throughput.bottleneck_rate()?.0 as f64;
         Some(arrives / (1.0 - self.loss.floor().min(LOSS_FLOOR_MAX)))
     }
 

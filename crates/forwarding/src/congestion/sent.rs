@@ -25,6 +25,8 @@ struct Entry {
     seq: u64,
     sent_micros: i64,
     size_bytes: u32,
+    /// Bytes sent with it and before it.
+    sent_bytes: u64,
     cluster: u16,
     state: State,
 }
@@ -46,7 +48,9 @@ pub(super) struct SentPackets {
     /// By number modulo length, a power of two; empty until the first packet.
     table: Vec<Option<Entry>>,
     unroller: Unroller,
-    in_flight_bytes: u64,
+    sent_bytes: u64,
+    /// The same at the latest packet that feedback has named: what is said of the ones before may have been lost.
+    reported_bytes: u64,
 }
 
 impl SentPackets {
@@ -58,19 +62,15 @@ impl SentPackets {
         };
         self.grow(now_micros, seq);
         let place = self.place(seq);
-        let former = self.table[place].replace(Entry {
+        self.sent_bytes += u64::from(size_bytes);
+        self.table[place] = Some(Entry {
             seq,
             sent_micros: now_micros,
             size_bytes,
+            sent_bytes: self.sent_bytes,
             cluster,
             state: State::Pending,
         });
-        if let Some(former) = former
-            && former.state == State::Pending
-        {
-            self.in_flight_bytes -= u64::from(former.size_bytes);
-        }
-        self.in_flight_bytes += u64::from(size_bytes);
     }
 
     /// The packet is said to have arrived: what it was, if that is news.
@@ -83,9 +83,9 @@ impl SentPackets {
         self.report(seq, State::Lost)
     }
 
-    /// Bytes sent that no feedback has named.
+    /// Bytes sent after the latest packet that feedback has named.
     pub(super) fn in_flight_bytes(&self) -> u64 {
-        self.in_flight_bytes
+        self.sent_bytes - self.reported_bytes
     }
 
     fn report(&mut self, seq: Seq, state: State) -> Option<Reported> {
@@ -105,9 +105,7 @@ impl SentPackets {
             return None;
         }
         let was_lost = entry.state == State::Lost;
-        if !was_lost {
-            self.in_flight_bytes -= u64::from(entry.size_bytes);
-        }
+        self.reported_bytes = self.reported_bytes.max(entry.sent_bytes);
         entry.state = state;
         Some(Reported {
             sent_micros: entry.sent_micros,
@@ -162,7 +160,9 @@ mod tests {
         assert_eq!(sent.lose(Seq(0)), None);
         assert_eq!(sent.arrive(Seq(0)).unwrap().sent_micros, 2);
         assert_eq!(sent.arrive(Seq(2)), None, "never sent");
-        assert_eq!(sent.in_flight_bytes(), 200);
+        assert_eq!(sent.in_flight_bytes(), 100);
+        assert!(sent.arrive(Seq(1)).is_some());
+        assert_eq!(sent.in_flight_bytes(), 0, "whatever became of the first");
     }
 
     #[test]
@@ -172,7 +172,6 @@ mod tests {
             sent.handle_sent(i64::from(number), Seq(number as u16), 1, 0);
         }
         assert_eq!(sent.table.len(), LEN_MAX);
-        assert_eq!(sent.in_flight_bytes(), LEN_MAX as u64);
         let mut sent = SentPackets::default();
         for number in 0..1000u32 {
             sent.handle_sent(i64::from(number), Seq(number as u16), 1, 0);

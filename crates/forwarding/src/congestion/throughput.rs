@@ -10,44 +10,86 @@ const WINDOW_MICROS: i64 = 300_000;
 /// Where fewer packets than this came, those of a longer time count.
 const PACKETS_MIN: usize = 10;
 const WINDOW_MICROS_MAX: i64 = 1_200_000;
+/// Delay of packets that waited in front of the bottleneck, µs. Too low → gaps of the sender's count as capacity; too
+/// high → what is known of a short queue is not used.
+const WAITED_MICROS: i64 = 4_000;
+/// Packets in a row that waited, and the time they took, µs, which say what the bottleneck carries.
+const WAITED_PACKETS_MIN: usize = 6;
+const WAITED_MICROS_MIN: i64 = 30_000;
+
 /// Bounds the memory where packets are small.
 const PACKETS_MAX: usize = 1_024;
 
 /// Rate of arrivals, by the receiver's clock brought to ours.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Throughput {
-    /// Time and bytes, in order of time.
-    arrivals: VecDeque<(i64, u32)>,
+    /// In order of time.
+    arrivals: VecDeque<Arrival>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    at: i64,
+    bytes: u32,
+    waited: bool,
 }
 
 impl Throughput {
-    pub(super) fn handle_arrival(&mut self, micros: i64, size_bytes: u32) {
-        let place = self.arrivals.iter().rposition(|(at, _)| *at <= micros);
-        self.arrivals
-            .insert(place.map_or(0, |place| place + 1), (micros, size_bytes));
-        let newest = self.arrivals.back().map_or(micros, |(at, _)| *at);
-        while self.arrivals.len() > PACKETS_MAX
-            || (self.arrivals.len() > PACKETS_MIN && newest - self.arrivals[0].0 > WINDOW_MICROS)
-            || (self.arrivals.len() > 2 && newest - self.arrivals[0].0 > WINDOW_MICROS_MAX)
+    /// Takes in a packet with the time of its arrival and its delay above the least, µs.
+    pub(super) fn handle_arrival(&mut self, micros: i64, delay: i64, bytes: u32) {
+        let arrivals = &mut self.arrivals;
+        let place = arrivals.iter().rposition(|arrival| arrival.at <= micros);
+        let arrival = Arrival {
+            at: micros,
+            bytes,
+            waited: delay >= WAITED_MICROS,
+        };
+        arrivals.insert(place.map_or(0, |place| place + 1), arrival);
+        let newest = arrivals.back().map_or(micros, |arrival| arrival.at);
+        while arrivals.len() > PACKETS_MAX
+            || (arrivals.len() > PACKETS_MIN && newest - arrivals[0].at > WINDOW_MICROS)
+            || (arrivals.len() > 2 && newest - arrivals[0].at > WINDOW_MICROS_MAX)
         {
-            self.arrivals.pop_front();
+            arrivals.pop_front();
         }
     }
 
     /// `None` until enough has arrived.
     pub(super) fn rate(&self) -> Option<Bitrate> {
-        let ((first, first_bytes), (last, _)) = (self.arrivals.front()?, self.arrivals.back()?);
-        let span = last - first;
-        if self.arrivals.len() < 4 || span < WINDOW_MICROS / 6 {
-            return None;
-        }
-        let bytes: u64 = self
+        self.rate_of(self.arrivals.len()).filter(|_| {
+            self.arrivals.len() >= 4 && self.span(self.arrivals.len()) >= WINDOW_MICROS / 6
+        })
+    }
+
+    /// Rate of the bottleneck, by the last packets that waited in front of it: what arrives otherwise is what was sent.
+    pub(super) fn bottleneck_rate(&self) -> Option<Bitrate> {
+        let waited = self
             .arrivals
             .iter()
-            .map(|(_, bytes)| u64::from(*bytes))
-            .sum();
-        let bits = 8 * (bytes - u64::from(*first_bytes));
-        Some(Bitrate(bits * 1_000_000 / span as u64))
+            .rev()
+            .take_while(|arrival| arrival.waited);
+        let count = waited.count();
+        if count < WAITED_PACKETS_MIN || self.span(count) < WAITED_MICROS_MIN {
+            return self.rate();
+        }
+        self.rate_of(count)
+    }
+
+    /// Time from the first to the last of so many packets, µs.
+    fn span(&self, count: usize) -> i64 {
+        let first = self.arrivals.len().checked_sub(count);
+        let first = first.and_then(|first| self.arrivals.get(first));
+        let (first, last) = (first.map(|it| it.at), self.arrivals.back().map(|it| it.at));
+        first.zip(last).map_or(0, |(first, last)| last - first)
+    }
+
+    /// Rate of the last so many packets.
+    fn rate_of(&self, count: usize) -> Option<Bitrate> {
+        let span = self.span(count);
+        // The first was on its way before.
+        let bytes = self.arrivals.iter().rev().take(count.saturating_sub(1));
+        let bytes: u64 = bytes.map(|arrival| u64::from(arrival.bytes)).sum();
+        (span > 0).then(|| Bitrate(8 * bytes * 1_000_000 / span as u64))
     }
 
     pub(super) fn forget(&mut self) {
@@ -87,13 +129,40 @@ impl LossMeter {
         let lost = u32::try_from(lost).unwrap_or(0);
         self.shares.rotate_left(1);
         self.shares[LOSS_SHARES - 1] = match lost + arrived {
-            0..LOSS_PACKETS_MIN => 0.0,
+            0..LOSS_PACKETS_MIN => self.shares[LOSS_SHARES - 2],
             all => f64::from(lost) / f64::from(all),
         };
+    }
+
+    /// Forgets what was reported: the loss is this until more is known.
+    pub(super) fn restart(&mut self, share: f64) {
+        self.reports.clear();
+        self.shares = [share; LOSS_SHARES];
     }
 
     /// 0 to 1; 0 if too little is known.
     pub(super) fn share(&self) -> f64 {
         self.shares.into_iter().fold(1.0, f64::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bottleneck_is_measured_by_what_waited() {
+        let mut throughput = Throughput::default();
+        // A packet each 10 ms, then a key frame that a bottleneck lets through at a packet per ms.
+        for packet in 0..30 {
+            throughput.handle_arrival(10_000 * packet, 0, 1_000);
+        }
+        assert_eq!(throughput.bottleneck_rate(), throughput.rate());
+        for packet in 0..40 {
+            throughput.handle_arrival(300_000 + 1_000 * packet, 10_000, 1_000);
+        }
+        let Bitrate(rate) = throughput.rate().unwrap();
+        assert!(rate < 2_500_000, "{rate}");
+        assert_eq!(throughput.bottleneck_rate(), Some(Bitrate(8_000_000)));
     }
 }

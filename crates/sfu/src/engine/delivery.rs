@@ -62,17 +62,20 @@ impl MediaPath {
         let mut grants = std::mem::take(&mut self.grants);
         let budget = downlink.budget(now, reports);
         allocate(budget, &requests, &mut grants);
-        let mut granted = 0u64;
+        let sustained = downlink.sustained(budget);
+        let given = requests.iter().zip(&grants);
+        let given = given.filter_map(|(request, grant)| request.levels.get(grant.level()?));
+        let mut granted = given.fold(0, |sum: u64, level| sum.saturating_add(level.bitrate.0));
         let mut is_wanting = false;
         for (request, grant) in requests.iter().zip(&mut grants) {
             if let Grant::Paused(Reason::NoRoom) = grant
                 && let Some(worst) = request.worst()
-                && (!is_settled || is_bearable(&request.levels[worst], budget))
+                && let Bitrate(bitrate) = request.levels[worst].bitrate
+                && (!is_settled || is_bearable(granted, bitrate, sustained))
             {
                 *grant = Grant::Level(worst);
+                granted = granted.saturating_add(bitrate);
             }
-            let level = grant.level().and_then(|level| request.levels.get(level));
-            granted = granted.saturating_add(level.map_or(0, |level| level.bitrate.0));
             is_wanting |= grant.level() != request.best();
         }
         let mut demand = allocation::demand(&requests);
@@ -178,9 +181,11 @@ impl MediaPath {
     }
 }
 
-/// True if the least of a video is sent although it does not fit: its sender may follow, and what is lost is repaired.
-fn is_bearable(worst: &Level, budget: Bitrate) -> bool {
-    budget >= worst.bitrate.scaled(BEARABLE)
+/// True if the least of a video is sent besides what is `granted` although it does not fit: its sender may follow, and
+/// what is lost is repaired.
+fn is_bearable(granted: u64, worst: u64, budget: Bitrate) -> bool {
+    let least = Bitrate(worst).scaled(BEARABLE);
+    granted.saturating_add(least.0) <= budget.0
 }
 
 /// What a subscriber sees of a source.

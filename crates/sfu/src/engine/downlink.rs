@@ -43,6 +43,10 @@ const PADDING_PACKETS: u16 = 16;
 /// costs as many.
 const PADDING_BURST_MAX: usize = 32;
 
+/// Wait of what is sent already to which repairs are added. Too low: loss that comes in bursts costs a key frame. Too
+/// high: what a full queue has lost keeps it full.
+const REPAIR_WAIT_MAX: Duration = Duration::from_millis(100);
+
 /// Handle of a downlink; valid while a transport belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct DownlinkKey(pub(super) usize);
@@ -151,6 +155,16 @@ impl Downlink {
     /// leave as they came, spread by their publisher already, and cheaply in runs.
     pub(super) fn is_paced(&self) -> bool {
         self.is_wanting && self.known_at.is_some() || !self.pacer.is_empty()
+    }
+
+    /// What will be carried once a queue has drained, if less is sent until then.
+    pub(super) fn sustained(&self, budget: Bitrate) -> Bitrate {
+        budget.max(self.estimator.sustained())
+    }
+
+    /// True if what was lost may be sent again. Where not all fits, what was seen before a switch is not worth it.
+    pub(super) fn may_repair(&self, is_seen: bool) -> bool {
+        !self.is_paced() || is_seen && self.pacer.delay() <= REPAIR_WAIT_MAX
     }
 
     /// Takes note of how the budget was divided. `demand` is what to probe for, `is_wanting` tells if it was not enough.

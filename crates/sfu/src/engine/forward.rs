@@ -142,13 +142,12 @@ impl MediaPath {
         if !has_stream && !subscriber.may_repeat(rewritten.seq) {
             return None;
         }
+        let is_seen = subscriber.subscription.selector.current() == Some(origin.ssrc);
         let mut route = route!(self, now, key);
         let bytes = stored.payload.len();
-        if !route
-            .subscriber
-            .send
-            .retransmit(now, rewritten.seq.seq(), bytes)
-        {
+        let may_repair = route.may_repair(is_seen);
+        let send = &mut route.subscriber.send;
+        if !may_repair || !send.retransmit(now, rewritten.seq.seq(), bytes) {
             return None;
         }
         if !route.hold_back_repair(seq, bytes) {

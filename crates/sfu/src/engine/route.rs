@@ -267,6 +267,12 @@ impl Route<'_> {
         self.pace(class, payload_bytes, PacedPacket::Repair(seq))
     }
 
+    /// True if a repetition may be sent, of what is seen or was seen before.
+    pub(super) fn may_repair(&self, is_seen: bool) -> bool {
+        let way = self.way.as_ref();
+        way.is_none_or(|(downlink, _)| downlink.may_repair(is_seen))
+    }
+
     #[inline]
     fn pace(&mut self, class: PacketClass, payload_bytes: usize, packet: PacedPacket) -> bool {
         let Some((downlink, _)) = &mut self.way else {
