@@ -13,6 +13,9 @@ use crate::wire::{self, Request};
 
 /// Operations of one transaction. Clients use some dozens.
 const OPERATIONS_MAX: usize = 10_000;
+/// Bytes of all results, and of all copies of them that references ask for: a small frame can refer to a large result a
+/// hundred thousand times. Too low: long transactions fail. Too high: memory for an answer that no outbox takes.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
 const REFERENCE: &str = "newref:";
 
 /// A transaction that is being run.
@@ -21,6 +24,8 @@ pub(super) struct Transaction {
     operations: VecDeque<Value>,
     /// Of what was run so far; their number is the index of the next operation.
     responses: Vec<Value>,
+    /// Of those, and of what references were replaced by.
+    bytes: usize,
     failed: bool,
 }
 
@@ -37,7 +42,9 @@ impl Transaction {
         let outcome = answer
             .as_ref()
             .map(|outcome| result(outcome, Some(session)));
-        self.responses.push(wire::response(&id, outcome));
+        let response = wire::response(&id, outcome);
+        self.bytes += weight(&response);
+        self.responses.push(response);
     }
 
     /// Takes the next operation, its references resolved. `None`: nothing more is run.
@@ -49,7 +56,8 @@ impl Transaction {
         Some(self.read(operation))
     }
 
-    fn read(&self, operation: Value) -> Result<Request, Fault> {
+    fn read(&mut self, operation: Value) -> Result<Request, Fault> {
+        self.check_bytes()?;
         let index = self.responses.len();
         let id = operation.get("id").and_then(|id| match id {
             Value::String(text) => text.parse().ok(),
@@ -66,7 +74,7 @@ impl Transaction {
     }
 
     /// Replaces references anywhere in a value.
-    fn resolve(&self, value: Value) -> Result<Value, Fault> {
+    fn resolve(&mut self, value: Value) -> Result<Value, Fault> {
         Ok(match value {
             Value::String(text) => match text.strip_prefix(REFERENCE) {
                 Some(index) if !index.is_empty() => self.result_of(index)?,
@@ -85,16 +93,40 @@ impl Transaction {
         })
     }
 
-    fn result_of(&self, index: &str) -> Result<Value, Fault> {
+    fn result_of(&mut self, index: &str) -> Result<Value, Fault> {
         let number: usize = index
             .parse()
             .map_err(|_| malformed(format!("Invalid index of newref '{index}'")))?;
         let response = self.responses.get(number);
         let value = response.and_then(|response| response.pointer("/result/value"));
-        value
-            .cloned()
-            .ok_or_else(|| malformed(format!("Result not found on request {number}")))
+        let value =
+            value.ok_or_else(|| malformed(format!("Result not found on request {number}")))?;
+        self.bytes += weight(value);
+        let value = value.clone();
+        self.check_bytes()?;
+        Ok(value)
     }
+
+    fn check_bytes(&self) -> Result<(), Fault> {
+        match self.bytes > BYTES_MAX {
+            true => Err(Fault::full("bytes of a transaction", BYTES_MAX)),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Bytes that a value takes in memory, or a little less.
+fn weight(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(weight).sum(),
+            Value::Object(members) => members
+                .iter()
+                .map(|(name, value)| name.len() + weight(value))
+                .sum(),
+            _ => 0,
+        }
 }
 
 impl Server {
@@ -116,6 +148,7 @@ impl Server {
         Ok(Transaction {
             operations: operations.into(),
             responses: Vec::new(),
+            bytes: 0,
             failed: false,
         })
     }

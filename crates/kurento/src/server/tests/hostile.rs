@@ -1,6 +1,7 @@
 //! Clients that mean harm, or act at random.
 
 use super::*;
+use crate::server::sessions::SESSIONS_MAX;
 
 #[test]
 fn a_flood_is_slowed_down_and_then_cut_off() {
@@ -73,6 +74,103 @@ fn sessions_are_bounded_in_objects_tags_and_subscriptions() {
         desk.invoke(connection, &pipeline, "addTag", tag),
         json!(40009)
     );
+}
+
+/// An operation with a large result, and a parameter that nobody reads.
+fn get_tags(object: &str, number: usize, parameter: Value) -> Value {
+    json!({
+        "jsonrpc": "2.0", "id": number, "method": "invoke",
+        "params": { "object": object, "operation": "getTags", "operationParams": { "x": parameter } },
+    })
+}
+
+#[test]
+fn what_a_transaction_multiplies_is_bounded() {
+    let mut desk = Desk::new();
+    let connection = desk.open();
+    let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+    for number in 0..objects::TAGS_MAX {
+        let tag = json!({ "key": number, "value": "x".repeat(1000) });
+        desk.invoke(connection, &pipeline, "addTag", tag);
+    }
+    let mut transact = |operations: Value| {
+        let answer = desk.ask(
+            connection,
+            "transaction",
+            json!({ "operations": operations }),
+        );
+        answer["error"]["code"].clone()
+    };
+    // Few are served, in lists of lists too.
+    let references = |count| Value::from(vec!["newref:0"; count]);
+    let first = get_tags(&pipeline, 0, Value::Null);
+    let some = get_tags(&pipeline, 1, json!([[references(50)]]));
+    assert_eq!(transact(json!([first, some])), Value::Null);
+    // In one operation, a frame of some megabytes would become tens of gigabytes.
+    let many = get_tags(&pipeline, 1, references(300_000));
+    assert_eq!(transact(json!([first, many])), json!(40009));
+    // In many operations.
+    let operations = (0..10_000).map(|number| get_tags(&pipeline, number, Value::Null));
+    assert_eq!(transact(operations.collect()), json!(40009));
+    let operations = (1..200).map(|number| get_tags(&pipeline, number, references(10)));
+    let operations = std::iter::once(first).chain(operations);
+    assert_eq!(transact(operations.collect()), json!(40009));
+}
+
+#[test]
+fn sessions_are_bounded_over_all_connections() {
+    let mut desk = Desk::new();
+    let (greedy, other) = (desk.open(), desk.open());
+    desk.create(other, "MediaPipeline", json!({}));
+    let describe = |session: usize| json!({ "sessionId": format!("s{session}"), "object": "manager_ServerManager" });
+    let mut refused = 0;
+    for number in 0..SESSIONS_MAX + 100 {
+        let answer = desk.ask(greedy, "describe", describe(number));
+        refused += usize::from(!answer["error"].is_null());
+    }
+    assert!(refused >= 100, "{refused}");
+    assert!(desk.server.sessions() <= SESSIONS_MAX);
+    // Who was there is served, and what nobody uses goes.
+    desk.create(other, "MediaPipeline", json!({}));
+    desk.sleep(PERIOD * 2);
+    assert!(desk.server.sessions() <= 2, "{}", desk.server.sessions());
+    desk.ask(greedy, "describe", describe(0));
+}
+
+#[test]
+fn objects_are_bounded_over_all_sessions() {
+    let mut desk = Desk::with(Config {
+        objects_max: 100,
+        ..Config::default()
+    });
+    let greedy = desk.open();
+    let create = |session: usize| json!({ "sessionId": format!("s{session}"), "type": "MediaPipeline", "constructorParams": {} });
+    let codes: Vec<_> = (0..120)
+        .map(|session| desk.ask(greedy, "create", create(session))["error"]["code"].clone())
+        .collect();
+    assert!(codes[..90].iter().all(Value::is_null), "{codes:?}");
+    assert!(codes[110..].iter().all(|code| *code == json!(40009)));
+    assert!(desk.server.objects() <= 100);
+    desk.server.handle_closed(desk.now, greedy);
+    desk.sleep(PERIOD * 2);
+    let other = desk.open();
+    desk.create(other, "MediaPipeline", json!({}));
+}
+
+#[test]
+fn subscriptions_to_one_event_are_bounded() {
+    let mut desk = Desk::new();
+    let connection = desk.open();
+    let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+    for _ in 0..objects::SUBSCRIPTIONS_PER_EVENT_MAX {
+        let answer = desk.subscribe(connection, &pipeline, "Error");
+        assert_eq!(answer["error"], Value::Null);
+    }
+    let answer = desk.subscribe(connection, &pipeline, "Error");
+    assert_eq!(answer["error"]["code"], json!(40009));
+    let other = desk.create(connection, "MediaPipeline", json!({}));
+    let answer = desk.subscribe(connection, &other, "Error");
+    assert_eq!(answer["error"], Value::Null, "another object's");
 }
 
 #[test]
@@ -195,8 +293,63 @@ fn any_request() -> impl Strategy<Value = String> {
         })
 }
 
+/// Any JSON, with references among it.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+        "newref:[0-9-]{0,20}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(6, 32, 8, |inner| {
+        let name = prop_oneof![
+            ".{0,8}",
+            prop::sample::select(vec![
+                "operations",
+                "object",
+                "type",
+                "params",
+                "method",
+                "id",
+                "sessionId",
+            ])
+            .prop_map(str::to_owned),
+        ];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
+            prop::collection::btree_map(name, inner, 0..8)
+                .prop_map(|members| members.into_iter().collect()),
+        ]
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_parameters_are_answered(params in any_json(), operations in prop::collection::vec(any_json(), 0..6)) {
+        let mut desk = Desk::with(Config { request_cache: false, ..Config::default() });
+        let connection = desk.open();
+        desk.create(connection, "MediaPipeline", json!({}));
+        let methods = ["create", "invoke", "subscribe", "describe", "ref", "connect", "keepAlive", "transaction"];
+        for method in methods {
+            desk.ask(connection, method, params.clone());
+        }
+        // As operations of every method, each after one that succeeds.
+        for method in methods {
+            let operations = operations.iter().map(|params| json!({ "method": method, "params": params }));
+            let mut operations: Vec<_> = std::iter::once(json!({ "method": "describe", "params": { "object": "manager_ServerManager" } }))
+                .chain(operations)
+                .collect();
+            for (id, operation) in operations.iter_mut().enumerate() {
+                operation["jsonrpc"] = json!("2.0");
+                operation["id"] = json!(id);
+            }
+            desk.ask(connection, "transaction", json!({ "operations": operations }));
+        }
+    }
 
     #[test]
     fn every_request_is_answered_and_none_does_harm(requests in prop::collection::vec(any_request(), 1..40)) {
