@@ -1,8 +1,8 @@
 //! The native media server: [`media::MediaServer`] on a set of workers.
 //!
 //! [`NativeMediaServer`] sends every call to the worker that owns the element, which its id names, and
-//! awaits the answer. A pipeline begins on the least loaded worker, its home; of a large one, elements spill over to
-//! others. A connection is the affair of its sink's worker. Deliberately absent: state about elements, which is the
+//! awaits the answer. A pipeline begins on the least loaded worker, its home; of a large one, participants spill over to
+//! others, each with all endpoints. A connection is the affair of its sink's worker. Deliberately absent: state about elements, which is the
 //! engines' affair.
 
 mod files;
@@ -280,6 +280,18 @@ impl NativeMediaServer {
         if !is_endpoint || self.workers.queues.len() < 2 {
             return Ok(home);
         }
+        // All that goes to one participant shares a path, and only one worker can divide it.
+        if let ElementKind::WebRtcEndpoint {
+            peer: Some(peer), ..
+        } = kind
+            && let Some(host) = self
+                .workers
+                .queues
+                .iter()
+                .find(|queue| queue.hosts(pipeline, *peer))
+        {
+            return Ok(host);
+        }
         if home.elements_of(pipeline) < SPILL_ELEMENTS_MIN {
             return Ok(home);
         }
@@ -357,14 +369,15 @@ where
 }
 
 /// As [`ask`], for a call that makes something.
-fn create<Id, F>(
+fn create<Id, F, N>(
     queue: Result<&Arc<CommandQueue>, Error>,
     make: F,
-    note: fn(&CommandQueue, &Id),
+    note: N,
     release: fn(&CommandQueue, &Id),
-) -> impl Future<Output = Result<Id, Error>> + Send + use<Id, F>
+) -> impl Future<Output = Result<Id, Error>> + Send + use<Id, F, N>
 where
     Id: Send + 'static,
+    N: FnOnce(&CommandQueue, &Id) + Send + 'static,
     F: FnOnce(&mut Engine, &mut RtpSockets, Instant) -> Result<Id, Error> + Send + 'static,
 {
     let answer = queue.map(|queue| {
@@ -398,6 +411,10 @@ impl MediaServer for NativeMediaServer {
         events: EventSender,
     ) -> impl Future<Output = Result<ElementId, Error>> + Send {
         let id = pipeline.clone();
+        let peer = match kind {
+            ElementKind::WebRtcEndpoint { peer, .. } => peer,
+            _ => None,
+        };
         create(
             self.place(pipeline, &kind),
             move |engine, rtp, now| match kind {
@@ -406,7 +423,7 @@ impl MediaServer for NativeMediaServer {
                 }
                 kind => engine.create_element(now, &id, kind, events),
             },
-            CommandQueue::note_element,
+            move |queue, element| queue.note_element(element, peer),
             CommandQueue::release_element,
         )
     }

@@ -185,7 +185,7 @@ impl NativeMediaServer {
                 let number = rtp.taps.add(sender);
                 engine.create_local(now, &id, name, number, told)
             },
-            CommandQueue::note_element,
+            |queue, element| queue.note_element(element, None),
             CommandQueue::release_element,
         );
         let server = self.clone();

@@ -4,11 +4,11 @@
 //! release is taken only for something that exists and once, which the queue knows because it keeps the
 //! books of what its worker has made. The same books tell how loaded the worker is.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use media::{ElementId, Error, PipelineId};
+use media::{ElementId, Error, PeerId, PipelineId};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -46,8 +46,8 @@ struct State {
     commands: VecDeque<Command>,
     /// Calls among the commands.
     calls: usize,
-    /// What exists on the worker, without what is about to be released.
-    pipelines: HashMap<PipelineId, HashSet<ElementId>>,
+    /// What exists on the worker, without what is about to be released, and whose it is.
+    pipelines: HashMap<PipelineId, HashMap<ElementId, Option<PeerId>>>,
     elements: usize,
     is_closed: bool,
 }
@@ -89,7 +89,7 @@ impl CommandQueue {
         let Some(elements) = state.pipelines.get_mut(&pipeline_of(element)) else {
             return;
         };
-        if elements.remove(element) {
+        if elements.remove(element).is_some() {
             state.elements -= 1;
             self.push(&mut state, Command::ReleaseElement(element.clone()));
         }
@@ -123,14 +123,21 @@ impl CommandQueue {
     /// Elements of a pipeline here.
     pub(crate) fn elements_of(&self, pipeline: &PipelineId) -> usize {
         let state = self.state.lock();
-        state.pipelines.get(pipeline).map_or(0, HashSet::len)
+        state.pipelines.get(pipeline).map_or(0, HashMap::len)
+    }
+
+    /// True if a participant has elements of the pipeline here.
+    pub(crate) fn hosts(&self, pipeline: &PipelineId, peer: PeerId) -> bool {
+        let state = self.state.lock();
+        let elements = state.pipelines.get(pipeline);
+        elements.is_some_and(|elements| elements.values().any(|owner| *owner == Some(peer)))
     }
 
     /// Makes place for elements of a pipeline that was made on another worker, unless there is.
     pub(crate) fn add_branch(&self, pipeline: &PipelineId) {
         let mut state = self.state.lock();
         if !state.pipelines.contains_key(pipeline) {
-            state.pipelines.insert(pipeline.clone(), HashSet::new());
+            state.pipelines.insert(pipeline.clone(), HashMap::new());
             self.push(&mut state, Command::AddBranch(pipeline.clone()));
         }
     }
@@ -144,21 +151,21 @@ impl CommandQueue {
     pub(crate) fn has_element(&self, element: &ElementId) -> bool {
         let state = self.state.lock();
         let elements = state.pipelines.get(&pipeline_of(element));
-        elements.is_some_and(|elements| elements.contains(element))
+        elements.is_some_and(|elements| elements.contains_key(element))
     }
 
     /// The worker made a pipeline.
     pub(crate) fn note_pipeline(&self, pipeline: &PipelineId) {
         let mut state = self.state.lock();
-        state.pipelines.insert(pipeline.clone(), HashSet::new());
+        state.pipelines.insert(pipeline.clone(), HashMap::new());
     }
 
-    /// The worker made an element.
-    pub(crate) fn note_element(&self, element: &ElementId) {
+    /// The worker made an element, for a participant if it is known for whom.
+    pub(crate) fn note_element(&self, element: &ElementId, peer: Option<PeerId>) {
         let mut state = self.state.lock();
         // Without the pipeline, its release waits in the queue, and takes the element along.
         if let Some(elements) = state.pipelines.get_mut(&pipeline_of(element))
-            && elements.insert(element.clone())
+            && elements.insert(element.clone(), peer).is_none()
         {
             state.elements += 1;
         }
@@ -240,7 +247,7 @@ mod tests {
     fn releases_keep_their_place_among_calls() {
         let queue = queue();
         queue.note_pipeline(&PipelineId::new("p"));
-        queue.note_element(&ElementId::new("p/e"));
+        queue.note_element(&ElementId::new("p/e"), None);
 
         queue.call(Box::new(|_, _, _| {})).unwrap();
         queue.release_element(&ElementId::new("p/e"));
@@ -254,7 +261,7 @@ mod tests {
     fn releases_of_what_does_not_exist_leave_no_trace() {
         let queue = queue();
         queue.note_pipeline(&PipelineId::new("p"));
-        queue.note_element(&ElementId::new("p/e"));
+        queue.note_element(&ElementId::new("p/e"), None);
 
         for _ in 0..1000 {
             queue.release_element(&ElementId::new("p/e"));
@@ -284,9 +291,9 @@ mod tests {
     fn load_follows_what_is_made_and_released() {
         let queue = queue();
         queue.note_pipeline(&PipelineId::new("p"));
-        queue.note_element(&ElementId::new("p/a"));
-        queue.note_element(&ElementId::new("p/b"));
-        queue.note_element(&ElementId::new("released/c"));
+        queue.note_element(&ElementId::new("p/a"), None);
+        queue.note_element(&ElementId::new("p/b"), None);
+        queue.note_element(&ElementId::new("released/c"), None);
         assert_eq!(queue.load(), 3);
 
         queue.release_element(&ElementId::new("p/a"));
@@ -297,12 +304,32 @@ mod tests {
     }
 
     #[test]
+    fn participant_is_where_an_element_of_theirs_is() {
+        let queue = queue();
+        let pipelines = ["p", "q"].map(PipelineId::new);
+        for pipeline in &pipelines {
+            queue.note_pipeline(pipeline);
+        }
+        let element = ElementId::new("p/e");
+        queue.note_element(&element, Some(PeerId(7)));
+        queue.note_element(&ElementId::new("q/e"), None);
+        let hosted = |peer| {
+            pipelines
+                .each_ref()
+                .map(|pipeline| queue.hosts(pipeline, PeerId(peer)))
+        };
+        assert_eq!((hosted(7), hosted(8)), ([true, false], [false, false]));
+        queue.release_element(&element);
+        assert_eq!(hosted(7), [false, false]);
+    }
+
+    #[test]
     fn branch_is_made_once_and_released_as_a_pipeline() {
         let queue = queue();
         let pipeline = PipelineId::new("p");
         queue.add_branch(&pipeline);
         queue.add_branch(&pipeline);
-        queue.note_element(&ElementId::new("p/e"));
+        queue.note_element(&ElementId::new("p/e"), None);
         assert!(queue.has_pipeline(&pipeline) && queue.has_element(&ElementId::new("p/e")));
 
         queue.release_pipeline(&pipeline);
