@@ -5,6 +5,7 @@
 
 mod beside;
 mod forward;
+mod governed;
 mod handover;
 mod packet;
 mod runs;
@@ -33,6 +34,7 @@ fn main() {
     packet::run(&mut criterion, &mut table);
     runs::run(&mut criterion, &mut table);
     forward::run(&mut criterion, &mut table);
+    governed::run(&mut table);
     timers::run(&mut criterion, &mut table);
     handover::run(&mut criterion);
     criterion.final_summary();
