@@ -18,6 +18,7 @@ mod media_events;
 mod objects;
 mod operations;
 mod requests;
+mod sdes;
 mod service;
 mod sessions;
 mod statistics;

@@ -604,7 +604,7 @@ impl Inner {
         let element = self.elements.get_mut(id);
         let element = element.ok_or_else(|| Error::ElementNotFound(id.clone()))?;
         match element.kind {
-            ElementKind::WebRtcEndpoint { .. } | ElementKind::RtpEndpoint => Ok(element),
+            ElementKind::WebRtcEndpoint { .. } | ElementKind::RtpEndpoint { .. } => Ok(element),
             ElementKind::PassThrough | ElementKind::Other(_) => Err(Error::Unsupported {
                 element: id.clone(),
                 operation,

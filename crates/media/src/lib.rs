@@ -26,7 +26,7 @@ pub use event::{
 pub use fake::{Call, Fake, Hold, Script};
 pub use id::{ElementId, PipelineId};
 pub use server::{
-    BandwidthLimits, DataChannelOptions, ElementKind, IceCandidate, Kilobits, MediaKind,
-    MediaServer, OfferOptions, Parameter, Parameters, Purpose,
+    BandwidthLimits, CryptoSuite, DataChannelOptions, ElementKind, IceCandidate, Kilobits,
+    MediaKind, MediaServer, OfferOptions, Parameter, Parameters, Purpose, Sdes,
 };
 pub use stats::{Direction, StreamStats};

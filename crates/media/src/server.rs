@@ -1,6 +1,7 @@
 //! The seam itself.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 
 use crate::{Delivery, ElementId, Error, EventSender, PeerId, PipelineId, StreamStats};
@@ -256,8 +257,11 @@ pub enum ElementKind {
         /// Whose it is, if the application knows. Without, it shares its path with no other endpoint.
         peer: Option<PeerId>,
     },
-    /// Plain RTP towards a gateway or camera: no ICE, no DTLS.
-    RtpEndpoint,
+    /// RTP towards a gateway or camera: no ICE, no DTLS.
+    RtpEndpoint {
+        /// Encrypted with keys that the descriptions tell; `None`: not at all. Its peer must do the same.
+        sdes: Option<Sdes>,
+    },
     /// Forwards what it gets; the fixed point from which a publisher fans out.
     PassThrough,
     /// Something only some media servers know, such as a filter, by its Kurento class name.
@@ -269,9 +273,88 @@ impl ElementKind {
     pub fn class_name(&self) -> &str {
         match self {
             Self::WebRtcEndpoint { .. } => "WebRtcEndpoint",
-            Self::RtpEndpoint => "RtpEndpoint",
+            Self::RtpEndpoint { .. } => "RtpEndpoint",
             Self::PassThrough => "PassThrough",
             Self::Other(name) => name,
+        }
+    }
+}
+
+/// How we protect what we send over plain RTP, and how the peer must (RFC 4568). `Debug` does not show the key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sdes {
+    suite: CryptoSuite,
+    key: Option<Vec<u8>>,
+}
+
+impl Sdes {
+    /// With a key that the server draws.
+    pub fn random(suite: CryptoSuite) -> Self {
+        Self { suite, key: None }
+    }
+
+    /// With our master key and salt, one after the other. `None` unless there are [`CryptoSuite::key_bytes`] of them.
+    pub fn with_key(suite: CryptoSuite, key: Vec<u8>) -> Option<Self> {
+        let fits = key.len() == suite.key_bytes();
+        let key = Some(key);
+        fits.then_some(Self { suite, key })
+    }
+
+    /// The cipher, of both sides.
+    pub fn suite(&self) -> CryptoSuite {
+        self.suite
+    }
+
+    /// Our master key and salt, unless the server draws them.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.key.as_deref()
+    }
+}
+
+impl fmt::Debug for Sdes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = formatter.debug_struct("Sdes");
+        debug.field("suite", &self.suite).finish_non_exhaustive()
+    }
+}
+
+/// Ciphers and lengths of authentication tags (RFC 4568, section 6.2; RFC 6188, section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CryptoSuite {
+    /// AES with keys of 128 bits, tags of 32 bits.
+    Aes128CmHmacSha1_32,
+    /// AES with keys of 128 bits, tags of 80 bits.
+    Aes128CmHmacSha1_80,
+    /// AES with keys of 256 bits, tags of 32 bits.
+    Aes256CmHmacSha1_32,
+    /// AES with keys of 256 bits, tags of 80 bits.
+    Aes256CmHmacSha1_80,
+}
+
+impl CryptoSuite {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Aes128CmHmacSha1_32,
+        Self::Aes128CmHmacSha1_80,
+        Self::Aes256CmHmacSha1_32,
+        Self::Aes256CmHmacSha1_80,
+    ];
+
+    /// Kurento's name. In session descriptions the words have another order.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aes128CmHmacSha1_32 => "AES_128_CM_HMAC_SHA1_32",
+            Self::Aes128CmHmacSha1_80 => "AES_128_CM_HMAC_SHA1_80",
+            Self::Aes256CmHmacSha1_32 => "AES_256_CM_HMAC_SHA1_32",
+            Self::Aes256CmHmacSha1_80 => "AES_256_CM_HMAC_SHA1_80",
+        }
+    }
+
+    /// Length of master key and salt together.
+    pub fn key_bytes(self) -> usize {
+        match self {
+            Self::Aes128CmHmacSha1_32 | Self::Aes128CmHmacSha1_80 => 16 + 14,
+            Self::Aes256CmHmacSha1_32 | Self::Aes256CmHmacSha1_80 => 32 + 14,
         }
     }
 }

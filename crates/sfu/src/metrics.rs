@@ -425,7 +425,7 @@ impl Metrics {
                 value,
             }
         };
-        let profiles = Profile::PREFERENCE.map(Profile::name).into_iter();
+        let profiles = Profile::ALL.map(Profile::name).into_iter();
         let by_profile = |(profile, value)| Sample {
             name: "srtp_transports",
             help: "Transports whose handshake agreed on an SRTP profile; the last named costs five times as much",

@@ -274,7 +274,7 @@ impl NativeMediaServer {
         let home = self.home(pipeline)?;
         let is_endpoint = matches!(
             kind,
-            ElementKind::WebRtcEndpoint { .. } | ElementKind::RtpEndpoint
+            ElementKind::WebRtcEndpoint { .. } | ElementKind::RtpEndpoint { .. }
         );
         // The others stay where the pipeline was made, so that media cannot go in circles between workers.
         if !is_endpoint || self.workers.queues.len() < 2 {
@@ -418,8 +418,8 @@ impl MediaServer for NativeMediaServer {
         create(
             self.place(pipeline, &kind),
             move |engine, rtp, now| match kind {
-                ElementKind::RtpEndpoint => {
-                    engine.create_rtp_endpoint(now, &id, rtp.open()?, events)
+                ElementKind::RtpEndpoint { sdes } => {
+                    engine.create_rtp_endpoint(now, &id, rtp.open()?, sdes, events)
                 }
                 kind => engine.create_element(now, &id, kind, events),
             },

@@ -135,7 +135,7 @@ fn join(
     let (now, pipeline) = (simulation.now(), simulation.pipeline().clone());
     let engine = simulation.engine_on(worker);
     let id = engine
-        .create_rtp_endpoint(now, &pipeline, ports, EventSender::discard())
+        .create_rtp_endpoint(now, &pipeline, ports, None, EventSender::discard())
         .unwrap();
     let offer = format!(
         "v=0\r\no=- 1 1 IN IP4 {address}\r\ns=-\r\nc=IN IP4 {address}\r\nt=0 0\r\n\

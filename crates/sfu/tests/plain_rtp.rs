@@ -71,7 +71,7 @@ impl Bed {
         let (now, pipeline) = (simulation.now(), simulation.pipeline().clone());
         let endpoint = simulation
             .engine
-            .create_rtp_endpoint(now, &pipeline, PORTS, events)
+            .create_rtp_endpoint(now, &pipeline, PORTS, None, events)
             .unwrap();
         Self {
             simulation,
@@ -382,7 +382,7 @@ fn two_rtp_endpoints_understand_each_other() {
     };
     let engine = &mut bed.simulation.engine;
     let other = engine
-        .create_rtp_endpoint(now, &pipeline, there, EventSender::discard())
+        .create_rtp_endpoint(now, &pipeline, there, None, EventSender::discard())
         .unwrap();
     let options = OfferOptions {
         audio: true,
@@ -452,12 +452,17 @@ fn ports_come_back_if_the_endpoint_cannot_be_made() {
     let nowhere = PipelineId::new("nowhere");
     let engine = &mut bed.simulation.engine;
     let events = EventSender::discard;
-    let made = engine.create_rtp_endpoint(now, &nowhere, PORTS, events());
+    let made = engine.create_rtp_endpoint(now, &nowhere, PORTS, None, events());
     assert_eq!(made, Err(Error::PipelineNotFound(nowhere)));
     assert_eq!(engine.poll_released_ports(), Some(PORTS));
     let pipeline = bed.simulation.pipeline().clone();
     let engine = &mut bed.simulation.engine;
-    let made = engine.create_element(now, &pipeline, ElementKind::RtpEndpoint, events());
+    let made = engine.create_element(
+        now,
+        &pipeline,
+        ElementKind::RtpEndpoint { sdes: None },
+        events(),
+    );
     assert!(matches!(made, Err(Error::Unsupported { .. })));
 
     engine.release_pipeline(now, &pipeline);

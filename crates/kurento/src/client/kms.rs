@@ -269,7 +269,11 @@ impl MediaServer for Kms {
                 constructor.insert("useDataChannels".to_owned(), data_channels.into());
                 OF_WEB_ENDPOINTS
             }
-            ElementKind::RtpEndpoint => OF_ENDPOINTS,
+            ElementKind::RtpEndpoint { ref sdes } => {
+                let crypto = sdes.as_ref().map(translation::sdes_value);
+                constructor.extend(crypto.map(|crypto| ("crypto".to_owned(), crypto)));
+                OF_ENDPOINTS
+            }
             _ => OF_ALL,
         };
         let made = self.create(kind.class_name(), constructor, events, wanted);

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use media::{
     Direction, DtlsState, ElementId, Error, ErrorKind, Event, EventSender, FileState, IceCandidate,
-    IceState, MediaKind, MediaState, Parameter, Parameters, PipelineId, Recording, StreamStats,
+    IceState, MediaKind, MediaState, Parameter, Parameters, PipelineId, Recording, Sdes,
+    StreamStats,
 };
 use serde_json::{Map, Value, json};
 
@@ -238,6 +241,19 @@ pub(super) fn candidate_value(candidate: &IceCandidate) -> Value {
         "sdpMid": candidate.sdp_mid,
         "sdpMLineIndex": candidate.sdp_m_line_index,
     })
+}
+
+/// The constructor's parameter `crypto`.
+pub(super) fn sdes_value(sdes: &Sdes) -> Value {
+    let mut value = json!({
+        "__module__": "kurento",
+        "__type__": "SDES",
+        "crypto": sdes.suite().name(),
+    });
+    if let Some(key) = sdes.key() {
+        value["keyBase64"] = BASE64.encode(key).into();
+    }
+    value
 }
 
 /// Arguments for the wire.

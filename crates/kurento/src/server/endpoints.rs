@@ -4,8 +4,6 @@ mod transport;
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use media::{DtlsState, ElementId, IceCandidate, IceState, OfferOptions};
 use serde_json::{Value, json};
 
@@ -94,33 +92,6 @@ impl Endpoint {
             }
             _ => Value::Null,
         }
-    }
-
-    /// Refuses encryption keys that cannot be, and those that cannot be used: plain RTP is the only
-    /// kind there is, and what was meant to be encrypted must not go out in the clear.
-    pub(super) fn check_crypto(crypto: Option<&Value>) -> Result<(), Fault> {
-        let illegal = |message| Err(Fault::kurento(Fault::ILLEGAL_PARAMETER, message));
-        let member = |name| crypto.and_then(|crypto| crypto.get(name)?.as_str());
-        let suite = member("crypto");
-        let key = match (member("keyBase64"), member("key")) {
-            (Some(key), _) => match BASE64.decode(key) {
-                Ok(key) => Some(key),
-                Err(_) => return illegal("Master key is not valid Base64"),
-            },
-            (None, key) => key.map(|key| key.as_bytes().to_vec()),
-        };
-        if key.is_none() && suite.is_none() {
-            return Ok(());
-        }
-        let length = match suite {
-            Some(suite) if suite.starts_with("AES_256") => 46,
-            _ => 30,
-        };
-        if key.is_some_and(|key| key.len() != length) {
-            return illegal("Master key size is wrong");
-        }
-        let message = "SDES encryption is not available";
-        Err(Fault::kurento(Fault::NOT_AVAILABLE, message))
     }
 
     /// Calls that had to wait for the transport.

@@ -7,7 +7,6 @@ use media::{ElementKind, FileState, PipelineId};
 use serde_json::{Map, Value};
 
 use super::config::Unsupported;
-use super::endpoints::Endpoint;
 use super::objects::{Media, Object, Objects};
 use super::requests::{Answer, Outcome, Params, Step};
 use super::sessions::{SESSIONS_MAX, SessionName};
@@ -50,7 +49,7 @@ impl Server {
         }
         let arguments = read_constructor(class, params.members.get("constructorParams"))?;
         let parent = self.parent_of(class, &arguments)?;
-        check_values(class, &arguments)?;
+        check_values(&arguments)?;
         let key = self.objects.next_key();
         let calls = self.creation_calls(key, class, parent, &arguments)?;
         let new = NewObject {
@@ -119,7 +118,8 @@ impl Server {
                 peer: None,
             })]
         } else if class.is(&elements::RTP_ENDPOINT) {
-            vec![element(ElementKind::RtpEndpoint)]
+            let sdes = super::sdes::read(arguments.value("crypto"))?;
+            vec![element(ElementKind::RtpEndpoint { sdes })]
         } else if class.is(&core::URI_ENDPOINT) {
             vec![Call::CreateCustomElement {
                 object,
@@ -406,13 +406,10 @@ pub(super) fn too_long(name: &str) -> Fault {
 }
 
 /// Refuses values that are well-formed and cannot be served.
-fn check_values(class: &'static Class, arguments: &Arguments) -> Result<(), Fault> {
+fn check_values(arguments: &Arguments) -> Result<(), Fault> {
     if arguments.text("mediaProfile") == "KURENTO_SPLIT_RECORDER" {
         let message = "Kurento Split Recorder not supported";
         return Err(Fault::kurento(Fault::ILLEGAL_PARAMETER, message));
-    }
-    if class.is(&elements::RTP_ENDPOINT) {
-        Endpoint::check_crypto(arguments.value("crypto"))?;
     }
     Ok(())
 }

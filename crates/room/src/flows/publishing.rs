@@ -242,6 +242,6 @@ pub(super) fn endpoint_kind(web: bool, data_channels: bool, peer: PeerId) -> Ele
             peer: Some(peer),
         }
     } else {
-        ElementKind::RtpEndpoint
+        ElementKind::RtpEndpoint { sdes: None }
     }
 }

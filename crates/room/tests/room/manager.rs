@@ -174,7 +174,7 @@ async fn rtp_publisher_lifecycle() {
         .into_iter()
         .map(|(_, kind)| kind)
         .collect();
-    assert!(kinds.contains(&ElementKind::RtpEndpoint));
+    assert!(kinds.contains(&ElementKind::RtpEndpoint { sdes: None }));
     assert_eq!(
         world
             .fake

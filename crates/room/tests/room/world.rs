@@ -246,7 +246,7 @@ impl World {
             .filter(|(_, kind)| {
                 matches!(
                     kind,
-                    ElementKind::WebRtcEndpoint { .. } | ElementKind::RtpEndpoint
+                    ElementKind::WebRtcEndpoint { .. } | ElementKind::RtpEndpoint { .. }
                 )
             })
             .map(|(id, _)| id)

@@ -62,7 +62,7 @@ impl Engine {
         let id = ids::element(pipeline, self.worker, &kind);
         let role = match kind {
             ElementKind::WebRtcEndpoint { .. } => Role::Endpoint,
-            ElementKind::RtpEndpoint => {
+            ElementKind::RtpEndpoint { .. } => {
                 return Err(Error::Unsupported {
                     element: id,
                     operation: "create",

@@ -133,8 +133,8 @@ pub struct Counters {
     pub nacks_sent: u64,
     /// Transports whose DTLS handshake succeeded.
     pub transports_connected: u64,
-    /// Transports by SRTP profile, in the order of [`Profile::PREFERENCE`].
-    pub srtp_profiles: [u64; Profile::PREFERENCE.len()],
+    /// Transports by SRTP profile, in the order of [`Profile::ALL`].
+    pub srtp_profiles: [u64; Profile::ALL.len()],
     /// Transports closed because the peer fell silent.
     pub transports_expired: u64,
     /// Transports closed because their DTLS handshake failed.

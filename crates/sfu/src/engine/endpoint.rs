@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::RtpPorts;
 use super::relay::MirrorId;
-use super::sdp::{Candidate, Negotiated, PendingOffer, PendingPlainOffer};
+use super::sdp::{Candidate, CryptoKey, Negotiated, PendingOffer, PendingPlainOffer};
 use super::source::SourceKey;
 use super::subscriber::SubscriberKey;
 use super::transport::TransportKey;
@@ -33,6 +33,8 @@ pub(super) enum Negotiation {
 pub(super) struct Endpoint {
     /// Of an RTP endpoint; `None`: a WebRTC endpoint.
     pub(super) ports: Option<RtpPorts>,
+    /// What an RTP endpoint sends with, if its media are secured.
+    pub(super) key: Option<CryptoKey>,
     pub(super) data_channels: bool,
     pub(super) negotiation: Negotiation,
     /// Credentials and SSRCs that all its descriptions share.

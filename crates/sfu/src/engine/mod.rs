@@ -496,12 +496,14 @@ impl Engine {
             counters.srtp_profiles[profile.rank()] += 1;
         }
         transport.reports_at = Some(now);
-        for event in [
-            Event::DtlsStateChanged(DtlsState::Connected),
-            Event::MediaStateChanged(MediaState::Connected),
-        ] {
-            transport.events.send(event);
+        if transport.dtls_mut().is_some() {
+            transport
+                .events
+                .send(Event::DtlsStateChanged(DtlsState::Connected));
         }
+        transport
+            .events
+            .send(Event::MediaStateChanged(MediaState::Connected));
         for subscriber in transport.subscribers.clone() {
             self.media.request_key_frame(now, subscriber);
             self.arm_source_of(subscriber);

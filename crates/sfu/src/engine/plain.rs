@@ -1,7 +1,7 @@
 //! The peer of a plain RTP session: where its packets come from and where ours go.
 //!
 //! [`PlainPeer`] follows what the description says. Plain RTP proves nothing: its source address is
-//! all there is to tell the peer from others. A peer that names its address is believed to send from
+//! all there is to tell the peer from others, unless SDES gives keys. A peer that names its address is believed to send from
 //! there, though from any port: many gateways send from another than they receive on. One that wants
 //! to be found by its packets (COMEDIA, `a=direction:active`) is whoever sends media first, and nobody
 //! else from then on. Deliberately absent: looking at packets.
@@ -135,6 +135,7 @@ mod tests {
             rtp: Some(address("192.0.2.7:5000")),
             rtcp: Some(address("192.0.2.7:5001")),
             learn_address,
+            key: None,
         };
         PlainPeer::new(address("198.51.100.1:20000"), &description)
     }

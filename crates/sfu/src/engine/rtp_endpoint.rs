@@ -1,4 +1,4 @@
-//! RTP endpoints: plain RTP with gateways and cameras, without ICE, DTLS and SRTP.
+//! RTP endpoints: plain RTP with gateways and cameras, without ICE and DTLS; with SRTP if SDES gives the keys.
 //!
 //! [`Engine::create_rtp_endpoint`] gets ports that its caller has opened, and gives them back through
 //! [`Engine::poll_released_ports`] when the endpoint is gone. Every media section becomes a transport
@@ -6,7 +6,8 @@
 //!
 //! **Invariant.** Only the peer's datagrams count, as [`PlainPeer`] tells them; but source addresses can
 //! be forged, and media is sent to wherever the description says, unasked. Descriptions must therefore come
-//! from an application that is trusted. Deliberately absent: SDES, renegotiation, and an end of a
+//! from an application that is trusted. With SDES, who sends must have the key too.
+//! Deliberately absent: renegotiation, and an end of a
 //! session for silence, since who only receives need not send anything.
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +16,9 @@ use std::time::Instant;
 
 use forwarding::rtcp::Packets;
 use forwarding::rtp::Header;
-use media::{ElementId, ElementKind, Error, EventSender, MediaKind, OfferOptions, PipelineId};
+use media::{
+    ElementId, ElementKind, Error, EventSender, MediaKind, OfferOptions, PipelineId, Sdes,
+};
 
 use super::Engine;
 use super::commands::contained;
@@ -25,8 +28,9 @@ use super::flow::Flow;
 use super::graph::{ElementKey, Role};
 use super::ids;
 use super::plain::{Origin, Part, PlainPeer};
-use super::sdp::{self, Description, OfferedSections, PlainNegotiated, PlainPorts};
-use super::transport::{Session, Transport, TransportKey};
+use super::sdp::{self, CryptoKey, Description, OfferedSections, PlainNegotiated, PlainPorts};
+use super::srtp::KeyingMaterial;
+use super::transport::{Protection, Session, Transport, TransportKey};
 
 /// Ports opened for one RTP endpoint. Each is even, and the next one is open for RTCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +58,11 @@ impl Engine {
         _now: Instant,
         pipeline: &PipelineId,
         ports: RtpPorts,
+        sdes: Option<Sdes>,
         events: EventSender,
     ) -> Result<ElementId, Error> {
-        let id = ids::element(pipeline, self.worker, &ElementKind::RtpEndpoint);
+        let local_key = sdes.as_ref().map(CryptoKey::of);
+        let id = ids::element(pipeline, self.worker, &ElementKind::RtpEndpoint { sdes });
         let added = self
             .graph
             .add_element(id.clone(), pipeline, Role::Endpoint, events);
@@ -72,6 +78,7 @@ impl Engine {
             Endpoint {
                 session: u64::from(rand::random::<u32>()),
                 ports: Some(ports),
+                key: local_key,
                 ..Endpoint::default()
             },
         );
@@ -90,42 +97,69 @@ impl Engine {
             return self.media.counters.discard(Discard::NotValidated);
         };
         let handled = catch_unwind(AssertUnwindSafe(|| {
-            self.admit(now, key, flow, part, datagram)?;
+            let origin = self.origin(key, flow, part)?;
+            let is_secured = self.media.transports[key.0]
+                .protection
+                .as_ref()
+                .is_some_and(|protection| protection.profile().is_some());
+            // Without keys there is nothing else to tell a peer by; with keys, what it sends is.
+            if !is_secured {
+                self.admit(now, key, flow, part, origin, Some(datagram))?;
+            }
             match part {
                 Part::Rtp => self.media.handle_rtp(now, key, datagram),
                 Part::Rtcp => self.media.handle_rtcp(now, key, datagram),
+            }?;
+            match is_secured {
+                true => self.admit(now, key, flow, part, origin, None),
+                false => Ok(()),
             }
         }));
         self.settle(now, key, handled);
     }
 
-    /// Lets datagrams of the peer pass.
+    /// Who sent a datagram; strangers are refused.
+    fn origin(&self, key: TransportKey, flow: Flow, part: Part) -> Result<Origin, Discard> {
+        let Session::Plain(peer) = &self.media.transports[key.0].session else {
+            return Err(Discard::NotValidated);
+        };
+        match peer.origin(flow.remote, part) {
+            Origin::Stranger => Err(Discard::NotValidated),
+            origin => Ok(origin),
+        }
+    }
+
+    /// Takes the sender of a datagram for the peer, if it is none that proved itself only if it looks like media.
     fn admit(
         &mut self,
         now: Instant,
         key: TransportKey,
         flow: Flow,
         part: Part,
-        datagram: &[u8],
+        origin: Origin,
+        unproved: Option<&[u8]>,
     ) -> Result<(), Discard> {
         let media = &mut self.media;
         let transport = &mut media.transports[key.0];
         let Session::Plain(peer) = &mut transport.session else {
             return Err(Discard::NotValidated);
         };
-        match peer.origin(flow.remote, part) {
+        match origin {
             Origin::Peer => {}
             Origin::Stranger => return Err(Discard::NotValidated),
             Origin::Unknown => {
                 let mut sources = transport.sources.iter().map(|key| &media.sources[key.0]);
-                let is_media = match part {
-                    Part::Rtp => {
+                let is_media = match (unproved, part) {
+                    (None, _) => true,
+                    (Some(datagram), Part::Rtp) => {
                         let header = Header::parse(datagram).map_err(|_| Discard::Malformed)?;
                         // A peer that only receives opens the way with packets of any kind.
                         transport.sources.is_empty()
                             || sources.any(|source| source.payload(header.payload_type()).is_some())
                     }
-                    Part::Rtcp => matches!(Packets::new(datagram).next(), Some(Ok(_))),
+                    (Some(datagram), Part::Rtcp) => {
+                        matches!(Packets::new(datagram).next(), Some(Ok(_)))
+                    }
                 };
                 if !is_media {
                     return Err(Discard::NotValidated);
@@ -171,7 +205,12 @@ impl Engine {
         let local = self.local_parameters(endpoint);
         let (answer, negotiated) = contained(|| {
             let description = Description::parse(offer)?;
-            Ok(sdp::answer_plain(&description, &local, &ports.told))
+            Ok(sdp::answer_plain(
+                &description,
+                &local,
+                &ports.told,
+                endpoint.key.as_ref(),
+            ))
         })?;
         self.apply_plain(now, key, ports, &negotiated)?;
         Ok(answer)
@@ -195,7 +234,8 @@ impl Engine {
             receive: true,
         };
         let local = self.local_parameters(endpoint);
-        let (offer, pending) = sdp::offer_plain(&local, sections, &ports.told);
+        let secret = endpoint.key.as_ref();
+        let (offer, pending) = sdp::offer_plain(&local, sections, &ports.told, secret);
         if let Some(endpoint) = self.endpoints.get_mut(&key) {
             endpoint.negotiation = Negotiation::OfferedPlain(Box::new(pending));
             endpoint.local_description.clone_from(&offer);
@@ -258,7 +298,15 @@ impl Engine {
             let peer = PlainPeer::new(local, description);
             let events = self.graph.element(key).events.clone();
             let flow = peer.rtp_flow();
+            let local_key = self.endpoints[&key].key.as_ref();
+            let keys = local_key.zip(description.key.as_ref());
             let mut transport = Transport::new(key, events, Session::Plain(peer));
+            if let Some((ours, theirs)) = keys {
+                let (local, remote) = (ours.master_key(), theirs.master_key());
+                let keys = KeyingMaterial { local, remote };
+                let protection = Protection::with_keys(keys.local.profile(), &keys);
+                transport.protection = Some(protection);
+            }
             transport.flow = flow;
             transport.reports_at = Some(now);
             let transport = TransportKey(self.media.transports.insert(transport));

@@ -317,14 +317,19 @@ impl Transport {
 }
 
 impl Protection {
-    fn new(material: SrtpKeyingMaterial) -> Self {
-        let keys =
-            KeyingMaterial::from_exporter(material.profile, &material.bytes, material.is_client);
+    /// SRTP with keys that were agreed on.
+    pub(super) fn with_keys(profile: Profile, keys: &KeyingMaterial) -> Self {
         Self::Keys {
-            profile: material.profile,
+            profile,
             sealer: Sealer::new(&keys.local),
             opener: Opener::new(&keys.remote),
         }
+    }
+
+    fn new(material: SrtpKeyingMaterial) -> Self {
+        let keys =
+            KeyingMaterial::from_exporter(material.profile, &material.bytes, material.is_client);
+        Self::with_keys(material.profile, &keys)
     }
 
     /// The cipher, if there is one.

@@ -230,9 +230,9 @@ impl Dtls {
     /// client's, so it gets only one to choose from.
     fn configure_server(&mut self, records: &[u8]) -> Result<(), DtlsError> {
         let offered = gate::offered_srtp_profiles(records).unwrap_or_default();
-        let chosen = Profile::PREFERENCE
-            .iter()
-            .find(|profile| offered.contains(&(to_library(**profile) as u16)));
+        let chosen = Profile::PREFERENCE.iter().find(|profile| {
+            to_library(**profile).is_some_and(|known| offered.contains(&(known as u16)))
+        });
         let config = match chosen {
             Some(profile) => self.configuration(std::slice::from_ref(profile))?,
             // Nothing offered: data channels only. Nothing in common: rtc-dtls says so in an alert.
@@ -254,7 +254,9 @@ impl Dtls {
                 CipherSuiteId::Tls_Ecdhe_Rsa_With_Aes_128_Gcm_Sha256,
                 CipherSuiteId::Tls_Ecdhe_Rsa_With_ChaCha20_Poly1305_Sha256,
             ])
-            .with_srtp_protection_profiles(profiles.iter().copied().map(to_library).collect())
+            .with_srtp_protection_profiles(
+                profiles.iter().copied().filter_map(to_library).collect(),
+            )
             .with_extended_master_secret(ExtendedMasterSecretType::Require)
             .with_client_auth(ClientAuthType::RequireAnyClientCert)
             // There is no certificate authority in WebRTC: the fingerprint is the authentication.
@@ -438,16 +440,18 @@ impl Dtls {
     }
 }
 
-fn to_library(profile: Profile) -> SrtpProtectionProfile {
+/// `None`: not for DTLS.
+fn to_library(profile: Profile) -> Option<SrtpProtectionProfile> {
     match profile {
-        Profile::AeadAes128Gcm => SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
-        Profile::AeadAes256Gcm => SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm,
-        Profile::Aes128CmHmacSha1_80 => SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+        Profile::AeadAes128Gcm => Some(SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm),
+        Profile::AeadAes256Gcm => Some(SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm),
+        Profile::Aes128CmHmacSha1_80 => Some(SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80),
+        _ => None,
     }
 }
 
 fn from_library(profile: SrtpProtectionProfile) -> Option<Profile> {
     Profile::PREFERENCE
         .into_iter()
-        .find(|known| to_library(*known) == profile)
+        .find(|known| to_library(*known) == Some(profile))
 }

@@ -78,6 +78,8 @@ pub(super) enum Security {
     Dtls,
     /// Plain RTP.
     None,
+    /// Keys in the descriptions.
+    Sdes,
 }
 
 /// Decides about every section: the first usable one of each kind is kept.
@@ -93,7 +95,7 @@ pub(super) fn keep(
         .map(|section| {
             let kind = section.kind.filter(|kind| !taken.contains(kind))?;
             let is_alive = section.port != 0 || (section.bundle_only && offer.is_bundled(section));
-            let is_reachable = security == Security::None || offer.identity_of(section).is_some();
+            let is_reachable = security != Security::Dtls || offer.identity_of(section).is_some();
             if !is_alive || !is_reachable {
                 return None;
             }
@@ -101,7 +103,7 @@ pub(super) fn keep(
                 MediaKind::Data => keep_data(section, local)?,
                 MediaKind::Audio | MediaKind::Video => {
                     let profile = section.rtp_profile()?;
-                    if profile.secure != (security == Security::Dtls) {
+                    if profile.secure != (security != Security::None) {
                         return None;
                     }
                     keep_rtp(section, kind, local, offer.extmap_allow_mixed)?

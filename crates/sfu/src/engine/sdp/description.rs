@@ -7,6 +7,7 @@ use media::MediaKind;
 use super::codec::{KnownCodec, fmtp_parameter};
 use super::extension::Extension;
 use super::lines::{Block, Lines, printable, token};
+use super::sdes::Crypto;
 use super::{
     Candidate, CodecDescription, DataDescription, Feedback, Fingerprint, IceCredentials,
     RemoteStream, SdpError,
@@ -77,6 +78,8 @@ pub(super) struct MediaSection {
     pub(super) rtcp_port: Option<u16>,
     /// `a=direction:active`: the peer's address is where its packets come from.
     pub(super) learn_address: bool,
+    /// `a=crypto`: keys that the peer sends with, if SDES is used.
+    pub(super) cryptos: Vec<Crypto>,
 }
 
 /// A format of `m=` that we can use.
@@ -270,6 +273,7 @@ impl MediaSection {
                 .and_then(|value| value.split_ascii_whitespace().next())
                 .and_then(|port| port.parse().ok()),
             learn_address: either("direction") == Some("active"),
+            cryptos: Crypto::parse_all(block.values("crypto")),
             format_names,
         })
     }

@@ -24,6 +24,7 @@ mod offer;
 mod parameters;
 mod plain;
 mod plan;
+mod sdes;
 mod write;
 
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use parameters::{LocalParameters, LocalSsrcs, TRANSPORTS_MAX};
 pub use plain::{
     PendingPlainOffer, PlainNegotiated, PlainPorts, PlainTransport, answer_plain, offer_plain,
 };
+pub use sdes::CryptoKey;
 pub use write::embed_candidates;
 
 pub use super::certificate::Fingerprint;

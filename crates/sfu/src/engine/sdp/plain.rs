@@ -1,5 +1,6 @@
 //! Plain RTP towards gateways and cameras (Kurento's `RtpEndpoint`): no ICE, no DTLS, no bundling; each section has
-//! a port of its own, with RTCP on the next one. SDES (`a=crypto`) is deliberately absent: such sections are refused.
+//! a port of its own, with RTCP on the next one. Either all sections are secured by SDES ([`CryptoKey`]) or none:
+//! the others are refused, so that nothing leaves in the clear that should not.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,8 +9,9 @@ use media::MediaKind;
 use super::answer::{Security, describe_section, keep};
 use super::description::MediaSection;
 use super::offer::{accept_section, offered_sections};
+use super::sdes::Crypto;
 use super::write::{SectionText, SessionText, TransportText, Writer};
-use super::{Description, LocalParameters, OfferedSections, SdpError, Section};
+use super::{CryptoKey, Description, LocalParameters, OfferedSections, SdpError, Section};
 
 /// Where we receive plain RTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub struct PlainNegotiated {
 }
 
 /// Where the peer receives the RTP of one section.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlainTransport {
     /// For RTP. `None`: the peer named no usable address, so it must be learnt.
     pub rtp: Option<SocketAddr>,
@@ -40,36 +42,51 @@ pub struct PlainTransport {
     pub rtcp: Option<SocketAddr>,
     /// Send to where the peer's packets come from (`a=direction:active`), whatever the addresses say.
     pub learn_address: bool,
+    /// What the peer sends with, if media are secured.
+    pub key: Option<CryptoKey>,
 }
+
+/// The tag of the only key that we offer.
+const OFFERED_TAG: u32 = 1;
 
 /// An offer of ours that waits for its answer.
 #[derive(Clone, Debug)]
 pub struct PendingPlainOffer {
     sections: Vec<Section>,
+    crypto: Option<Crypto>,
 }
 
-/// Answers an offer of plain RTP. Secured sections are refused.
+/// Answers an offer of plain RTP, secured if there is a `key` of ours. What is not alike is refused.
 pub fn answer_plain(
     offer: &Description,
     local: &LocalParameters,
     ports: &PlainPorts,
+    key: Option<&CryptoKey>,
 ) -> (String, PlainNegotiated) {
     let local = &plain_parameters(local);
-    let kept = keep(offer, local, Security::None);
+    let security = key.map_or(Security::None, |_| Security::Sdes);
+    let kept = keep(offer, local, security);
     let mut writer = plain_writer(local, ports);
     let mut negotiated = PlainNegotiated {
         sections: Vec::new(),
         transports: Vec::new(),
     };
     for (index, (offered, kept)) in offer.sections.iter().zip(&kept).enumerate() {
-        let Some(mut section) = describe_section(index, offered, kept.as_ref(), local, None) else {
+        let theirs = key.and_then(|key| Crypto::choose(&offered.cryptos, key));
+        let kept = kept.as_ref().filter(|_| key.is_none() || theirs.is_some());
+        let Some(mut section) = describe_section(index, offered, kept, local, None) else {
             writer.refused(offered);
             continue;
         };
         section.rtcp_mux = false;
         if let Some(kept) = kept {
             section.transport = negotiated.transports.len();
-            negotiated.transports.push(PlainTransport::of(offered));
+            let peer = PlainTransport::of(offered, theirs);
+            negotiated.transports.push(peer);
+            let ours = theirs.zip(key).map(|(theirs, key)| Crypto {
+                tag: theirs.tag,
+                key: key.clone(),
+            });
             let text = SectionText {
                 media: &offered.media,
                 protocol: &offered.protocol,
@@ -77,7 +94,7 @@ pub fn answer_plain(
                 extmap_allow_mixed: false,
                 packet_times: &offered.packet_times,
                 kbps_max: local.kbps_max(section.kind),
-                transport: ports.text(section.kind, offered.learn_address),
+                transport: ports.text(section.kind, offered.learn_address, ours.as_ref()),
                 data: None,
             };
             writer.section(&text, &section);
@@ -89,13 +106,18 @@ pub fn answer_plain(
     (writer.finish(), negotiated)
 }
 
-/// Makes an offer of plain RTP.
+/// Makes an offer of plain RTP, secured if there is a `key` of ours.
 pub fn offer_plain(
     local: &LocalParameters,
     offered: OfferedSections,
     ports: &PlainPorts,
+    key: Option<&CryptoKey>,
 ) -> (String, PendingPlainOffer) {
     let local = &plain_parameters(local);
+    let crypto = key.map(|key| Crypto {
+        tag: OFFERED_TAG,
+        key: key.clone(),
+    });
     let mut sections = offered_sections(local, offered);
     let mut writer = plain_writer(local, ports);
     for section in &mut sections {
@@ -104,17 +126,21 @@ pub fn offer_plain(
         let is_audio = section.kind == MediaKind::Audio;
         let text = SectionText {
             media: if is_audio { "audio" } else { "video" },
-            protocol: "RTP/AVPF",
+            protocol: if crypto.is_some() {
+                "RTP/SAVPF"
+            } else {
+                "RTP/AVPF"
+            },
             extensions: &[],
             extmap_allow_mixed: false,
             packet_times: &[],
             kbps_max: local.kbps_max(section.kind),
-            transport: ports.text(section.kind, false),
+            transport: ports.text(section.kind, false, crypto.as_ref()),
             data: None,
         };
         writer.section(&text, section);
     }
-    (writer.finish(), PendingPlainOffer { sections })
+    (writer.finish(), PendingPlainOffer { sections, crypto })
 }
 
 impl PendingPlainOffer {
@@ -135,14 +161,18 @@ impl PendingPlainOffer {
             transports: Vec::new(),
         };
         for (offered, answered) in self.sections.iter().zip(&answer.sections) {
-            let plain = answered
-                .rtp_profile()
-                .is_some_and(|profile| !profile.secure);
-            let mut section = accept_section(offered, answered, plain);
+            let profile = answered.rtp_profile();
+            let alike = profile.is_some_and(|profile| profile.secure == self.crypto.is_some());
+            let mut section = accept_section(offered, answered, alike);
             section.rtcp_mux = false;
             if section.accepted {
+                let ours = self.crypto.as_ref();
+                let theirs = ours
+                    .map(|ours| ours.answered(&answered.cryptos))
+                    .transpose()?;
                 section.transport = negotiated.transports.len();
-                negotiated.transports.push(PlainTransport::of(answered));
+                let peer = PlainTransport::of(answered, theirs);
+                negotiated.transports.push(peer);
             }
             negotiated.sections.push(section);
         }
@@ -151,7 +181,12 @@ impl PendingPlainOffer {
 }
 
 impl PlainPorts {
-    fn text(&self, kind: MediaKind, peer_is_active: bool) -> TransportText<'static> {
+    fn text<'a>(
+        &self,
+        kind: MediaKind,
+        peer_is_active: bool,
+        crypto: Option<&'a Crypto>,
+    ) -> TransportText<'a> {
         let rtp_port = if kind == MediaKind::Audio {
             self.audio
         } else {
@@ -161,12 +196,13 @@ impl PlainPorts {
             rtp_port,
             rtcp_port: rtp_port.saturating_add(1),
             passive: peer_is_active,
+            crypto,
         }
     }
 }
 
 impl PlainTransport {
-    fn of(section: &MediaSection) -> Self {
+    fn of(section: &MediaSection, crypto: Option<&Crypto>) -> Self {
         let address = section
             .address
             .filter(|address| !address.is_unspecified() && !address.is_multicast());
@@ -177,6 +213,7 @@ impl PlainTransport {
                 .zip(rtcp_port)
                 .map(|(address, port)| SocketAddr::new(address, port)),
             learn_address: section.learn_address || address.is_none(),
+            key: crypto.map(|crypto| crypto.key.clone()),
         }
     }
 }

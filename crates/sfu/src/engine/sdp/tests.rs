@@ -560,7 +560,7 @@ fn ports() -> PlainPorts {
 #[test]
 fn plain_offer_is_answered_with_ports() {
     let description = Description::parse(&read("plain-gateway")).unwrap();
-    let (text, negotiated) = answer_plain(&description, &local(), &ports());
+    let (text, negotiated) = answer_plain(&description, &local(), &ports(), None);
     check_text(&text);
     compare("plain-gateway.answer", &text);
     let video = &negotiated.sections[1];
@@ -572,6 +572,7 @@ fn plain_offer_is_answered_with_ports() {
             rtp: Some("127.0.0.1:30002".parse().unwrap()),
             rtcp: Some("127.0.0.1:30003".parse().unwrap()),
             learn_address: false,
+            key: None,
         }
     );
 }
@@ -582,7 +583,7 @@ fn plain_peer_may_be_active() {
         .replace("a=sendrecv", "a=direction:active\r\na=sendrecv")
         .replace("c=IN IP4 127.0.0.1", "c=IN IP4 0.0.0.0");
     let description = Description::parse(&offer).unwrap();
-    let (text, negotiated) = answer_plain(&description, &local(), &ports());
+    let (text, negotiated) = answer_plain(&description, &local(), &ports(), None);
     assert!(has_line(&text, "a=direction:passive"));
     assert!(negotiated.transports[0].learn_address && negotiated.transports[0].rtp.is_none());
 }
@@ -591,9 +592,32 @@ fn plain_peer_may_be_active() {
 fn plain_endpoint_refuses_what_is_encrypted() {
     for name in ["sdes-gateway", "chromium-recvonly"] {
         let description = Description::parse(&read(name)).unwrap();
-        let (text, negotiated) = answer_plain(&description, &local(), &ports());
+        let (text, negotiated) = answer_plain(&description, &local(), &ports(), None);
         check_text(&text);
         assert!(negotiated.transports.is_empty());
+    }
+}
+
+#[test]
+fn secured_endpoint_takes_the_suite_that_it_has_and_nothing_in_the_clear() {
+    use media::{CryptoSuite, Sdes};
+
+    for (name, suite, accepted) in [
+        ("sdes-gateway", CryptoSuite::Aes128CmHmacSha1_80, true),
+        ("sdes-gateway", CryptoSuite::Aes256CmHmacSha1_80, false),
+        ("plain-gateway", CryptoSuite::Aes128CmHmacSha1_80, false),
+        ("chromium-recvonly", CryptoSuite::Aes128CmHmacSha1_80, false),
+    ] {
+        let key = CryptoKey::of(&Sdes::random(suite));
+        let description = Description::parse(&read(name)).unwrap();
+        let (text, negotiated) = answer_plain(&description, &local(), &ports(), Some(&key));
+        check_text(&text);
+        assert_eq!(!negotiated.transports.is_empty(), accepted, "{name}");
+        assert_eq!(text.contains("a=crypto:"), accepted, "{name}");
+        let keys = negotiated.transports.iter().map(|peer| peer.key.clone());
+        for theirs in keys {
+            assert_eq!(theirs.unwrap().suite(), suite);
+        }
     }
 }
 
@@ -605,7 +629,7 @@ fn plain_offer_of_ours_is_answered_by_ourselves() {
         send: true,
         receive: true,
     };
-    let (text, pending) = offer_plain(&local(), sections, &ports());
+    let (text, pending) = offer_plain(&local(), sections, &ports(), None);
     check_text(&text);
     compare("our-plain-offer", &text);
     let there = PlainPorts {
@@ -614,7 +638,7 @@ fn plain_offer_of_ours_is_answered_by_ourselves() {
         video: 5002,
     };
     let description = Description::parse(&text).unwrap();
-    let (answer_text, _) = answer_plain(&description, &local(), &there);
+    let (answer_text, _) = answer_plain(&description, &local(), &there, None);
     let accepted = pending.accept_answer(&answer_text).unwrap();
     assert_eq!(
         accepted.transports[1].rtp,

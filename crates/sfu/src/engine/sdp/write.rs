@@ -8,6 +8,7 @@ use media::MediaKind;
 use super::codec::KnownCodec;
 use super::description::{Direction, MediaSection, OfferedExtension};
 use super::lines::token;
+use super::sdes::Crypto;
 use super::{
     Candidate, CandidateAddress, CandidateTransport, CodecDescription, DataDescription,
     Fingerprint, IceCredentials, Section,
@@ -62,6 +63,8 @@ pub(super) enum TransportText<'a> {
         rtcp_port: u16,
         /// The peer opens the flow, so its address is learnt.
         passive: bool,
+        /// What we send with.
+        crypto: Option<&'a Crypto>,
     },
 }
 
@@ -189,9 +192,15 @@ impl Writer {
             }
             // Kurento writes the port even where it is what RTP's implies.
             TransportText::Plain {
-                rtcp_port, passive, ..
+                rtcp_port,
+                passive,
+                crypto,
+                ..
             } => {
                 self.line(format_args!("a=rtcp:{rtcp_port}"));
+                if let Some(crypto) = crypto {
+                    self.line(format_args!("a=crypto:{crypto}"));
+                }
                 if *passive {
                     self.line(format_args!("a=direction:passive"));
                 }

@@ -18,7 +18,8 @@ const SALT_MAX: usize = 14;
 /// The HMAC-SHA1 key of the counter-mode profile, in bytes (RFC 3711, section 5.2).
 const AUTHENTICATION_KEY: usize = 20;
 
-/// An SRTP protection profile as DTLS negotiates it (RFC 5764, section 4.1.2; RFC 7714, section 14.2).
+/// An SRTP protection profile as DTLS negotiates it (RFC 5764, section 4.1.2; RFC 7714, section 14.2), or as a session
+/// description names it (SDES: RFC 4568, section 6.2; RFC 6188, section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Profile {
     /// `SRTP_AEAD_AES_128_GCM`: by far the cheapest where the processor has AES instructions.
@@ -27,23 +28,42 @@ pub enum Profile {
     AeadAes256Gcm,
     /// `SRTP_AES128_CM_HMAC_SHA1_80`: what every WebRTC end point speaks, at several times the cost.
     Aes128CmHmacSha1_80,
+    /// `AES_CM_128_HMAC_SHA1_32` of SDES: short tags for RTP, those of RTCP are long.
+    Aes128CmHmacSha1_32,
+    /// `AES_256_CM_HMAC_SHA1_80` of SDES.
+    Aes256CmHmacSha1_80,
+    /// `AES_256_CM_HMAC_SHA1_32` of SDES.
+    Aes256CmHmacSha1_32,
 }
 
 impl Profile {
-    /// All profiles, the one to prefer first.
+    /// All profiles.
+    pub const ALL: [Self; 6] = [
+        Self::AeadAes128Gcm,
+        Self::AeadAes256Gcm,
+        Self::Aes128CmHmacSha1_80,
+        Self::Aes128CmHmacSha1_32,
+        Self::Aes256CmHmacSha1_80,
+        Self::Aes256CmHmacSha1_32,
+    ];
+
+    /// Those that are agreed on by DTLS, the one to prefer first.
     pub const PREFERENCE: [Self; 3] = [
         Self::AeadAes128Gcm,
         Self::AeadAes256Gcm,
         Self::Aes128CmHmacSha1_80,
     ];
 
-    /// Its place in [`Self::PREFERENCE`].
+    /// Its place in [`Self::ALL`].
     #[must_use]
     pub(in crate::engine) const fn rank(self) -> usize {
         match self {
             Self::AeadAes128Gcm => 0,
             Self::AeadAes256Gcm => 1,
             Self::Aes128CmHmacSha1_80 => 2,
+            Self::Aes128CmHmacSha1_32 => 3,
+            Self::Aes256CmHmacSha1_80 => 4,
+            Self::Aes256CmHmacSha1_32 => 5,
         }
     }
 
@@ -54,6 +74,9 @@ impl Profile {
             Self::AeadAes128Gcm => "aead_aes_128_gcm",
             Self::AeadAes256Gcm => "aead_aes_256_gcm",
             Self::Aes128CmHmacSha1_80 => "aes128_cm_hmac_sha1_80",
+            Self::Aes128CmHmacSha1_32 => "aes128_cm_hmac_sha1_32",
+            Self::Aes256CmHmacSha1_80 => "aes256_cm_hmac_sha1_80",
+            Self::Aes256CmHmacSha1_32 => "aes256_cm_hmac_sha1_32",
         }
     }
 
@@ -61,8 +84,8 @@ impl Profile {
     #[must_use]
     pub const fn key_len(self) -> usize {
         match self {
-            Self::AeadAes128Gcm | Self::Aes128CmHmacSha1_80 => 16,
-            Self::AeadAes256Gcm => 32,
+            Self::AeadAes128Gcm | Self::Aes128CmHmacSha1_80 | Self::Aes128CmHmacSha1_32 => 16,
+            Self::AeadAes256Gcm | Self::Aes256CmHmacSha1_80 | Self::Aes256CmHmacSha1_32 => 32,
         }
     }
 
@@ -71,16 +94,25 @@ impl Profile {
     pub const fn salt_len(self) -> usize {
         match self {
             Self::AeadAes128Gcm | Self::AeadAes256Gcm => 12,
-            Self::Aes128CmHmacSha1_80 => 14,
+            _ => 14,
         }
     }
 
-    /// Length of the authentication tag, in bytes, equal for RTP and RTCP.
+    /// Length of the authentication tag of RTP, in bytes.
     #[must_use]
     pub const fn tag_len(self) -> usize {
         match self {
+            Self::Aes128CmHmacSha1_32 | Self::Aes256CmHmacSha1_32 => 4,
+            _ => self.rtcp_tag_len(),
+        }
+    }
+
+    /// Length of the authentication tag of RTCP, in bytes; never short (RFC 4568, section 6.2.2).
+    #[must_use]
+    pub const fn rtcp_tag_len(self) -> usize {
+        match self {
             Self::AeadAes128Gcm | Self::AeadAes256Gcm => 16,
-            Self::Aes128CmHmacSha1_80 => 10,
+            _ => 10,
         }
     }
 
@@ -200,13 +232,10 @@ impl MasterKey {
         counter[7] ^= label;
         let key = &self.key[..self.profile.key_len()];
         output.fill(0);
-        match self.profile {
-            Profile::AeadAes256Gcm => {
-                Ctr128BE::<Aes256>::new(key.into(), &counter.into()).apply_keystream(output);
-            }
-            Profile::AeadAes128Gcm | Profile::Aes128CmHmacSha1_80 => {
-                Ctr128BE::<Aes128>::new(key.into(), &counter.into()).apply_keystream(output);
-            }
+        if key.len() == KEY_MAX {
+            Ctr128BE::<Aes256>::new(key.into(), &counter.into()).apply_keystream(output);
+        } else {
+            Ctr128BE::<Aes128>::new(key.into(), &counter.into()).apply_keystream(output);
         }
     }
 }

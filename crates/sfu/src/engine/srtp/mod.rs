@@ -5,7 +5,8 @@
 //! one [`ReceiveIndex`] per incoming SSRC.
 //!
 //! Deliberately absent: re-keying and key derivation rates (RFC 3711, section 4.3.1), the master key identifier,
-//! SRTCP without encryption, and header encryption (RFC 9335). DTLS-SRTP as browsers speak it uses none of them.
+//! SRTCP without encryption, and header encryption (RFC 9335). DTLS-SRTP as browsers speak it uses none of them, and
+//! of SDES what would need them is not accepted.
 
 mod keys;
 mod open;

@@ -50,8 +50,8 @@ impl Opener {
     #[must_use]
     pub fn new(remote: &MasterKey) -> Self {
         Self {
-            rtp: Transform::new(remote.profile(), &remote.rtp_session_keys()),
-            rtcp: Transform::new(remote.profile(), &remote.rtcp_session_keys()),
+            rtp: Transform::rtp(remote.profile(), &remote.rtp_session_keys()),
+            rtcp: Transform::rtcp(remote.profile(), &remote.rtcp_session_keys()),
             rtcp_senders: Vec::new(),
         }
     }
@@ -181,8 +181,8 @@ impl Opener {
         keys: &super::keys::SessionKeys,
     ) -> Self {
         Self {
-            rtp: Transform::new(profile, keys),
-            rtcp: Transform::new(profile, keys),
+            rtp: Transform::rtp(profile, keys),
+            rtcp: Transform::rtcp(profile, keys),
             rtcp_senders: Vec::new(),
         }
     }

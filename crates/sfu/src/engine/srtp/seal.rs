@@ -38,8 +38,8 @@ impl Sealer {
     #[must_use]
     pub fn new(local: &MasterKey) -> Self {
         Self {
-            rtp: Transform::new(local.profile(), &local.rtp_session_keys()),
-            rtcp: Transform::new(local.profile(), &local.rtcp_session_keys()),
+            rtp: Transform::rtp(local.profile(), &local.rtp_session_keys()),
+            rtcp: Transform::rtcp(local.profile(), &local.rtcp_session_keys()),
             next_rtcp_index: 0,
         }
     }
@@ -72,7 +72,8 @@ impl Sealer {
             Transform::Gcm(gcm) => tag.copy_from_slice(&gcm.seal(ssrc, index, header, payload)),
             Transform::CounterMode(counter_mode) => {
                 counter_mode.apply_keystream(ssrc, index, payload);
-                tag.copy_from_slice(&counter_mode.tag(message, roll_over_counter(index)));
+                let full = counter_mode.tag(message, roll_over_counter(index));
+                tag.copy_from_slice(&full[..tag.len()]);
             }
         }
     }
@@ -152,8 +153,8 @@ impl Sealer {
         rtcp_index: u32,
     ) -> Self {
         Self {
-            rtp: Transform::new(profile, keys),
-            rtcp: Transform::new(profile, keys),
+            rtp: Transform::rtp(profile, keys),
+            rtcp: Transform::rtcp(profile, keys),
             next_rtcp_index: rtcp_index,
         }
     }

@@ -1,9 +1,13 @@
-//! The two ciphers: AES-GCM (RFC 7714), and AES counter mode with HMAC-SHA1 (RFC 3711, sections 4.1.1 and 4.2.1).
+//! The two ciphers: AES-GCM (RFC 7714), and AES counter mode with HMAC-SHA1 (RFC 3711, sections 4.1.1 and 4.2.1;
+//! RFC 6188 for keys of 256 bits).
 //!
 //! Both number RTP and RTCP packets alike: an SRTCP index is a packet index below 2^31.
 
-use aes::Aes128;
-use aes::cipher::{InnerIvInit, KeyInit, StreamCipher, StreamCipherCoreWrapper};
+use aes::cipher::{
+    BlockCipher, BlockEncryptMut, BlockSizeUser, InnerIvInit, KeyInit, StreamCipher,
+    StreamCipherCoreWrapper, consts::U16,
+};
+use aes::{Aes128, Aes256};
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ctr::Ctr128BE;
 use hmac::{Hmac, Mac};
@@ -14,7 +18,7 @@ use super::keys::{Profile, SessionKeys};
 /// Length of the tag of AES-GCM, in bytes.
 pub(super) const GCM_TAG: usize = 16;
 
-/// Length of the truncated tag of HMAC-SHA1, in bytes.
+/// Length of the truncated tag of HMAC-SHA1, in bytes, but for the short one of RTP in some profiles.
 pub(super) const HMAC_TAG: usize = 10;
 
 /// Why no input of ours can make aws-lc refuse to seal.
@@ -28,17 +32,25 @@ pub(super) enum Transform {
 }
 
 impl Transform {
-    pub(super) fn new(profile: Profile, keys: &SessionKeys) -> Self {
+    pub(super) fn rtp(profile: Profile, keys: &SessionKeys) -> Self {
+        Self::new(profile, keys, profile.tag_len())
+    }
+
+    pub(super) fn rtcp(profile: Profile, keys: &SessionKeys) -> Self {
+        Self::new(profile, keys, profile.rtcp_tag_len())
+    }
+
+    fn new(profile: Profile, keys: &SessionKeys, tag_len: usize) -> Self {
         match profile {
             Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => Self::Gcm(Gcm::new(profile, keys)),
-            Profile::Aes128CmHmacSha1_80 => Self::CounterMode(Box::new(CounterMode::new(keys))),
+            _ => Self::CounterMode(Box::new(CounterMode::new(profile, keys, tag_len))),
         }
     }
 
     pub(super) const fn tag_len(&self) -> usize {
         match self {
             Self::Gcm(_) => GCM_TAG,
-            Self::CounterMode(_) => HMAC_TAG,
+            Self::CounterMode(counter_mode) => counter_mode.tag_len,
         }
     }
 }
@@ -131,16 +143,31 @@ impl Gcm {
 
 pub(super) struct CounterMode {
     /// Expanded once, then only borrowed.
-    cipher: Aes128,
+    cipher: Cipher,
+    tag_len: usize,
     /// Keyed: the inner and outer pads are hashed already, a clone starts from there.
     authenticator: Hmac<Sha1>,
     salt: [u8; 14],
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "where it is kept is behind a pointer already"
+)]
+enum Cipher {
+    Aes128(Aes128),
+    Aes256(Aes256),
+}
+
 impl CounterMode {
-    fn new(keys: &SessionKeys) -> Self {
+    fn new(profile: Profile, keys: &SessionKeys, tag_len: usize) -> Self {
+        let key = &keys.encryption[..profile.key_len()];
         Self {
-            cipher: Aes128::new(keys.encryption[..16].into()),
+            cipher: match key.len() {
+                16 => Cipher::Aes128(Aes128::new(key.into())),
+                _ => Cipher::Aes256(Aes256::new(key.into())),
+            },
+            tag_len,
             authenticator: <Hmac<Sha1> as Mac>::new_from_slice(&keys.authentication[..])
                 .expect("HMAC takes keys of any length"),
             salt: *keys.salt,
@@ -155,13 +182,14 @@ impl CounterMode {
         for (byte, salt) in counter.iter_mut().zip(self.salt) {
             *byte ^= salt;
         }
-        let core = ctr::CtrCore::inner_iv_init(&self.cipher, &counter.into());
-        let mut keystream: Ctr128BE<&Aes128> = StreamCipherCoreWrapper::from_core(core);
-        keystream.apply_keystream(text);
+        match &self.cipher {
+            Cipher::Aes128(cipher) => apply_keystream(cipher, counter, text),
+            Cipher::Aes256(cipher) => apply_keystream(cipher, counter, text),
+        }
     }
 
     /// The tag of a packet and the word that follows it: for RTP the roll-over counter, which is not sent, and for
-    /// RTCP the index word, which is (RFC 3711, section 4.2).
+    /// RTCP the index word, which is (RFC 3711, section 4.2). Only the first [`Transform::tag_len`] bytes are sent.
     pub(super) fn tag(&self, packet: &[u8], word: u32) -> [u8; HMAC_TAG] {
         let full = self.authenticate(packet, word).finalize().into_bytes();
         let mut tag = [0; HMAC_TAG];
@@ -172,7 +200,7 @@ impl CounterMode {
     /// Compares in constant time.
     #[must_use]
     pub(super) fn verify(&self, packet: &[u8], word: u32, tag: &[u8]) -> bool {
-        debug_assert_eq!(tag.len(), HMAC_TAG);
+        debug_assert_eq!(tag.len(), self.tag_len);
         self.authenticate(packet, word)
             .verify_truncated_left(tag)
             .is_ok()
@@ -184,6 +212,16 @@ impl CounterMode {
         authenticator.update(&word.to_be_bytes());
         authenticator
     }
+}
+
+fn apply_keystream<C>(cipher: &C, counter: [u8; 16], text: &mut [u8])
+where
+    C: BlockCipher + BlockSizeUser<BlockSize = U16>,
+    for<'a> &'a C: BlockEncryptMut + BlockCipher + BlockSizeUser<BlockSize = U16>,
+{
+    let core = ctr::CtrCore::inner_iv_init(cipher, &counter.into());
+    let mut keystream: Ctr128BE<&C> = StreamCipherCoreWrapper::from_core(core);
+    keystream.apply_keystream(text);
 }
 
 #[cfg(test)]

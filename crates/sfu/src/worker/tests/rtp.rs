@@ -21,7 +21,7 @@ impl Gateway {
         events: EventSender,
     ) -> Self {
         let endpoint = server
-            .create_element(pipeline, ElementKind::RtpEndpoint, events)
+            .create_element(pipeline, ElementKind::RtpEndpoint { sdes: None }, events)
             .await
             .unwrap();
         let rtp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -129,7 +129,11 @@ async fn endpoints_are_refused_when_no_port_is_left() {
         .unwrap();
 
     let made = server
-        .create_element(&pipeline, ElementKind::RtpEndpoint, EventSender::discard())
+        .create_element(
+            &pipeline,
+            ElementKind::RtpEndpoint { sdes: None },
+            EventSender::discard(),
+        )
         .await;
 
     assert!(matches!(made, Err(Error::Full(_))), "{made:?}");

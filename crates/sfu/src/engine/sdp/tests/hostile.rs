@@ -133,7 +133,7 @@ fn check_answer(description: &Description) {
     let transports = negotiated.transports.iter().enumerate();
     let expected: Vec<_> = transports.map(continued).collect();
     assert_eq!(again.transports, expected);
-    let (text, _) = answer_plain(description, &local(), &ports());
+    let (text, _) = answer_plain(description, &local(), &ports(), None);
     check_text(&text);
 }
 

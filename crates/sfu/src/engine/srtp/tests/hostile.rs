@@ -11,7 +11,7 @@ const HEADER: usize = 12;
 
 #[test]
 fn flood_with_a_wrong_key_changes_nothing() {
-    for profile in Profile::PREFERENCE {
+    for profile in Profile::ALL {
         let sealer = Sealer::new(&master_key(profile, 1));
         let stranger = Sealer::new(&master_key(profile, 2));
         let opener = Opener::new(&master_key(profile, 1));
@@ -34,7 +34,7 @@ fn flood_with_a_wrong_key_changes_nothing() {
 
 #[test]
 fn packet_of_another_roll_over_is_not_authentic() {
-    for profile in Profile::PREFERENCE {
+    for profile in Profile::ALL {
         let sealer = Sealer::new(&master_key(profile, 1));
         let opener = Opener::new(&master_key(profile, 1));
         let mut stream = ReceiveIndex::default();
@@ -50,7 +50,7 @@ fn packet_of_another_roll_over_is_not_authentic() {
 
 #[test]
 fn packets_open_once_and_only_within_the_window() {
-    for profile in Profile::PREFERENCE {
+    for profile in Profile::ALL {
         let sealer = Sealer::new(&master_key(profile, 1));
         let opener = Opener::new(&master_key(profile, 1));
         let mut stream = ReceiveIndex::default();
@@ -70,7 +70,7 @@ fn packets_open_once_and_only_within_the_window() {
 
 #[test]
 fn shorter_than_header_and_tag_is_too_short() {
-    for profile in Profile::PREFERENCE {
+    for profile in Profile::ALL {
         let mut opener = Opener::new(&master_key(profile, 1));
         let mut stream = ReceiveIndex::default();
         let rtp_min = HEADER + profile.tag_len();
@@ -84,7 +84,7 @@ fn shorter_than_header_and_tag_is_too_short() {
             let opened = opener.open_rtp(&mut stream, header_len + HEADER + 1, &mut packet);
             assert_eq!(opened, Err(OpenError::TooShort));
         }
-        let mut packet = vec![0x80; 8 + 4 + profile.tag_len() - 1];
+        let mut packet = vec![0x80; 8 + 4 + profile.rtcp_tag_len() - 1];
         assert_eq!(opener.open_rtcp(&mut packet), Err(OpenError::TooShort));
         packet.push(0x80);
         assert_eq!(opener.open_rtcp(&mut packet), Err(OpenError::Unauthentic));
@@ -150,7 +150,7 @@ fn rtcp_without_a_sender_is_not_sealed() {
 proptest! {
     #[test]
     fn no_input_panics(bytes in vec(any::<u8>(), 0..120), header_len in 0_usize..200) {
-        for profile in Profile::PREFERENCE {
+        for profile in Profile::ALL {
             let mut opener = Opener::new(&master_key(profile, 1));
             let mut stream = ReceiveIndex::default();
             prop_assert!(opener.open_rtp(&mut stream, header_len, &mut bytes.clone()).is_err());
@@ -160,7 +160,7 @@ proptest! {
 
     #[test]
     fn one_flipped_bit_is_noticed(at in any::<prop::sample::Index>(), bit in 0_u8..8) {
-        for profile in Profile::PREFERENCE {
+        for profile in Profile::ALL {
             let mut sealer = Sealer::new(&master_key(profile, 1));
             let mut opener = Opener::new(&master_key(profile, 1));
             let mut stream = ReceiveIndex::default();

@@ -130,7 +130,7 @@ fn seal_both_ways(
 }
 
 fn profile() -> impl Strategy<Value = Profile> {
-    prop::sample::select(Profile::PREFERENCE.to_vec())
+    prop::sample::select(Profile::ALL.to_vec())
 }
 
 fn master_key(profile: Profile, secret: &Secret) -> MasterKey {
@@ -144,6 +144,9 @@ fn oracle(profile: Profile, secret: &Secret) -> Context {
         Profile::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
         Profile::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
         Profile::Aes128CmHmacSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
+        Profile::Aes128CmHmacSha1_32 => ProtectionProfile::Aes128CmHmacSha1_32,
+        Profile::Aes256CmHmacSha1_80 => ProtectionProfile::Aes256CmHmacSha1_80,
+        Profile::Aes256CmHmacSha1_32 => ProtectionProfile::Aes256CmHmacSha1_32,
     };
     let provider = rtc_srtp::crypto::default_provider().unwrap();
     let rtp = Some(srtp_replay_protection(128));

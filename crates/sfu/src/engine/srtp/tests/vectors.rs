@@ -108,7 +108,7 @@ fn keystream_is_that_of_rfc_3711_appendix_b_2() {
         &hexadecimal("F0F1F2F3F4F5F6F7F8F9FAFBFCFD"),
     );
     keys.authentication.fill(0);
-    let Transform::CounterMode(counter_mode) = Transform::new(Profile::Aes128CmHmacSha1_80, &keys)
+    let Transform::CounterMode(counter_mode) = Transform::rtp(Profile::Aes128CmHmacSha1_80, &keys)
     else {
         panic!("the profile is counter mode");
     };
