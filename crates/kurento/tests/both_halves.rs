@@ -17,8 +17,14 @@ use media::{
     Kilobits, MediaKind, MediaServer, MediaState, Parameter, Parameters, Script,
 };
 use parking_lot::Mutex;
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// A server half that can be restarted and cut off.
 #[derive(Clone)]
@@ -124,21 +130,115 @@ async fn a_remote_media_server_does_what_a_local_one_does() {
 
 #[tokio::test]
 async fn websockets_carry_the_protocol() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let service = Service::new(Fake::new(), Config::default());
     let accepting = tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let service = service.clone();
-            let socket = tokio_tungstenite::accept_async(stream).await.unwrap();
-            tokio::spawn(async move { service.serve(Link::over_websocket(socket)).await });
+            serve(service.clone(), stream).await;
         }
     });
     let kms = Kms::new(websocket(format!("ws://{address}/kurento"), None));
     media::conformance::check(&kms, "v=0").await;
     assert_eq!(kms.version().as_deref(), Some("7.3.0"));
     accepting.abort();
+}
+
+async fn serve<S>(service: Service<Fake>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    // Who does not trust us hangs up.
+    if let Ok(socket) = tokio_tungstenite::accept_async(stream).await {
+        tokio::spawn(async move { service.serve(Link::over_websocket(socket)).await });
+    }
+}
+
+/// A server half behind TLS, its port, and the trust in its certificate, which is for `localhost`.
+struct Secure {
+    port: u16,
+    trust: Arc<ClientConfig>,
+    /// Handshakes that came to an end, and whether it was a good one.
+    handshakes: mpsc::UnboundedReceiver<bool>,
+}
+
+impl Secure {
+    async fn start() -> Self {
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let certificate = certified.cert.der().clone();
+        let key = certified.signing_key.serialize_der().try_into().unwrap();
+        let server = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let service = Service::new(Fake::new(), Config::default());
+        let (done, handshakes) = mpsc::unbounded_channel();
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let stream = acceptor.accept(stream).await;
+                let _ = done.send(stream.is_ok());
+                if let Ok(stream) = stream {
+                    serve(service.clone(), stream).await;
+                }
+            }
+        });
+        Self {
+            port,
+            trust: trusting([certificate]),
+            handshakes,
+        }
+    }
+
+    fn uri(&self, host: &str) -> String {
+        format!("wss://{host}:{}/kurento", self.port)
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn trusting(authorities: impl IntoIterator<Item = CertificateDer<'static>>) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(authorities);
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+#[tokio::test]
+async fn tls_carries_the_protocol() {
+    let server = Secure::start().await;
+    let dial = websocket(server.uri("localhost"), Some(server.trust));
+    media::conformance::check(&Kms::new(dial), "v=0").await;
+}
+
+#[tokio::test]
+async fn a_server_that_nobody_certifies_is_not_talked_to() {
+    let mut server = Secure::start().await;
+    let stranger = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let trusts_another = trusting([stranger.cert.der().clone()]);
+    for (host, trust) in [
+        ("localhost", trusts_another),
+        // Certified, but not by that name.
+        ("127.0.0.1", server.trust.clone()),
+    ] {
+        let kms = Kms::new(websocket(server.uri(host), Some(trust)));
+        assert_eq!(server.handshakes.recv().await, Some(false), "{host}");
+        let refused = kms.create_pipeline(EventSender::discard()).await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+        assert!(!kms.is_up());
+    }
 }
 
 #[tokio::test]
