@@ -1,10 +1,12 @@
 //! Attacks over the WebSocket while a call runs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use media::MediaKind::Video;
 use serde_json::{Value, json};
 use tests::bystanders::Bystanders;
 use tests::deadline::{until, within};
+use tests::light_peer::{LightPeer, Peer, PeerConfig};
 use tests::room_socket::{Arrival, RoomSocket};
 use tests::server::Server;
 use tests::turn;
@@ -160,7 +162,7 @@ async fn every_parameter_of_a_wrong_type_is_answered() {
     let methods = [
         (
             "joinRoom",
-            json!({ "room": "lab", "user": "x", "dataChannels": false }),
+            json!({ "room": "lab", "user": "x", "dataChannels": false, "mediaEvents": true }),
         ),
         (
             "publishVideo",
@@ -171,6 +173,13 @@ async fn every_parameter_of_a_wrong_type_is_answered() {
             json!({ "sender": "ana_webcam", "sdpOffer": "v=0" }),
         ),
         ("unsubscribeFromVideo", json!({ "sender": "ana_webcam" })),
+        (
+            "setSubscription",
+            json!({
+                "sender": "ana_webcam", "maxWidth": 1, "maxHeight": 1, "maxFrameRate": 1, "priority": "low",
+                "pauseAudio": true, "pauseVideo": true, "spatialLayer": 0, "temporalLayer": 0,
+            }),
+        ),
         (
             "onIceCandidate",
             json!({ "endpointName": "ana", "candidate": "c", "sdpMid": "0", "sdpMLineIndex": 0 }),
@@ -331,6 +340,62 @@ async fn who_does_not_read_is_disconnected() {
     });
     closed.await;
     assert!(is_answered(&mut speaker).await);
+    call.assert_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wishes_that_change_all_the_time_cost_their_sender_only() {
+    /// Answered one by one, and then as many at once as the server takes.
+    const WISHES: usize = 1_000;
+    const FLOOD: usize = 20_000;
+    /// Least time between two requests for key frames to one publisher.
+    const INTERVAL: Duration = Duration::from_millis(500);
+    let _turn = turn::take().await;
+    let call = Bystanders::begin().await;
+    let mut dan = call.stranger().await;
+    dan.join("stage", "dan").await;
+    let publisher = LightPeer::publish(&mut dan, "dan", PeerConfig::publisher(1)).await;
+    let mut eve = call.stranger().await;
+    eve.join("stage", "eve").await;
+    let viewer = LightPeer::receive(&mut eve, "dan", PeerConfig::viewer(2)).await;
+    viewer.gets(&publisher, Video).await;
+    let wishes = [
+        json!({ "sender": "dan_webcam", "pauseVideo": true }),
+        json!({ "sender": "dan_webcam" }),
+        json!({ "sender": "dan_webcam", "pauseAudio": true, "priority": "high" }),
+        json!({ "sender": "dan_webcam", "maxHeight": 1, "maxFrameRate": 1 }),
+        json!({ "sender": "dan_webcam", "spatialLayer": 0, "temporalLayer": 7 }),
+    ];
+    let asked = |peer: &Peer| {
+        let feedback = peer.feedback(Video).expect("video is published");
+        feedback.picture_losses + feedback.full_intra_requests
+    };
+
+    let (before, began) = (publisher.see(asked), Instant::now());
+    for wish in wishes.iter().cycle().take(WISHES) {
+        eve.request("setSubscription", wish.clone()).await.unwrap();
+    }
+    let requests = publisher.see(asked) - before;
+    let intervals = began.elapsed().as_millis() / INTERVAL.as_millis();
+    assert!(
+        u128::from(requests) <= intervals + 1,
+        "{requests} requests for key frames in {intervals} intervals"
+    );
+    let everything = json!({ "sender": "dan_webcam" });
+    eve.request("setSubscription", everything).await.unwrap();
+    viewer.gets(&publisher, Video).await;
+
+    for (number, wish) in wishes.iter().cycle().take(FLOOD).enumerate() {
+        let request = json!({ "jsonrpc": "2.0", "method": "setSubscription", "params": wish, "id": 100_000 + number });
+        if !eve.send_text(&request.to_string()).await {
+            break;
+        }
+    }
+    assert!(is_answered(&mut dan).await);
+    let mut fay = call.stranger().await;
+    fay.join("stage", "fay").await;
+    let other = LightPeer::receive(&mut fay, "dan", PeerConfig::viewer(3)).await;
+    other.gets(&publisher, Video).await;
     call.assert_unharmed().await;
 }
 
