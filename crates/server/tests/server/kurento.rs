@@ -148,6 +148,80 @@ async fn message_that_is_too_long_ends_its_connection_only() {
 }
 
 #[tokio::test]
+async fn nested_and_broken_json_is_answered_with_an_error() {
+    let listener = listen(&kurento_config());
+    let mut socket = connect(&listener).await;
+    let nested = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"transaction","params":{{"operations":{}"newref:0"{}}}}}"#,
+        "[".repeat(50_000),
+        "]".repeat(50_000)
+    );
+    let texts = [
+        "[".repeat(1_000_000),
+        r#"{"a":"#.repeat(100_000),
+        nested,
+        String::new(),
+        r#"{"jsonrpc":"2.0","id":1e400,"method":"ping"}"#.to_owned(),
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":"\ud800"}"#.to_owned(),
+    ];
+    for text in texts {
+        let start: String = text.chars().take(20).collect();
+        socket.send(Message::text(text)).await.unwrap();
+        let answer = socket.next().await.unwrap().unwrap();
+        let answer = answer.to_text().unwrap();
+        assert!(answer.contains(r#""error":"#), "{start}: {answer}");
+    }
+    assert_alive(&mut socket).await;
+    listener.shut_down().await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_disconnected() {
+    /// More than the server keeps for one client, and what sockets hold beside that.
+    const UNREAD_BYTES: usize = 64 << 20;
+    let listener = listen(&kurento_config());
+    let mut bystander = connect(&listener).await;
+    let mut deaf = connect(&listener).await;
+    let invoke = |id: usize, operation: &str, parameters: &str| {
+        Message::text(format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"invoke","params":{{"object":"manager_ServerManager","operation":"{operation}","operationParams":{{{parameters}}}}}}}"#
+        ))
+    };
+    let value = "x".repeat(1_000);
+    for key in 0..60 {
+        let tag = format!(r#""key":"{key}","value":"{value}""#);
+        deaf.send(invoke(key, "addTag", &tag)).await.unwrap();
+        deaf.next().await.unwrap().unwrap();
+    }
+    let answer_bytes = 60 * value.len();
+    for number in 0..UNREAD_BYTES / answer_bytes {
+        // The server may have closed before all is written.
+        if deaf
+            .send(invoke(1_000 + number, "getTags", ""))
+            .await
+            .is_err()
+        {
+            break;
+        }
+    }
+    assert_alive(&mut bystander).await;
+    let mut read_bytes = 0;
+    loop {
+        match deaf.next().await {
+            Some(Ok(Message::Close(Some(frame)))) => {
+                assert_eq!(u16::from(frame.code), 1008);
+                break;
+            }
+            Some(Ok(message)) => read_bytes += message.len(),
+            Some(Err(_)) | None => break,
+        }
+    }
+    assert!(read_bytes < UNREAD_BYTES / 2, "{read_bytes} were kept");
+    assert_alive(&mut bystander).await;
+    listener.shut_down().await;
+}
+
+#[tokio::test]
 async fn connections_are_bounded() {
     let listener = listen(&Config {
         kurento_max_connections: 1,
