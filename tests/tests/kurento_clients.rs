@@ -31,8 +31,12 @@ struct Tutorial {
 
 impl Tutorial {
     async fn begin(version: &str) -> Self {
+        Self::begin_with(version, &[]).await
+    }
+
+    async fn begin_with(version: &str, arguments: &[&str]) -> Self {
         let kurento = free_address().to_string();
-        let server = Server::start_with(&["--kurento", &kurento]).await;
+        let server = Server::start_with(&[&["--kurento", &kurento], arguments].concat()).await;
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let packages = packages(version);
         let mut command = Command::new("node");
@@ -121,6 +125,17 @@ async fn hello_world_shows_oneself() {
             .filter_map(|stats| stats["bytesReceived"].as_u64())
             .sum();
         assert!(bytes > 0, "{stats:?}");
+        tutorial.end(&page).await;
+    }
+}
+
+#[tokio::test]
+async fn media_flow_by_answers_as_kurento_gives_them() {
+    let _turn = turn::take().await;
+    for version in VERSIONS {
+        let tutorial = Tutorial::begin_with(version, &["--kurento-answers", "strict"]).await;
+        let page = tutorial.enter("ana", "loopback").await;
+        page.wait_for(FLOWS).await;
         tutorial.end(&page).await;
     }
 }

@@ -47,6 +47,11 @@ async fn serve(recordings: Option<PathBuf>) -> String {
             .collect(),
         ..Config::default()
     };
+    behind_the_protocol(core(recordings), config).await
+}
+
+/// Our core, on this machine only.
+fn core(recordings: Option<PathBuf>) -> NativeMediaServer {
     let localhost = Ipv4Addr::LOCALHOST.into();
     let core = NativeMediaServer::start(&sfu::Config {
         udp_port: 0,
@@ -57,7 +62,11 @@ async fn serve(recordings: Option<PathBuf>) -> String {
         recordings,
         ..sfu::Config::default()
     });
-    let service = Service::new(core.unwrap(), config);
+    core.unwrap()
+}
+
+async fn behind_the_protocol(core: NativeMediaServer, config: Config) -> String {
+    let service = Service::new(core, config);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -230,5 +239,44 @@ async fn files_are_refused_where_no_directory_is_set_up() {
             "--recordings"
         };
         assert!(description.contains(names), "{description}");
+    }
+}
+
+#[tokio::test]
+async fn answers_hold_what_both_know_or_what_kurento_does() {
+    let modern = "a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
+a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=extmap:5 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n\
+a=rtcp-fb:96 transport-cc\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\na=rtcp-rsize\r\n\
+a=rid:h send\r\na=rid:l send\r\na=simulcast:send h;l\r\n";
+    let kurento = "a=extmap:2 http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time\r\na=rtcp-fb:96 goog-remb\r\n";
+    let offer = OFFER.replace("SAVPF 96", "SAVPF 96 97") + kurento + modern;
+    let core = core(None);
+    for (core, is_strict) in [(core.clone(), false), (core.strict(), true)] {
+        let kms = Kms::new(websocket(
+            behind_the_protocol(core, Config::default()).await,
+            None,
+        ));
+        let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
+        let kind = ElementKind::WebRtcEndpoint {
+            data_channels: false,
+            peer: None,
+        };
+        let endpoint = kms.create_element(&pipeline, kind, EventSender::discard());
+        let endpoint = endpoint.await.unwrap();
+        let answer = kms.process_offer(&endpoint, &offer).await.unwrap();
+        for words in ["abs-send-time", "96 goog-remb", "96 nack pli", "a=mid:1"] {
+            assert!(answer.contains(words), "{words}: {answer}");
+        }
+        for words in [
+            "transport-wide-cc",
+            "sdes:mid",
+            "96 transport-cc",
+            "rtx/90000",
+            "a=rtcp-rsize",
+            "a=simulcast:recv h;l",
+            "a=msid:",
+        ] {
+            assert_eq!(answer.contains(words), !is_strict, "{words}: {answer}");
+        }
     }
 }

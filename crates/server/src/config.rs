@@ -24,7 +24,7 @@ use crate::backend::public_part;
 pub use self::arguments::Arguments;
 pub use self::settings::Config;
 pub use self::values::{
-    LogFormat, MediaPolicy, MediaServers, PinWorkers, PortRange, UdpOffload, Unsupported,
+    Answers, LogFormat, MediaPolicy, MediaServers, PinWorkers, PortRange, UdpOffload, Unsupported,
     VideoCodec,
 };
 

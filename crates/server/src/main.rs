@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use media::MediaServer;
 use room::pool::Pool;
 use tertulia::backend::{self, Backend};
-use tertulia::config::{Arguments, Config, unknown_variables};
+use tertulia::config::{Answers, Arguments, Config, unknown_variables};
 use tertulia::{Server, kms, native, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -64,7 +64,13 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     };
     let pool = backend::start(config, core.as_ref())?;
     let listener = match core.clone() {
-        Some(core) => kms::Listener::start(config, core)?,
+        Some(core) => {
+            let core = match config.kurento_answers {
+                Answers::Modern => core,
+                Answers::Strict => core.strict(),
+            };
+            kms::Listener::start(config, core)?
+        }
         None => None,
     };
     let server = Server::start(config, pool.clone(), {

@@ -78,6 +78,7 @@ pub enum StartError {
 pub struct NativeMediaServer {
     workers: Arc<Workers>,
     files: Arc<Files>,
+    strict: bool,
 }
 
 struct Workers {
@@ -172,7 +173,20 @@ impl NativeMediaServer {
         );
         tracing::info!(addresses = ?workers.candidates, "announcing to peers");
         let files = Arc::new(Files::new(place));
-        Ok(Self { workers, files })
+        Ok(Self {
+            workers,
+            files,
+            strict: false,
+        })
+    }
+
+    /// The same server. Endpoints that are made through this handle describe themselves as Kurento's do: without what
+    /// Kurento does not know, which is simulcast, retransmission formats, and reports on all packets together.
+    pub fn strict(&self) -> Self {
+        Self {
+            strict: true,
+            ..self.clone()
+        }
     }
 
     /// The port for UDP and for TCP, which all workers share; one for each worker where the system cannot
@@ -410,7 +424,7 @@ impl MediaServer for NativeMediaServer {
         kind: ElementKind,
         events: EventSender,
     ) -> impl Future<Output = Result<ElementId, Error>> + Send {
-        let id = pipeline.clone();
+        let (id, strict) = (pipeline.clone(), self.strict);
         let peer = match kind {
             ElementKind::WebRtcEndpoint { peer, .. } => peer,
             _ => None,
@@ -421,7 +435,13 @@ impl MediaServer for NativeMediaServer {
                 ElementKind::RtpEndpoint { sdes } => {
                     engine.create_rtp_endpoint(now, &id, rtp.open()?, sdes, events)
                 }
-                kind => engine.create_element(now, &id, kind, events),
+                kind => {
+                    let made = engine.create_element(now, &id, kind, events)?;
+                    if strict {
+                        engine.be_strict(&made);
+                    }
+                    Ok(made)
+                }
             },
             move |queue, element| queue.note_element(element, peer),
             CommandQueue::release_element,

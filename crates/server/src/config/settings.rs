@@ -8,7 +8,7 @@ use room::pool::Rule;
 use serde::{Deserialize, Serialize};
 
 use super::values::{
-    LogFormat, MediaPolicy, MediaServers, PinWorkers, PortRange, UdpOffload, Unsupported,
+    Answers, LogFormat, MediaPolicy, MediaServers, PinWorkers, PortRange, UdpOffload, Unsupported,
     VideoCodec,
 };
 
@@ -157,6 +157,10 @@ pub struct Config {
     /// be made, and tells by an Error event that they do nothing; `reject` refuses to make them.
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Unsupported::Declare)]
     pub kurento_unsupported: Unsupported,
+    /// What answers to their browsers' offers hold: `modern` all that both sides know; `strict` what Kurento's own
+    /// hold, so neither simulcast nor formats for retransmission, and REMB instead of better reports.
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = Answers::Modern)]
+    pub kurento_answers: Answers,
     /// kbit/s of video that an endpoint sends until the application says otherwise, 0 for no bound.
     #[arg(long, value_name = "N", default_value_t = kurento_defaults().max_video_send_kbps)]
     pub kurento_video_max_kbps: u32,

@@ -133,6 +133,17 @@ pub enum Unsupported {
     Reject,
 }
 
+/// What answers to the offers of Kurento's clients hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answers {
+    /// All that both sides know.
+    #[default]
+    Modern,
+    /// What Kurento's own answers hold.
+    Strict,
+}
+
 /// Whether media threads stay on one CPU each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

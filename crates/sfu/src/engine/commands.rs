@@ -99,6 +99,14 @@ impl Engine {
         Ok(id)
     }
 
+    /// Makes an endpoint describe itself from here on as Kurento's do, which leave out what they do not know.
+    pub fn be_strict(&mut self, id: &ElementId) {
+        let key = self.graph.key(id).ok();
+        if let Some(endpoint) = key.and_then(|key| self.endpoints.get_mut(&key)) {
+            endpoint.strict = true;
+        }
+    }
+
     /// Answers an offer, the first one or one that renegotiates.
     pub fn process_offer(
         &mut self,
@@ -455,7 +463,7 @@ impl Engine {
             audio_kbps_max: None,
             video_kbps_max: endpoint.limits.max_video_recv.map(|limit| limit.0),
             transport_cc: true,
-            strict: false,
+            strict: endpoint.strict,
         }
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Endpoint {
     /// What an RTP endpoint sends with, if its media are secured.
     pub(super) key: Option<CryptoKey>,
     pub(super) data_channels: bool,
+    /// See [`LocalParameters::strict`](super::sdp::LocalParameters::strict).
+    pub(super) strict: bool,
     pub(super) negotiation: Negotiation,
     /// Credentials and SSRCs that all its descriptions share.
     pub(super) session: u64,
