@@ -121,10 +121,22 @@ impl Request<'_> {
         let allowed = |level: &Level| self.wishes.allow(level);
         match self.levels.get(level) {
             Some(it) if level < LEVELS_MAX && !self.wishes.paused => {
-                allowed(it) || level == 0 && !self.levels.iter().any(allowed)
+                allowed(it) && !self.stutters(it) || level == 0 && !self.levels.iter().any(allowed)
             }
             _ => false,
         }
+    }
+
+    /// True for a picture that is not the smallest and has lost more than one temporal layer: one that is smaller and
+    /// does not stutter is better.
+    fn stutters(&self, level: &Level) -> bool {
+        let is_alike = |other: &&Level| {
+            (other.stream, other.top.spatial) == (level.stream, level.top.spatial)
+                && self.wishes.allow(other)
+        };
+        let others = self.levels.iter().filter(is_alike);
+        let highest = others.map(|other| other.top.temporal).max();
+        level.size() > 0 && highest.is_some_and(|highest| level.top.temporal + 1 < highest)
     }
 
     /// The index of the worst level that it may have.

@@ -90,6 +90,35 @@ fn what_a_better_level_costs_less_is_not_lost() {
 }
 
 #[test]
+fn larger_picture_does_not_come_at_a_quarter_of_its_frames() {
+    let layered = |stream, temporal, kbps| Level {
+        stream,
+        top: LayerId {
+            spatial: 0,
+            temporal,
+        },
+        ..level(kbps, 180 << stream, 30)
+    };
+    let rates = [(0, [60, 90, 150]), (1, [200, 300, 500])];
+    let levels: Vec<_> = rates
+        .into_iter()
+        .flat_map(|(stream, rates)| (0..).zip(rates).map(move |it| layered(stream, it.0, it.1)))
+        .collect();
+    let plain = request(Normal, &levels);
+    // (budget, given)
+    let rows = [(70, 0), (170, 2), (250, 2), (330, 4), (600, 5)];
+    for (budget, given) in rows {
+        assert_eq!(granted(budget, &[plain]), [Some(given)], "{budget} kbit/s");
+    }
+    let mut chosen = plain;
+    chosen.wishes.top_max = Some(LayerId {
+        spatial: 1,
+        temporal: 0,
+    });
+    assert_eq!(granted(600, &[chosen]), [Some(3)], "asked for");
+}
+
+#[test]
 fn wishes_bound_the_level() {
     let levels = [
         level(100, 180, 7),
