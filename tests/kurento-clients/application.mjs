@@ -3,7 +3,8 @@
 //
 //     node application.mjs FOLDER-WITH-node_modules ws://HOST:PORT/kurento
 //
-// Pages say what they are in their address: role=loopback, caller, callee, presenter, viewer or data.
+// Pages say what they are in their address: role=loopback, caller, callee, presenter, viewer, data, recorded or
+// audience. The last two have a file, whose address is in the page's, too.
 
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -23,6 +24,11 @@ const CANDIDATE = is6 ? 'OnIceCandidate' : 'IceCandidateFound';
 const EVENTS = is6
     ? ['MediaStateChanged', 'MediaFlowInStateChange', 'ConnectionStateChanged', 'IceComponentStateChange', 'NewCandidatePairSelected', 'DataChannelOpen', 'DataChannelClose']
     : ['MediaStateChanged', 'MediaFlowInStateChanged', 'ConnectionStateChanged', 'IceComponentStateChanged', 'NewCandidatePairSelected', 'DtlsConnectionStateChange', 'DataChannelOpened', 'DataChannelClosed'];
+
+const FILE_EVENTS = {
+    RecorderEndpoint: ['Error', 'UriEndpointStateChanged', 'Recording', 'Paused', 'Stopped'],
+    PlayerEndpoint: ['Error', 'UriEndpointStateChanged', 'EndOfStream'],
+};
 
 /** Pages by id: their endpoint, what the media server told of it, and where candidates for them go. */
 const peers = new Map();
@@ -53,6 +59,15 @@ async function endpoint(pipeline, peer, options = {}) {
     return made;
 }
 
+/** Gives the page a recorder or player. */
+async function file(pipeline, peer, type, options) {
+    const made = await pipeline.create(type, options);
+    // An error says in `type` what failed.
+    for (const name of FILE_EVENTS[type]) made.on(name, (event) => peer.events.push({ ...event, event: name }));
+    peer.file = made;
+    return made;
+}
+
 /** What each role does with the page's endpoint. */
 const ROLES = {
     async loopback(peer) {
@@ -79,12 +94,22 @@ const ROLES = {
         const made = await endpoint(await pipeline('broadcast'), viewer);
         await peer('presenter').endpoint.connect(made);
     },
+    async recorded(peer, { uri, mediaProfile }) {
+        const made = await endpoint(await pipeline('files'), peer);
+        const recorder = await file(await pipeline('files'), peer, 'RecorderEndpoint', { uri, mediaProfile });
+        await made.connect(recorder);
+    },
+    async audience(peer, { uri }) {
+        const made = await endpoint(await pipeline('files'), peer);
+        const player = await file(await pipeline('files'), peer, 'PlayerEndpoint', { uri });
+        await player.connect(made);
+    },
 };
 
 const CALLS = {
-    async offer({ id, role, sdp }) {
+    async offer({ id, role, sdp, options }) {
         const page = peer(id);
-        await ROLES[role](page);
+        await ROLES[role](page, options);
         const answer = await page.endpoint.processOffer(sdp);
         await page.endpoint.gatherCandidates();
         return { answer };
@@ -109,6 +134,10 @@ const CALLS = {
         peers.clear();
         const manager = await client.getServerManager();
         return { pipelines: (await manager.getPipelines()).length };
+    },
+    /** An operation of the page's recorder or player. */
+    async file({ id, operation, values = [] }) {
+        return await peer(id).file[operation](...values);
     },
     async events({ id }) {
         return peer(id).events;

@@ -5,8 +5,10 @@
 //! `page.html`, the other end in the browser.
 
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use serde_json::Value;
+use tempfile::TempDir;
 use tests::browser::Page;
 use tests::chromium::{Chromium, ChromiumPage};
 use tests::process::Process;
@@ -34,6 +36,7 @@ impl Tutorial {
         Self::begin_with(version, &[]).await
     }
 
+    /// With further arguments for the media server.
     async fn begin_with(version: &str, arguments: &[&str]) -> Self {
         let kurento = free_address().to_string();
         let server = Server::start_with(&[&["--kurento", &kurento], arguments].concat()).await;
@@ -58,7 +61,12 @@ impl Tutorial {
 
     /// Opens a page that takes part as `role`, and waits until it has its answer.
     async fn enter(&self, id: &str, role: &str) -> ChromiumPage {
-        let url = format!("{}/?id={id}&role={role}", self.url);
+        self.enter_with(id, role, "").await
+    }
+
+    /// With further parameters, which begin with `&`.
+    async fn enter_with(&self, id: &str, role: &str, more: &str) -> ChromiumPage {
+        let url = format!("{}/?id={id}&role={role}{more}", self.url);
         let page = self.browser.open(id, &url).await;
         page.wait_for("state.error !== null || state.ready").await;
         let error = page.evaluate("state.error").await;
@@ -193,4 +201,140 @@ async fn data_channel_messages_come_back() {
         told(&page, &[opened]).await;
         tutorial.end(&page).await;
     }
+}
+
+#[tokio::test]
+async fn what_a_browser_sends_is_recorded_and_played_back() {
+    let _turn = turn::take().await;
+    for version in VERSIONS {
+        let files = TempDir::with_prefix("recordings-").expect("a directory for recordings");
+        let directory = files.path().to_str().expect("a name in UTF-8");
+        let tutorial = Tutorial::begin_with(version, &["--recordings", directory]).await;
+        let uri = "&uri=meeting/ana.webm&mediaProfile=WEBM";
+        let ana = tutorial.enter_with("ana", "recorded", uri).await;
+        operate(&ana, "record", "").await;
+        happens(&ana, "Recording").await;
+        record_pictures(&ana).await;
+        operate(&ana, "pause", "").await;
+        happens(&ana, "Paused").await;
+        operate(&ana, "record", "").await;
+        record_pictures(&ana).await;
+        operate(&ana, "stopAndWait", "").await;
+        let recording = files.path().join("meeting/ana.webm");
+        let (pictures, sounds) = decode(&recording).await;
+        assert!(pictures > PICTURES, "{pictures} pictures");
+        assert!(sounds > 100, "{sounds} sounds");
+        happens(&ana, "Stopped").await;
+        assert_eq!(operate(&ana, "getState", "").await, "STOP");
+
+        let bob = tutorial
+            .enter_with("bob", "audience", "&uri=meeting/ana.webm")
+            .await;
+        bob.wait_for("peer.peerConnection.connectionState === 'connected'")
+            .await;
+        // What is not heard has no energy.
+        bob.evaluate("void (document.querySelector('#remote').muted = false)")
+            .await;
+        operate(&bob, "play", "").await;
+        let plays = "received().then(({ frames, energy }) => frames > 20 && energy > 0)";
+        bob.wait_for(plays).await;
+        let info = operate(&bob, "getVideoInfo", "").await;
+        let duration = info["duration"].as_i64().unwrap_or_default();
+        assert!(info["isSeekable"] == true && duration > 1500, "{info}");
+        operate(&bob, "pause", "").await;
+        assert_eq!(operate(&bob, "getState", "").await, "PAUSE");
+        operate(&bob, "setPosition", "1000").await;
+        assert_eq!(operate(&bob, "getPosition", "").await, 1000);
+        operate(&bob, "play", "").await;
+        happens(&bob, "EndOfStream").await;
+        tutorial.end(&ana).await;
+    }
+}
+
+#[tokio::test]
+async fn files_elsewhere_are_refused() {
+    let _turn = turn::take().await;
+    let version = VERSIONS[1];
+    let files = TempDir::with_prefix("recordings-").expect("a directory for recordings");
+    let outside = TempDir::with_prefix("outside-").expect("another directory");
+    std::os::unix::fs::symlink(outside.path(), files.path().join("link")).expect("a link");
+    let directory = files.path().to_str().expect("a name in UTF-8");
+    let elsewhere = outside.path().to_str().expect("a name in UTF-8");
+    let tutorial = Tutorial::begin_with(version, &["--recordings", directory]).await;
+    let uris = [
+        "http://localhost/x.webm".to_owned(),
+        "../x.webm".to_owned(),
+        "link/x.webm".to_owned(),
+        format!("file://{elsewhere}/x.webm"),
+    ];
+    for (id, uri) in uris.iter().enumerate() {
+        let (id, options) = (id.to_string(), format!("&uri={uri}&mediaProfile=WEBM"));
+        let page = tutorial.enter_with(&id, "recorded", &options).await;
+        operate(&page, "record", "").await;
+        let error = happens(&page, "Error").await;
+        assert_eq!(error["type"], "RESOURCE_ERROR_OPEN", "{uri}");
+        let page = tutorial
+            .enter_with(&format!("play-{id}"), "audience", &options)
+            .await;
+        operate(&page, "play", "").await;
+        let error = happens(&page, "Error").await;
+        assert_eq!(error["type"], "INVALID_URI", "{uri}");
+    }
+    let mut left = std::fs::read_dir(outside.path()).expect("it is still there");
+    assert!(left.next().is_none(), "nothing was written there");
+}
+
+/// Pictures that are recorded before and after the pause, in some three seconds. Too low: no key frame need be among
+/// them. Too high: the test takes long.
+const PICTURES: usize = 40;
+
+/// Waits until the browser has sent so many more.
+async fn record_pictures(page: &ChromiumPage) {
+    page.evaluate("sent().then((count) => { globalThis.before = count; })")
+        .await;
+    page.wait_for(&format!(
+        "sent().then((count) => count > before + {PICTURES})"
+    ))
+    .await;
+}
+
+/// Calls an operation of the page's recorder or player.
+async fn operate(page: &ChromiumPage, operation: &str, values: &str) -> Value {
+    let call = format!("call('file', {{ operation: '{operation}', values: [{values}] }})");
+    page.evaluate(&call).await
+}
+
+/// Waits for an event of the page's recorder or player.
+async fn happens(page: &ChromiumPage, event: &str) -> Value {
+    let find = format!("events.find((it) => it.event === '{event}')");
+    page.wait_for(&format!("call('events').then((events) => {find})"))
+        .await
+}
+
+/// Has a file decoded by somebody else: its pictures and pieces of sound.
+async fn decode(file: &Path) -> (usize, usize) {
+    let file = file.to_str().expect("a name in UTF-8");
+    let decoded = run("ffmpeg", &["-v", "error", "-i", file, "-f", "null", "-"]).await;
+    let complaints = String::from_utf8_lossy(&decoded.stderr);
+    assert!(
+        decoded.status.success() && complaints.is_empty(),
+        "{complaints}"
+    );
+    let mut counts = [0; 2];
+    for (stream, count) in ["v:0", "a:0"].into_iter().zip(&mut counts) {
+        let entry = "stream=nb_read_frames";
+        let arguments = ["-v", "error", "-count_frames", "-select_streams", stream];
+        let output = ["-show_entries", entry, "-of", "csv=p=0", file];
+        let counted = run("ffprobe", &[&arguments[..], &output].concat()).await;
+        let text = String::from_utf8_lossy(&counted.stdout);
+        *count = text.trim().trim_end_matches(',').parse().expect("a number");
+    }
+    (counts[0], counts[1])
+}
+
+async fn run(program: &str, arguments: &[&str]) -> Output {
+    let output = Command::new(program).args(arguments).output();
+    output
+        .await
+        .expect("ffmpeg must be installed: run tests/run")
 }
