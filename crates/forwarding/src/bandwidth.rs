@@ -46,7 +46,7 @@ pub struct BitrateLimits {
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiverEstimate {
     limits: BitrateLimits,
-    /// The least that a viewer can take, if viewers shall bound the publisher.
+    /// What viewers can take, if they shall bound the publisher.
     viewers: Option<Bitrate>,
     estimate: Bitrate,
     updated_at: Option<Instant>,
@@ -71,7 +71,7 @@ impl ReceiverEstimate {
         self.limits = limits;
     }
 
-    /// Sets what the weakest viewer can take; `None` if viewers shall not bound the publisher.
+    /// Sets what viewers can take; `None` if they shall not bound the publisher.
     pub fn set_viewers(&mut self, bitrate: Option<Bitrate>) {
         self.viewers = bitrate;
     }

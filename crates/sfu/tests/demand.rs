@@ -184,7 +184,8 @@ fn viewer_on_a_path_that_recovers_is_not_stuck_with_what_is_sent() {
         assert_eq!(bed.height(viewer), Some(720));
         bed.run_for(45 * SECOND);
         assert_eq!(bed.height(viewer), Some(180));
-        assert_eq!(bed.told.last(), Some(&[true, false, false]));
+        // Probes may let it hope for the middle one.
+        assert!(bed.told.last().is_some_and(|wanted| !wanted[2]));
         let took = bed.wait_for(viewer, 720);
         assert!(took < 20 * SECOND, "{took:?}");
     }

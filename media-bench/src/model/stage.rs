@@ -225,6 +225,11 @@ impl Stage {
         self.members[self.viewers[id.0].1].client
     }
 
+    /// The endpoint of a publisher, likewise.
+    pub fn client_of(&self, id: PublisherId) -> ClientId {
+        self.members[self.publishers[id.0].1].client
+    }
+
     /// What the engine told about a viewer's endpoint.
     pub fn told(&self, id: ViewerId) -> &[EngineEvent] {
         &self.members[self.viewers[id.0].1].told

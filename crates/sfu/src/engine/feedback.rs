@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use forwarding::rate::Bitrate;
 use forwarding::rtcp::{
     Packet, Packets, ReportBlock, write_full_intra_request, write_goodbye, write_nacks,
     write_picture_loss, write_receiver_report, write_remb, write_sdes_cname, write_sender_report,
@@ -387,26 +388,54 @@ impl MediaPath {
     /// watch it.
     fn write_rembs(&mut self, now: Instant, key: TransportKey) {
         for source in self.transports[key.0].sources.clone() {
-            let viewers = self.viewers_limit(&self.sources[source.0]);
-            let source = &mut self.sources[source.0];
-            let remb = source
-                .codec
-                .is_some_and(|codec| source.section.codecs[usize::from(codec)].feedback.remb);
-            if source.kind != MediaKind::Video || !remb || source.layers.is_empty() {
-                continue;
+            if let Some(bitrate) = self.remb(now, source, true) {
+                self.write_remb(source, bitrate);
             }
-            source.estimate.set_viewers(viewers);
-            let stream = &mut source.layers[0].receive;
+        }
+    }
+
+    /// Tells the publisher at once if it may send less than it was told, because its viewers can take less.
+    pub(super) fn hurry_remb(&mut self, now: Instant, key: SourceKey) {
+        let transport = self.sources[key.0].transport;
+        if self.transports[transport.0].protection.is_some()
+            && let Some(bitrate) = self.remb(now, key, false)
+        {
+            self.begin_feedback(transport);
+            self.write_remb(key, bitrate);
+            self.send_rtcp(transport);
+        }
+    }
+
+    /// What the publisher of a track should be told that it may send, if it is time and it understands.
+    fn remb(&mut self, now: Instant, key: SourceKey, is_report: bool) -> Option<Bitrate> {
+        let source = &self.sources[key.0];
+        let feedback = &source
+            .section
+            .codecs
+            .get(usize::from(source.codec?))?
+            .feedback;
+        if source.kind != MediaKind::Video || !feedback.remb {
+            return None;
+        }
+        let viewers = self.viewers_limit(source);
+        let ceiling = self.viewers_ceiling(source).limit();
+        let source = &mut self.sources[key.0];
+        let viewers = viewers.into_iter().chain(ceiling).min();
+        source.estimate.set_viewers(viewers);
+        let stream = &mut source.layers.first_mut()?.receive;
+        if is_report {
             let (fraction_lost, received) = (stream.stats().fraction_lost, stream.bitrate(now));
             source.estimate.handle_report(now, fraction_lost, received);
-            let Some(bitrate) = source.estimate.poll(now) else {
-                continue;
-            };
-            let ours = Ssrc(source.section.local_ssrc);
-            let streams: SmallVec<[Ssrc; 4]> =
-                source.layers.iter().map(|layer| layer.ssrc).collect();
-            write_remb(&mut self.transports[key.0].rtcp, ours, bitrate, &streams);
         }
+        source.estimate.poll(now)
+    }
+
+    fn write_remb(&mut self, key: SourceKey, bitrate: Bitrate) {
+        let source = &self.sources[key.0];
+        let ours = Ssrc(source.section.local_ssrc);
+        let streams: SmallVec<[Ssrc; 4]> = source.layers.iter().map(|layer| layer.ssrc).collect();
+        let rtcp = &mut self.transports[source.transport.0].rtcp;
+        write_remb(rtcp, ours, bitrate, &streams);
     }
 
     /// Begins a compound for feedback: an empty receiver report, unless reduced size was negotiated

@@ -13,6 +13,7 @@
 //!
 //! Deliberately absent: sockets, threads, clocks.
 
+mod ceiling;
 pub mod certificate;
 pub mod clock;
 mod commands;

@@ -3,6 +3,8 @@
 //! [`Subscriber`] ties the decisions of `forwarding` to what the peer negotiated: SSRCs, payload
 //! types, extension ids. Deliberately absent: which source feeds it, which is the graph's to say.
 
+use std::time::Instant;
+
 use forwarding::codec::Codec;
 use forwarding::rewriter::Rewriter;
 use forwarding::rtp::{
@@ -18,6 +20,7 @@ use media::{
 };
 use smallvec::SmallVec;
 
+use super::ceiling::Room;
 use super::sdp::{CodecDescription, Section, codec_match};
 use super::source::{Source, SourceKey};
 use super::transport::TransportKey;
@@ -63,6 +66,12 @@ pub(super) struct Subscriber {
     pub(super) delivery: Delivery,
     /// The stream that its peer should see if all were sent that nobody watches.
     pub(super) hoped: Option<Ssrc>,
+    /// What the way to its peer has room for.
+    pub(super) room: Room,
+    /// When that was found out.
+    pub(super) room_at: Option<Instant>,
+    /// When it was too little last.
+    pub(super) short_at: Option<Instant>,
     /// Why nothing is sent.
     pub(super) paused: Option<PauseReason>,
     /// What the application was told of its video.
@@ -120,6 +129,9 @@ impl Subscriber {
             limits: BandwidthLimits::default(),
             delivery: Delivery::default(),
             hoped: None,
+            room: Room::Unknown,
+            room_at: None,
+            short_at: None,
             paused: None,
             told: None,
             reports_arrivals: reports_arrivals(&section),
@@ -142,6 +154,8 @@ impl Subscriber {
         if self.source != former {
             self.subscription.selector.aim(None);
             self.hoped = None;
+            self.room = Room::Unknown;
+            self.short_at = None;
             self.paused = None;
             self.told = None;
         }

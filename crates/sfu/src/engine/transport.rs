@@ -10,7 +10,6 @@ use std::time::Instant;
 use media::EventSender;
 use smallvec::SmallVec;
 
-use forwarding::rate::Bitrate;
 use forwarding::rtp::{ExtendedSeq, Ssrc};
 use forwarding::send::PublisherClock;
 use forwarding::transport_feedback::TransportFeedback;
@@ -22,7 +21,7 @@ use super::graph::ElementKey;
 use super::ice::IceLite;
 use super::outbox::Outbox;
 use super::plain::PlainPeer;
-use super::relay::MirrorId;
+use super::relay::{Limits, MirrorId};
 use super::sctp::{Sctp, SctpEvent};
 use super::sdp::DataDescription;
 use super::source::SourceKey;
@@ -63,7 +62,7 @@ pub(super) enum Session {
         from: usize,
         id: MirrorId,
         /// The limit that the other worker knows of, if we know which.
-        told: Option<Option<Bitrate>>,
+        told: Option<Limits>,
     },
 }
 

@@ -10,7 +10,7 @@ use forwarding::send::{PublisherClock, ReferencePoint};
 use media::{BandwidthLimits, ElementId, Error, EventSender, MediaKind, PipelineId};
 
 use super::{
-    LayerDescription, LayerIds, MirrorId, News, PacketHead, TrackDescription, trunk_limits,
+    LayerDescription, LayerIds, Limits, MirrorId, News, PacketHead, TrackDescription, trunk_limits,
 };
 use crate::engine::Engine;
 use crate::engine::counters::Discard;
@@ -100,18 +100,21 @@ impl MediaPath {
             .min()
     }
 
-    /// Passes a change of [`Self::viewers_limit`] on, if the source is a mirrored one.
+    /// Passes a change of [`Self::viewers_limit`] or [`Self::viewers_ceiling`] on, if the source is a mirrored one.
     pub(in crate::engine) fn tell_limit(&mut self, key: SourceKey) {
         let source = &self.sources[key.0];
         let transport = source.transport.0;
         let Session::Mirror { from, id, told } = self.transports[transport].session else {
             return;
         };
-        let limit = self.viewers_limit(source);
-        if told != Some(limit) {
-            let told = Some(limit);
+        let limits = Limits {
+            configured: self.viewers_limit(source),
+            room: self.viewers_ceiling(source),
+        };
+        if told != Some(limits) {
+            let told = Some(limits);
             self.transports[transport].session = Session::Mirror { from, id, told };
-            self.dispatch.tell(from, id, News::Limited(limit));
+            self.dispatch.tell(from, id, News::Limited(limits));
         }
     }
 
@@ -247,7 +250,7 @@ impl Engine {
             let session = Session::Mirror {
                 from,
                 id,
-                told: Some(None),
+                told: Some(Limits::NONE),
             };
             let transport = Transport::new(element, EventSender::discard(), session);
             TransportKey(self.media.transports.insert(transport))
@@ -415,6 +418,7 @@ impl Engine {
         self.media.forward_all(now);
         self.media.take_layers(now, key, layers);
         self.media.settle_wanted(key);
+        self.media.tell_limit(key);
         self.media.relay_reports(transport);
     }
 

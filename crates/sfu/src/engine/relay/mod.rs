@@ -38,6 +38,7 @@ pub(super) use self::mirror::Mirror;
 #[cfg(test)]
 pub(super) use self::mirror::RENEWALS_MAX;
 pub(super) use self::trunk::{Trunk, TrunkKey, trunk_limits};
+use super::ceiling::Room;
 use super::counters::RelayDrop;
 use super::sdp::Section;
 use super::source::LAYERS_MAX;
@@ -106,7 +107,7 @@ enum News {
     /// Layers that nobody who watches the mirror sees, or should: they need not cross.
     Unwanted(LayerIds),
     /// What those who watch the mirror may be sent at most.
-    Limited(Option<Bitrate>),
+    Limited(Limits),
     /// What the element takes in, from here on; `None`: nothing.
     Described(Option<Box<TrackDescription>>),
     /// Other layers can be had, or in other qualities.
@@ -129,6 +130,23 @@ enum News {
         binary: bool,
         data: Vec<u8>,
     },
+}
+
+/// What those who watch a mirror can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// By what the application says of them.
+    configured: Option<Bitrate>,
+    /// By what their paths carry.
+    room: Room,
+}
+
+impl Limits {
+    /// What is believed until something is said.
+    pub(super) const NONE: Self = Self {
+        configured: None,
+        room: Room::Unknown,
+    };
 }
 
 /// A published track, as its mirrors need to know it.
@@ -363,7 +381,7 @@ impl Engine {
             News::Unsubscribed => self.handle_unsubscribed(from, mirror),
             News::KeyFrameWanted { layer } => self.handle_wanted(now, from, mirror, layer),
             News::Unwanted(layers) => self.handle_unwanted(now, from, mirror, layers),
-            News::Limited(limit) => self.handle_limited(from, mirror, limit),
+            News::Limited(limits) => self.handle_limited(now, from, mirror, limits),
             News::Described(track) => self.handle_described(now, from, mirror, track),
             News::Layers(layers) => self.handle_layers(now, mirror, &layers),
             News::Reported { layers, clock } => self.handle_reported(now, mirror, &layers, clock),

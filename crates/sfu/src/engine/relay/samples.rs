@@ -4,7 +4,7 @@ use forwarding::codec::{Codec, inspect};
 use forwarding::packet::SourcePacket;
 use forwarding::rtp::{ExtendedSeq, PayloadType, RtpTime, Ssrc};
 
-use super::{Control, MirrorId, News, PacketHead};
+use super::{Control, Limits, MirrorId, News, PacketHead};
 
 /// A packet told from others by its number.
 pub(crate) fn packet(number: u64) -> PacketHead {
@@ -38,7 +38,7 @@ pub(crate) fn controls(mirror: u64) -> [Control; 4] {
             kind: media::MediaKind::Audio,
             again: false,
         },
-        News::Limited(None),
+        News::Limited(Limits::NONE),
         News::Described(None),
         News::Unsubscribed,
     ];

@@ -10,10 +10,11 @@ use slab::Slab;
 
 use super::gap::Gap;
 use super::{
-    Content, LayerDescription, LayerIds, Layers, MirrorId, News, Outgoing, PacketHead,
+    Content, LayerDescription, LayerIds, Layers, Limits, MirrorId, News, Outgoing, PacketHead,
     TrackDescription,
 };
 use crate::engine::Engine;
+use crate::engine::ceiling::Room;
 use crate::engine::counters::RelayDrop;
 use crate::engine::graph::{ElementKey, Role};
 use crate::engine::media_path::{Arrived, MediaPath};
@@ -37,6 +38,8 @@ pub(in crate::engine) struct Trunk {
     unwanted: LayerIds,
     /// For those who watch the mirror.
     pub(in crate::engine) limit: Option<Bitrate>,
+    /// What the best of them has room for.
+    pub(in crate::engine) room: Room,
     gap: Gap,
 }
 
@@ -184,6 +187,7 @@ impl Engine {
             source: None,
             unwanted: LayerIds::new(),
             limit: None,
+            room: Room::Unknown,
             gap: Gap::default(),
         }));
         self.trunks.insert(key, trunk);
@@ -235,12 +239,20 @@ impl Engine {
         }
     }
 
-    pub(super) fn handle_limited(&mut self, from: usize, mirror: MirrorId, limit: Option<Bitrate>) {
+    pub(super) fn handle_limited(
+        &mut self,
+        now: Instant,
+        from: usize,
+        mirror: MirrorId,
+        limits: Limits,
+    ) {
         if let Some(trunk) = self.trunk_of(from, mirror) {
             let trunk = &mut self.media.trunks[trunk.0];
-            trunk.limit = limit;
+            trunk.limit = limits.configured;
+            trunk.room = limits.room;
             if let Some(source) = trunk.source {
                 self.media.tell_limit(source);
+                self.media.hurry_remb(now, source);
             }
         }
     }
