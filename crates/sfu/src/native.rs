@@ -1,8 +1,8 @@
 //! The native media server: [`media::MediaServer`] on a set of workers.
 //!
 //! [`NativeMediaServer`] sends every call to the worker that owns the element, which its id names, and
-//! awaits the answer. A pipeline begins on the least loaded worker, its home; of a large one, participants spill over to
-//! others, each with all endpoints. A connection is the affair of its sink's worker. Deliberately absent: state about elements, which is the
+//! awaits the answer. A pipeline begins on the least loaded worker, its home; of a large one, elements spill over to
+//! others. A connection is the affair of its sink's worker. Deliberately absent: state about elements, which is the
 //! engines' affair.
 
 mod files;
@@ -294,18 +294,6 @@ impl NativeMediaServer {
         if !is_endpoint || self.workers.queues.len() < 2 {
             return Ok(home);
         }
-        // All that goes to one participant shares a path, and only one worker can divide it.
-        if let ElementKind::WebRtcEndpoint {
-            peer: Some(peer), ..
-        } = kind
-            && let Some(host) = self
-                .workers
-                .queues
-                .iter()
-                .find(|queue| queue.hosts(pipeline, *peer))
-        {
-            return Ok(host);
-        }
         if home.elements_of(pipeline) < SPILL_ELEMENTS_MIN {
             return Ok(home);
         }
@@ -383,15 +371,14 @@ where
 }
 
 /// As [`ask`], for a call that makes something.
-fn create<Id, F, N>(
+fn create<Id, F>(
     queue: Result<&Arc<CommandQueue>, Error>,
     make: F,
-    note: N,
+    note: fn(&CommandQueue, &Id),
     release: fn(&CommandQueue, &Id),
-) -> impl Future<Output = Result<Id, Error>> + Send + use<Id, F, N>
+) -> impl Future<Output = Result<Id, Error>> + Send + use<Id, F>
 where
     Id: Send + 'static,
-    N: FnOnce(&CommandQueue, &Id) + Send + 'static,
     F: FnOnce(&mut Engine, &mut RtpSockets, Instant) -> Result<Id, Error> + Send + 'static,
 {
     let answer = queue.map(|queue| {
@@ -425,10 +412,6 @@ impl MediaServer for NativeMediaServer {
         events: EventSender,
     ) -> impl Future<Output = Result<ElementId, Error>> + Send {
         let (id, strict) = (pipeline.clone(), self.strict);
-        let peer = match kind {
-            ElementKind::WebRtcEndpoint { peer, .. } => peer,
-            _ => None,
-        };
         create(
             self.place(pipeline, &kind),
             move |engine, rtp, now| match kind {
@@ -443,7 +426,7 @@ impl MediaServer for NativeMediaServer {
                     Ok(made)
                 }
             },
-            move |queue, element| queue.note_element(element, peer),
+            CommandQueue::note_element,
             CommandQueue::release_element,
         )
     }

@@ -185,7 +185,7 @@ impl NativeMediaServer {
                 let number = rtp.taps.add(sender);
                 engine.create_local(now, &id, name, number, told)
             },
-            |queue, element| queue.note_element(element, None),
+            CommandQueue::note_element,
             CommandQueue::release_element,
         );
         let server = self.clone();

@@ -4,11 +4,11 @@
 //! release is taken only for something that exists and once, which the queue knows because it keeps the
 //! books of what its worker has made. The same books tell how loaded the worker is.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use media::{ElementId, Error, PeerId, PipelineId};
+use media::{ElementId, Error, PipelineId};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -46,8 +46,8 @@ struct State {
     commands: VecDeque<Command>,
     /// Calls among the commands.
     calls: usize,
-    /// What exists on the worker, without what is about to be released, and whose it is.
-    pipelines: HashMap<PipelineId, HashMap<ElementId, Option<PeerId>>>,
+    /// What exists on the worker, without what is about to be released.
+    pipelines: HashMap<PipelineId, HashSet<ElementId>>,
     elements: usize,
     is_closed: bool,
 }
@@ -89,7 +89,7 @@ impl CommandQueue {
         let Some(elements) = state.pipelines.get_mut(&pipeline_of(element)) else {
             return;
         };
-        if elements.remove(element).is_some() {
+        if elements.remove(element) {
             state.elements -= 1;
             self.push(&mut state, Command::ReleaseElement(element.clone()));
         }
@@ -123,21 +123,14 @@ impl CommandQueue {
     /// Elements of a pipeline here.
     pub(crate) fn elements_of(&self, pipeline: &PipelineId) -> usize {
         let state = self.state.lock();
-        state.pipelines.get(pipeline).map_or(0, HashMap::len)
-    }
-
-    /// True if a participant has elements of the pipeline here.
-    pub(crate) fn hosts(&self, pipeline: &PipelineId, peer: PeerId) -> bool {
-        let state = self.state.lock();
-        let elements = state.pipelines.get(pipeline);
-        elements.is_some_and(|elements| elements.values().any(|owner| *owner == Some(peer)))
+        state.pipelines.get(pipeline).map_or(0, HashSet::len)
     }
 
     /// Makes place for elements of a pipeline that was made on another worker, unless there is.
     pub(crate) fn add_branch(&self, pipeline: &PipelineId) {
         let mut state = self.state.lock();
         if !state.pipelines.contains_key(pipeline) {
-            state.pipelines.insert(pipeline.clone(), HashMap::new());
+            state.pipelines.insert(pipeline.clone(), HashSet::new());
             self.push(&mut state, Command::AddBranch(pipeline.clone()));
         }
     }
@@ -151,21 +144,21 @@ impl CommandQueue {
     pub(crate) fn has_element(&self, element: &ElementId) -> bool {
         let state = self.state.lock();
         let elements = state.pipelines.get(&pipeline_of(element));
-        elements.is_some_and(|elements| elements.contains_key(element))
+        elements.is_some_and(|elements| elements.contains(element))
     }
 
     /// The worker made a pipeline.
     pub(crate) fn note_pipeline(&self, pipeline: &PipelineId) {
         let mut state = self.state.lock();
-        state.pipelines.insert(pipeline.clone(), HashMap::new());
+        state.pipelines.insert(pipeline.clone(), HashSet::new());
     }
 
-    /// The worker made an element, for a participant if it is known for whom.
-    pub(crate) fn note_element(&self, element: &ElementId, peer: Option<PeerId>) {
+    /// The worker made an element.
+    pub(crate) fn note_element(&self, element: &ElementId) {
         let mut state = self.state.lock();
         // Without the pipeline, its release waits in the queue, and takes the element along.
         if let Some(elements) = state.pipelines.get_mut(&pipeline_of(element))
-            && elements.insert(element.clone(), peer).is_none()
+            && elements.insert(element.clone())
         {
             state.elements += 1;
         }
@@ -247,7 +240,7 @@ mod tests {
     fn releases_keep_their_place_among_calls() {
         let queue = queue();
         queue.note_pipeline(&PipelineId::new("p"));
-        queue.note_element(&ElementId::new("p/e"), None);
+        queue.note_element(&ElementId::new("p/e"));
 
         queue.call(Box::new(|_, _, _| {})).unwrap();
         queue.release_element(&ElementId::new("p/e"));
@@ -261,7 +254,7 @@ mod tests {
     fn releases_of_what_does_not_exist_leave_no_trace() {
         let queue = queue();
         queue.note_pipeline(&PipelineId::new("p"));
-        queue.note_element(&ElementId::new("p/e"), None);
+        queue.note_element(&ElementId::new("p/e"));
 
         for _ in 0..1000 {
             queue.release_element(&ElementId::new("p/e"));
@@ -291,9 +284,9 @@ mod tests {
     fn load_follows_what_is_made_and_released() {
         let queue = queue();
         queue.note_pipeline(&PipelineId::new("p"));
-        queue.note_element(&ElementId::new("p/a"), None);
-        queue.note_element(&ElementId::new("p/b"), None);
-        queue.note_element(&ElementId::new("released/c"), None);
+        queue.note_element(&ElementId::new("p/a"));
+        queue.note_element(&ElementId::new("p/b"));
+        queue.note_element(&ElementId::new("released/c"));
         assert_eq!(queue.load(), 3);
 
         queue.release_element(&ElementId::new("p/a"));
@@ -304,32 +297,12 @@ mod tests {
     }
 
     #[test]
-    fn participant_is_where_an_element_of_theirs_is() {
-        let queue = queue();
-        let pipelines = ["p", "q"].map(PipelineId::new);
-        for pipeline in &pipelines {
-            queue.note_pipeline(pipeline);
-        }
-        let element = ElementId::new("p/e");
-        queue.note_element(&element, Some(PeerId(7)));
-        queue.note_element(&ElementId::new("q/e"), None);
-        let hosted = |peer| {
-            pipelines
-                .each_ref()
-                .map(|pipeline| queue.hosts(pipeline, PeerId(peer)))
-        };
-        assert_eq!((hosted(7), hosted(8)), ([true, false], [false, false]));
-        queue.release_element(&element);
-        assert_eq!(hosted(7), [false, false]);
-    }
-
-    #[test]
     fn branch_is_made_once_and_released_as_a_pipeline() {
         let queue = queue();
         let pipeline = PipelineId::new("p");
         queue.add_branch(&pipeline);
         queue.add_branch(&pipeline);
-        queue.note_element(&ElementId::new("p/e"), None);
+        queue.note_element(&ElementId::new("p/e"));
         assert!(queue.has_pipeline(&pipeline) && queue.has_element(&ElementId::new("p/e")));
 
         queue.release_pipeline(&pipeline);

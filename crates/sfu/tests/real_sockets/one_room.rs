@@ -1,8 +1,6 @@
 //! A room that is larger than one worker.
 
-use std::collections::HashSet;
-
-use media::{ElementId, ElementKind, EventSender, MediaServer, PeerId};
+use media::{ElementId, ElementKind, EventSender, MediaServer};
 use media_bench::peer::PeerConfig;
 use sfu::Config;
 
@@ -15,10 +13,6 @@ const VIEWERS_EACH: usize = 4;
 /// Endpoints without a peer that make a room large.
 const IDLE: usize = 150;
 
-/// Participants, and endpoints of each.
-const PARTICIPANTS: u64 = 8;
-const ENDPOINTS_EACH: usize = 10;
-
 /// Packets of video that must arrive for a call to count as good.
 const ENOUGH: usize = 50;
 
@@ -30,36 +24,15 @@ fn worker_of(element: &ElementId) -> usize {
 async fn large_room(bed: &Bed) -> Place {
     let place = bed.places().await.remove(0);
     for _ in 0..IDLE {
-        idle_endpoint(bed, &place, None).await;
+        let kind = ElementKind::WebRtcEndpoint {
+            data_channels: false,
+            peer: None,
+        };
+        let events = EventSender::discard();
+        let made = bed.server.create_element(&place.pipeline, kind, events);
+        made.await.unwrap();
     }
     place
-}
-
-async fn idle_endpoint(bed: &Bed, place: &Place, peer: Option<PeerId>) -> ElementId {
-    let kind = ElementKind::WebRtcEndpoint {
-        data_channels: false,
-        peer,
-    };
-    let events = EventSender::discard();
-    let made = bed.server.create_element(&place.pipeline, kind, events);
-    made.await.unwrap()
-}
-
-#[tokio::test]
-async fn endpoints_of_one_participant_share_a_worker() {
-    let bed = Bed::start(WORKERS, Config::default());
-    let place = large_room(&bed).await;
-    let mut workers = HashSet::new();
-    for number in 0..PARTICIPANTS {
-        let mut own = HashSet::new();
-        for _ in 0..ENDPOINTS_EACH {
-            let endpoint = idle_endpoint(&bed, &place, Some(PeerId(number))).await;
-            own.insert(worker_of(&endpoint));
-        }
-        assert_eq!(own.len(), 1, "participant {number}");
-        workers.extend(own);
-    }
-    assert_eq!(workers.len(), WORKERS);
 }
 
 #[tokio::test]
