@@ -86,6 +86,8 @@ pub struct Wishes {
     pub top_max: Option<LayerId>,
     /// Nothing of a higher rate, unless there is no choice.
     pub bitrate_max: Option<Bitrate>,
+    /// No spatial layer within a stream but the lowest: the client could not tell them apart.
+    pub flat: bool,
 }
 
 impl Wishes {
@@ -95,6 +97,7 @@ impl Wishes {
                 .frame_rate_max
                 .is_none_or(|max| level.frame_rate <= max)
             && self.bitrate_max.is_none_or(|max| level.bitrate <= max)
+            && (!self.flat || level.top.spatial == 0)
             && self
                 .top_max
                 .is_none_or(|max| level.size() <= max.spatial && level.top.temporal <= max.temporal)

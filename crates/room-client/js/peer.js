@@ -13,6 +13,10 @@ const SIMULCAST_ENCODINGS = [
   { rid: 'f', scaleResolutionDownBy: 1 },
 ];
 
+/** Tells which packets make up a picture of AV1, and which of them another one needs. */
+const DEPENDENCY_DESCRIPTOR =
+  'https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension';
+
 export class Peer {
   /** Collects the received tracks; it exists before they do. */
   remoteStream = null;
@@ -178,6 +182,7 @@ export class Peer {
     if (kind === 'video' && simulcast) init.sendEncodings = SIMULCAST_ENCODINGS.map((encoding) => ({ ...encoding }));
     const transceiver = this.#connection.addTransceiver(direction === 'recvonly' ? kind : track ?? kind, init);
     if (kind === 'video' && codec) preferCodec(transceiver, codec, direction);
+    if (kind === 'video' && direction !== 'sendonly') offerDescriptor(transceiver);
   }
 
   /** Without this, Firefox repeats the last picture of a track that is gone, once a second. */
@@ -244,4 +249,13 @@ function preferCodec(transceiver, codec, direction) {
   const chosen = formats.filter(({ mimeType }) => mimeType.toLowerCase() === wanted);
   if (chosen.length === 0) throw new Error(`This browser has no codec ${codec}`);
   transceiver.setCodecPreferences([...chosen, ...formats.filter(({ mimeType }) => HELPER_FORMATS.test(mimeType))]);
+}
+
+/** Browsers that can read the descriptor do not offer it to receive; without, pictures in spatial layers stay small. */
+function offerDescriptor(transceiver) {
+  const extensions = transceiver.getHeaderExtensionsToNegotiate?.();
+  const descriptor = extensions?.find(({ uri }) => uri === DEPENDENCY_DESCRIPTOR);
+  if (!descriptor) return;
+  descriptor.direction = 'sendrecv';
+  transceiver.setHeaderExtensionsToNegotiate(extensions);
 }

@@ -341,6 +341,27 @@ proptest! {
 }
 
 #[test]
+fn client_that_cannot_tell_spatial_layers_gets_the_lowest_of_the_best_stream() {
+    let layers = [(0, 0, 0), (0, 0, 2), (0, 1, 2), (1, 0, 2), (1, 1, 2)];
+    let levels = layers.map(|(stream, spatial, temporal)| Level {
+        stream,
+        top: LayerId { spatial, temporal },
+        ..level(100, 0, 0)
+    });
+    for (flat, expected) in [(false, 4), (true, 3)] {
+        let wishes = Wishes {
+            flat,
+            ..Wishes::default()
+        };
+        let request = Request {
+            wishes,
+            ..request(Normal, &levels)
+        };
+        assert_eq!(granted(9_000, &[request]), [Some(expected)], "{flat}");
+    }
+}
+
+#[test]
 fn size_and_rate_may_be_bounded() {
     let [small, middle, large] = camera();
     let levels = [

@@ -9,7 +9,7 @@ use std::time::Instant;
 use forwarding::allocation::{
     self, Grant, Level, PauseReason as Reason, Priority, Request, Wishes, allocate,
 };
-use forwarding::codec::LayerId;
+use forwarding::codec::{Codec, LayerId};
 use forwarding::rate::Bitrate;
 use media::{Event, MediaKind, PauseReason, VideoDelivery, VideoLayer, VideoPriority};
 use smallvec::SmallVec;
@@ -223,13 +223,13 @@ pub(super) fn request<'a>(
             (_, VideoPriority::Normal) => Priority::Normal,
             (_, VideoPriority::Low) => Priority::Low,
         },
-        wishes: wishes(subscriber),
+        wishes: wishes(subscriber, source),
         levels,
         current: target.and_then(|target| source.levels.position(levels, target, selector.limit())),
     }
 }
 
-fn wishes(subscriber: &Subscriber) -> Wishes {
+fn wishes(subscriber: &Subscriber, source: &Source) -> Wishes {
     let delivery = &subscriber.delivery;
     let limit = subscriber.limits.max_video_send;
     match subscriber.kind {
@@ -246,6 +246,9 @@ fn wishes(subscriber: &Subscriber) -> Wishes {
                 temporal: layer.temporal,
             }),
             bitrate_max: limit.map(|limit| Bitrate::from_kbps(u64::from(limit.0))),
+            // Nothing else tells a receiver of AV1 which frames make up a picture.
+            flat: source.codec_sent() == Some(Codec::Av1)
+                && subscriber.section.extensions.dependency_descriptor.is_none(),
         },
     }
 }

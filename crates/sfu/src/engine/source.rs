@@ -129,6 +129,12 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// The codec of the last packet.
+    pub(super) fn codec_sent(&self) -> Option<Codec> {
+        let codec = usize::from(self.codec?);
+        self.section.codecs.get(codec).map(|it| it.codec)
+    }
+
     pub(super) fn new(transport: TransportKey, section: Section, limits: &BandwidthLimits) -> Self {
         let mut source = Self {
             transport,
