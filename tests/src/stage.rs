@@ -33,6 +33,15 @@ impl Stage {
 
     /// Two who send and take video in `codec`, with data channels or without.
     pub async fn begin_with(codec: Codec, data: bool) -> Self {
+        Self::begin_as(codec, data, true).await
+    }
+
+    /// As [`Self::begin`], with a viewer who does not say what arrives: all is sent to her, however much it is at once.
+    pub async fn begin_unestimated() -> Self {
+        Self::begin_as(Codec::Vp8, false, false).await
+    }
+
+    async fn begin_as(codec: Codec, data: bool, transport_cc: bool) -> Self {
         let call = Bystanders::begin().await;
         let configure = |config: PeerConfig| PeerConfig {
             video_codecs: vec![codec],
@@ -43,7 +52,10 @@ impl Stage {
         let config = configure(PeerConfig::publisher(1));
         let publisher = LightPeer::publish(&mut paula, "paula", config).await;
         let mut vera = enter(&call, "vera", data).await;
-        let config = configure(PeerConfig::viewer(2));
+        let config = PeerConfig {
+            transport_cc,
+            ..configure(PeerConfig::viewer(2))
+        };
         let viewer = LightPeer::receive(&mut vera, "paula", config).await;
         let this = Self {
             call,

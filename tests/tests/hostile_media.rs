@@ -264,7 +264,7 @@ async fn packets_longer_than_any_path_takes_break_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn retransmissions_of_what_was_never_lost_or_sent_are_not_forwarded() {
     let _turn = turn::take().await;
-    let stage = Stage::begin().await;
+    let stage = Stage::begin_unestimated().await;
     let before = arrived(&stage);
     let sent = frames(&stage);
     stage

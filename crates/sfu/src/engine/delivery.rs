@@ -248,7 +248,11 @@ fn wishes(subscriber: &Subscriber, source: &Source) -> Wishes {
             bitrate_max: limit.map(|limit| Bitrate::from_kbps(u64::from(limit.0))),
             // Nothing else tells a receiver of AV1 which frames make up a picture.
             flat: source.codec_sent() == Some(Codec::Av1)
-                && subscriber.section.extensions.dependency_descriptor.is_none(),
+                && subscriber
+                    .section
+                    .extensions
+                    .dependency_descriptor
+                    .is_none(),
         },
     }
 }
