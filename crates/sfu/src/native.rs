@@ -11,6 +11,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -233,11 +234,7 @@ impl NativeMediaServer {
     /// Makes a call on an element that panics.
     #[cfg(test)]
     pub(crate) async fn panic_in(&self, element: &ElementId) -> Result<(), Error> {
-        let subject = Subject::Element(element.clone());
-        ask(self.queue_of_element(element), subject, |_, _| {
-            panic!("on purpose")
-        })
-        .await
+        self.on(element, |_, _, _| panic!("on purpose")).await
     }
 
     #[cfg(test)]
@@ -250,6 +247,47 @@ impl NativeMediaServer {
         ids::worker_of_pipeline(pipeline)
             .and_then(|worker| self.workers.queues.get(worker))
             .ok_or_else(|| Error::PipelineNotFound(pipeline.clone()))
+    }
+
+    fn make(
+        &self,
+        pipeline: &PipelineId,
+        kind: ElementKind,
+        events: EventSender,
+    ) -> impl Future<Output = Result<ElementId, Error>> + Send + use<> {
+        let (id, strict) = (pipeline.clone(), self.strict);
+        create(
+            self.place(pipeline, &kind),
+            move |engine, rtp, now| match kind {
+                ElementKind::RtpEndpoint { sdes } => {
+                    engine.create_rtp_endpoint(now, &id, rtp.open()?, sdes, events)
+                }
+                kind => {
+                    let made = engine.create_element(now, &id, kind, events)?;
+                    if strict {
+                        engine.be_strict(&made);
+                    }
+                    Ok(made)
+                }
+            },
+            CommandQueue::note_element,
+            CommandQueue::release_element,
+        )
+    }
+
+    /// As [`ask`], about an element.
+    fn on<T, F>(
+        &self,
+        element: &ElementId,
+        call: F,
+    ) -> impl Future<Output = Result<T, Error>> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Engine, Instant, &ElementId) -> Result<T, Error> + Send + 'static,
+    {
+        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
+        let queue = self.queue_of_element(element);
+        ask(queue, subject, move |engine, now| call(engine, now, &id))
     }
 
     fn queue_of_element(&self, element: &ElementId) -> Result<&Arc<CommandQueue>, Error> {
@@ -411,24 +449,7 @@ impl MediaServer for NativeMediaServer {
         kind: ElementKind,
         events: EventSender,
     ) -> impl Future<Output = Result<ElementId, Error>> + Send {
-        let (id, strict) = (pipeline.clone(), self.strict);
-        create(
-            self.place(pipeline, &kind),
-            move |engine, rtp, now| match kind {
-                ElementKind::RtpEndpoint { sdes } => {
-                    engine.create_rtp_endpoint(now, &id, rtp.open()?, sdes, events)
-                }
-                kind => {
-                    let made = engine.create_element(now, &id, kind, events)?;
-                    if strict {
-                        engine.be_strict(&made);
-                    }
-                    Ok(made)
-                }
-            },
-            CommandQueue::note_element,
-            CommandQueue::release_element,
-        )
+        self.make(pipeline, kind, events)
     }
 
     fn process_offer(
@@ -436,13 +457,10 @@ impl MediaServer for NativeMediaServer {
         element: &ElementId,
         offer: &str,
     ) -> impl Future<Output = Result<String, Error>> + Send {
-        let (id, offer) = (element.clone(), offer.to_owned());
-        let subject = Subject::Element(element.clone());
-        ask(
-            self.queue_of_element(element),
-            subject,
-            move |engine, now| engine.process_offer(now, &id, &offer),
-        )
+        let offer = offer.to_owned();
+        self.on(element, move |engine, now, id| {
+            engine.process_offer(now, id, &offer)
+        })
     }
 
     fn generate_offer(
@@ -450,12 +468,9 @@ impl MediaServer for NativeMediaServer {
         element: &ElementId,
         options: OfferOptions,
     ) -> impl Future<Output = Result<String, Error>> + Send {
-        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
-        ask(
-            self.queue_of_element(element),
-            subject,
-            move |engine, now| engine.generate_offer(now, &id, options),
-        )
+        self.on(element, move |engine, now, id| {
+            engine.generate_offer(now, id, options)
+        })
     }
 
     fn process_answer(
@@ -463,25 +478,19 @@ impl MediaServer for NativeMediaServer {
         element: &ElementId,
         answer: &str,
     ) -> impl Future<Output = Result<String, Error>> + Send {
-        let (id, answer) = (element.clone(), answer.to_owned());
-        let subject = Subject::Element(element.clone());
-        ask(
-            self.queue_of_element(element),
-            subject,
-            move |engine, now| engine.process_answer(now, &id, &answer),
-        )
+        let answer = answer.to_owned();
+        self.on(element, move |engine, now, id| {
+            engine.process_answer(now, id, &answer)
+        })
     }
 
     fn gather_candidates(
         &self,
         element: &ElementId,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
-        ask(
-            self.queue_of_element(element),
-            subject,
-            move |engine, now| engine.gather_candidates(now, &id),
-        )
+        self.on(element, move |engine, now, id| {
+            engine.gather_candidates(now, id)
+        })
     }
 
     fn add_ice_candidate(
@@ -489,12 +498,9 @@ impl MediaServer for NativeMediaServer {
         element: &ElementId,
         candidate: IceCandidate,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
-        ask(
-            self.queue_of_element(element),
-            subject,
-            move |engine, now| engine.add_ice_candidate(now, &id, &candidate),
-        )
+        self.on(element, move |engine, now, id| {
+            engine.add_ice_candidate(now, id, &candidate)
+        })
     }
 
     fn connect(
@@ -532,12 +538,9 @@ impl MediaServer for NativeMediaServer {
         element: &ElementId,
         limits: BandwidthLimits,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
-        ask(
-            self.queue_of_element(element),
-            subject,
-            move |engine, now| engine.set_bandwidth(now, &id, limits),
-        )
+        self.on(element, move |engine, now, id| {
+            engine.set_bandwidth(now, id, limits)
+        })
     }
 
     fn set_delivery(
@@ -545,24 +548,16 @@ impl MediaServer for NativeMediaServer {
         element: &ElementId,
         delivery: Delivery,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
-        ask(
-            self.queue_of_element(element),
-            subject,
-            move |engine, now| engine.set_delivery(now, &id, delivery),
-        )
+        self.on(element, move |engine, now, id| {
+            engine.set_delivery(now, id, delivery)
+        })
     }
 
     fn stats(
         &self,
         element: &ElementId,
     ) -> impl Future<Output = Result<Vec<StreamStats>, Error>> + Send {
-        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
-        ask(
-            self.queue_of_element(element),
-            subject,
-            move |engine, now| engine.stats(now, &id),
-        )
+        self.on(element, Engine::stats)
     }
 
     fn create_custom_element(
@@ -573,20 +568,15 @@ impl MediaServer for NativeMediaServer {
         events: EventSender,
     ) -> impl Future<Output = Result<ElementId, Error>> + Send {
         // Calls are queued here and not when the future is polled.
-        let (file, other) = match FileClass::read(class, parameters) {
-            Some(class) => (Some(self.create_file(pipeline, class, events)), None),
-            None => {
-                let kind = ElementKind::Other(class.to_owned());
-                (None, Some(self.create_element(pipeline, kind, events)))
-            }
-        };
-        async move {
-            match (file, other) {
-                (Some(made), _) => made.await,
-                (None, Some(made)) => made.await,
-                (None, None) => Err(gone()),
-            }
-        }
+        let made: Pin<Box<dyn Future<Output = Result<ElementId, Error>> + Send>> =
+            match FileClass::read(class, parameters) {
+                Some(class) => Box::pin(self.create_file(pipeline, class, events)),
+                None => {
+                    let kind = ElementKind::Other(class.to_owned());
+                    Box::pin(self.make(pipeline, kind, events))
+                }
+            };
+        made
     }
 
     fn invoke(
@@ -610,12 +600,9 @@ impl MediaServer for NativeMediaServer {
         &self,
         element: &ElementId,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
-        ask(
-            self.queue_of_element(element),
-            subject,
-            move |engine, now| engine.request_key_frame(now, &id),
-        )
+        self.on(element, move |engine, now, id| {
+            engine.request_key_frame(now, id)
+        })
     }
 
     fn create_data_channel(
@@ -623,12 +610,9 @@ impl MediaServer for NativeMediaServer {
         element: &ElementId,
         options: DataChannelOptions,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
-        ask(
-            self.queue_of_element(element),
-            subject,
-            move |engine, now| engine.create_data_channel(now, &id, options),
-        )
+        self.on(element, move |engine, now, id| {
+            engine.create_data_channel(now, id, options)
+        })
     }
 
     fn close_data_channel(
@@ -636,12 +620,9 @@ impl MediaServer for NativeMediaServer {
         element: &ElementId,
         stream: u16,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        let (id, subject) = (element.clone(), Subject::Element(element.clone()));
-        ask(
-            self.queue_of_element(element),
-            subject,
-            move |engine, now| engine.close_data_channel(now, &id, stream),
-        )
+        self.on(element, move |engine, now, id| {
+            engine.close_data_channel(now, id, stream)
+        })
     }
 
     fn release_element(&self, element: &ElementId) {

@@ -87,6 +87,12 @@ impl Measures {
         self.at_most("panics", "", 0.0, panics as f64);
     }
 
+    /// Median of the queue from 10 to 40 s, at most so many ms.
+    pub(super) fn standing_queue(&mut self, stage: &Stage, access: Access, most: f64) {
+        let queue = queue_ms(stage, access, 10.0, 40.0, 0.5);
+        self.at_most("standing queue", "ms", most, queue);
+    }
+
     pub(super) fn finish(
         self,
         stage: &Stage,

@@ -5,7 +5,7 @@ use super::{Pair, TOP, pair, publisher, viewer, wide};
 use crate::model::{PublisherConfig, Stage, VideoConfig, ViewerConfig};
 use crate::network::{LinkConfig, Loss};
 use crate::scenario::measure::{
-    Measures, delay_ms, delivered_rate, freeze, in_time, queue_ms, share_of_height,
+    Measures, delay_ms, delivered_rate, freeze, in_time, share_of_height,
 };
 use crate::scenario::{Outcome, secs};
 
@@ -188,11 +188,6 @@ pub(in crate::scenario) fn feedback_lost(seed: u64) -> Outcome {
         access,
     };
     let mut measures = smooth_measures(&pair, 0.98, 0.5);
-    measures.at_most(
-        "standing queue",
-        "ms",
-        50.0,
-        queue_ms(&pair.stage, access, 10.0, 40.0, 0.5),
-    );
+    measures.standing_queue(&pair.stage, access, 50.0);
     pair.finish(measures)
 }

@@ -38,12 +38,7 @@ pub(in crate::scenario) fn steady_small(seed: u64, capacity: u64) -> Outcome {
     let rate = delivered_rate(&stage, access, 10.0, 40.0);
     measures.at_least("used of what fits", "", 0.85, rate / fitting);
     measures.tell("used of the capacity", "", rate / capacity as f64);
-    measures.at_most(
-        "standing queue",
-        "ms",
-        50.0,
-        queue_ms(&stage, access, 10.0, 40.0, 0.5),
-    );
+    measures.standing_queue(&stage, access, 50.0);
     measures.tell(
         "queue, 95 %",
         "ms",
@@ -75,12 +70,7 @@ pub(in crate::scenario) fn steady(seed: u64, capacity: u64) -> Outcome {
     let mut measures = Measures::default();
     let rate = delivered_rate(&stage, access, 10.0, 40.0);
     measures.at_least("used of the capacity", "", 0.85, rate / capacity as f64);
-    measures.at_most(
-        "standing queue",
-        "ms",
-        50.0,
-        queue_ms(&stage, access, 10.0, 40.0, 0.5),
-    );
+    measures.standing_queue(&stage, access, 50.0);
     measures.tell(
         "queue, 95 %",
         "ms",
@@ -161,12 +151,7 @@ pub(in crate::scenario) fn bufferbloat(seed: u64) -> Outcome {
     let pair = pair(seed, VideoConfig::simulcast(), down, 40.0);
     let (stage, viewer, access) = (&pair.stage, pair.viewer, pair.access);
     let mut measures = Measures::default();
-    measures.at_most(
-        "standing queue",
-        "ms",
-        50.0,
-        queue_ms(stage, access, 10.0, 40.0, 0.5),
-    );
+    measures.standing_queue(stage, access, 50.0);
     measures.at_most(
         "queue, 95 %",
         "ms",
@@ -194,12 +179,7 @@ pub(in crate::scenario) fn nine_streams(seed: u64) -> Outcome {
     let mut measures = Measures::default();
     let rate = delivered_rate(&stage, access, 10.0, 40.0);
     measures.at_least("used of the capacity", "", 0.85, rate / 3e6);
-    measures.at_most(
-        "standing queue",
-        "ms",
-        50.0,
-        queue_ms(&stage, access, 10.0, 40.0, 0.5),
-    );
+    measures.standing_queue(&stage, access, 50.0);
     let frozen = viewers
         .iter()
         .map(|viewer| freeze(&stage, *viewer, 10.0, 40.0));
@@ -333,12 +313,7 @@ pub(in crate::scenario) fn old_viewer(seed: u64) -> Outcome {
         1.0,
         freeze(&stage, viewer, 10.0, 40.0),
     );
-    measures.at_most(
-        "standing queue",
-        "ms",
-        100.0,
-        queue_ms(&stage, access, 10.0, 40.0, 0.5),
-    );
+    measures.standing_queue(&stage, access, 100.0);
     let fitting = fitting_rate(&VideoConfig::simulcast(), 1_000_000, true);
     let rate = delivered_rate(&stage, access, 20.0, 40.0);
     measures.tell("used of what fits", "", rate / fitting);
