@@ -4,6 +4,7 @@
 //! `kurento-clients/install` gets the packages; see there for `application.mjs`, which drives the media server, and
 //! `page.html`, the other end in the browser.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -21,6 +22,40 @@ const VERSIONS: [&str; 2] = ["6.18.0", "7.3.0"];
 
 /// Enough to know that they keep coming.
 const FLOWS: &str = "received().then(({ frames, sound }) => frames > 10 && sound > 10)";
+
+/// Members of every statistic.
+const STATS: [&str; 3] = ["id", "type", "timestampMillis"];
+/// Members of those of RTP streams.
+const RTP_STATS: [&str; 13] = [
+    "ssrc",
+    "associateStatsId",
+    "isRemote",
+    "mediaTrackId",
+    "transportId",
+    "codecId",
+    "firCount",
+    "pliCount",
+    "nackCount",
+    "sliCount",
+    "remb",
+    "packetsLost",
+    "fractionLost",
+];
+const INBOUND_STATS: [&str; 3] = ["packetsReceived", "bytesReceived", "jitter"];
+const OUTBOUND_STATS: [&str; 4] = ["packetsSent", "bytesSent", "targetBitrate", "roundTripTime"];
+const SESSION_STATS: [&str; 2] = ["dataChannelsOpened", "dataChannelsClosed"];
+const CHANNEL_STATS: [&str; 8] = [
+    "label",
+    "protocol",
+    "datachannelid",
+    "state",
+    "messagesSent",
+    "bytesSent",
+    "messagesReceived",
+    "bytesReceived",
+];
+/// What marks values, and what version 6 has besides.
+const STATS_BESIDES: [&str; 3] = ["__module__", "__type__", "timestamp"];
 
 /// A media server, an application that drives it, and a browser.
 struct Tutorial {
@@ -102,6 +137,38 @@ async fn told(page: &ChromiumPage, types: &[&str]) {
     }
 }
 
+/// Statistics by type. Each has the members that the real server's have, and no others.
+async fn stats(page: &ChromiumPage) -> BTreeMap<String, Vec<Value>> {
+    let all = page.evaluate("call('stats')").await;
+    let mut by_type = BTreeMap::<String, Vec<Value>>::new();
+    for stats in all.as_object().expect("a map").values() {
+        let kind = stats["type"].as_str().expect("a type");
+        let own: &[&[&str]] = match kind {
+            "inboundrtp" => &[&RTP_STATS, &INBOUND_STATS],
+            "outboundrtp" => &[&RTP_STATS, &OUTBOUND_STATS],
+            "session" => &[&SESSION_STATS],
+            "datachannel" => &[&CHANNEL_STATS],
+            other => panic!("statistics of type {other}"),
+        };
+        let expected: BTreeSet<_> = own.concat().into_iter().chain(STATS).collect();
+        let members = stats.as_object().expect("members").keys();
+        let members = members.map(String::as_str);
+        let members: BTreeSet<_> = members.filter(|it| !STATS_BESIDES.contains(it)).collect();
+        assert_eq!(members, expected, "{kind}");
+        by_type
+            .entry(kind.to_owned())
+            .or_default()
+            .push(stats.clone());
+    }
+    by_type
+}
+
+/// A counter, summed up.
+fn sum(stats: &[Value], member: &str) -> u64 {
+    let counters = stats.iter().filter_map(|stats| stats[member].as_u64());
+    counters.sum()
+}
+
 #[tokio::test]
 async fn hello_world_shows_oneself() {
     let _turn = turn::take().await;
@@ -126,13 +193,16 @@ async fn hello_world_shows_oneself() {
             "NewCandidatePairSelected",
         ];
         told(&page, &events).await;
-        let stats = page.evaluate("call('stats')").await;
-        let stats = stats.as_object().expect("a map");
-        let inbound = stats.values().filter(|stats| stats["type"] == "inboundrtp");
-        let bytes: u64 = inbound
-            .filter_map(|stats| stats["bytesReceived"].as_u64())
-            .sum();
-        assert!(bytes > 0, "{stats:?}");
+        let stats = stats(&page).await;
+        for (kind, member) in [
+            ("inboundrtp", "bytesReceived"),
+            ("inboundrtp", "packetsReceived"),
+            ("outboundrtp", "bytesSent"),
+            ("outboundrtp", "packetsSent"),
+        ] {
+            assert_eq!(stats[kind].len(), 2, "{stats:?}");
+            assert!(sum(&stats[kind], member) > 0, "{stats:?}");
+        }
         tutorial.end(&page).await;
     }
 }
@@ -199,6 +269,17 @@ async fn data_channel_messages_come_back() {
             false => "DataChannelOpened",
         };
         told(&page, &[opened]).await;
+        let stats = stats(&page).await;
+        assert_eq!(sum(&stats["session"], "dataChannelsOpened"), 1);
+        let channel = &stats["datachannel"];
+        assert_eq!((channel.len(), &channel[0]["state"]), (1, &"open".into()));
+        for member in ["messagesSent", "messagesReceived"] {
+            assert_eq!(sum(channel, member), 1, "{channel:?}");
+        }
+        let bytes = "text ñ".len() as u64;
+        for member in ["bytesSent", "bytesReceived"] {
+            assert_eq!(sum(channel, member), bytes, "{channel:?}");
+        }
         tutorial.end(&page).await;
     }
 }

@@ -4,8 +4,8 @@
 //! Deliberately absent: media, and session descriptions of its own.
 
 use crate::{
-    BandwidthLimits, ElementId, ElementKind, Error, EventSender, Kilobits, MediaKind, MediaServer,
-    OfferOptions, PipelineId,
+    BandwidthLimits, ElementId, ElementKind, EndpointStats, Error, EventSender, Kilobits,
+    MediaKind, MediaServer, OfferOptions, PipelineId,
 };
 
 const WEB: ElementKind = ElementKind::WebRtcEndpoint {
@@ -129,7 +129,7 @@ async fn endpoints_take_limits_and_count(server: &impl MediaServer) {
         ..BandwidthLimits::default()
     };
     assert_eq!(server.set_bandwidth(&endpoint, limits).await, Ok(()));
-    assert_eq!(server.stats(&endpoint).await, Ok(Vec::new()));
+    assert_eq!(server.stats(&endpoint).await, Ok(EndpointStats::default()));
     server.release_pipeline(&pipeline);
 }
 
@@ -146,7 +146,7 @@ async fn released_elements_are_gone(server: &impl MediaServer) {
             .await,
         gone
     );
-    assert_eq!(server.stats(&kept).await, Ok(Vec::new()));
+    assert_eq!(server.stats(&kept).await, Ok(EndpointStats::default()));
     server.release_pipeline(&pipeline);
 }
 

@@ -14,9 +14,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    BandwidthLimits, DataChannelOptions, Delivery, ElementId, ElementKind, Error, Event,
-    EventSender, IceCandidate, MediaKind, MediaServer, OfferOptions, Parameters, PipelineId,
-    StreamStats,
+    BandwidthLimits, DataChannelOptions, Delivery, ElementId, ElementKind, EndpointStats, Error,
+    Event, EventSender, IceCandidate, MediaKind, MediaServer, OfferOptions, Parameters, PipelineId,
 };
 
 /// A media server that does what it is told, unless a [`Script`] says otherwise. Clones share state.
@@ -486,13 +485,13 @@ impl MediaServer for Fake {
         Ok(())
     }
 
-    async fn stats(&self, element: &ElementId) -> Result<Vec<StreamStats>, Error> {
+    async fn stats(&self, element: &ElementId) -> Result<EndpointStats, Error> {
         self.begin(Call::Stats {
             element: element.clone(),
         })
         .await?;
         self.0.lock().element(element)?;
-        Ok(Vec::new())
+        Ok(EndpointStats::default())
     }
 
     async fn set_delivery(&self, element: &ElementId, delivery: Delivery) -> Result<(), Error> {

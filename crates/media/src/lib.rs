@@ -29,4 +29,4 @@ pub use server::{
     BandwidthLimits, CryptoSuite, DataChannelOptions, ElementKind, IceCandidate, Kilobits,
     MediaKind, MediaServer, OfferOptions, Parameter, Parameters, Purpose, Sdes,
 };
-pub use stats::{Direction, StreamStats};
+pub use stats::{ChannelStats, Direction, EndpointStats, StreamStats};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 
-use crate::{Delivery, ElementId, Error, EventSender, PeerId, PipelineId, StreamStats};
+use crate::{Delivery, ElementId, EndpointStats, Error, EventSender, PeerId, PipelineId};
 
 /// A server that runs media elements: our own core, a Kurento Media Server, a pool of either, or a
 /// scripted fake.
@@ -114,11 +114,11 @@ pub trait MediaServer: Send + Sync + 'static {
         unsupported(element, "setDelivery")
     }
 
-    /// Counters of every RTP stream of an endpoint.
+    /// Counters of an endpoint.
     fn stats(
         &self,
         element: &ElementId,
-    ) -> impl Future<Output = Result<Vec<StreamStats>, Error>> + Send;
+    ) -> impl Future<Output = Result<EndpointStats, Error>> + Send;
 
     /// Makes an element of a class that only some media servers know, with what its constructor
     /// needs. A server without such classes treats it as [`ElementKind::Other`].

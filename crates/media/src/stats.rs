@@ -1,4 +1,4 @@
-//! Counters of RTP streams.
+//! Counters of endpoints.
 
 use std::time::Duration;
 
@@ -11,6 +11,36 @@ pub enum Direction {
     Inbound,
     /// To the peer.
     Outbound,
+}
+
+/// Counters of an endpoint.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EndpointStats {
+    /// Of every RTP stream.
+    pub streams: Vec<StreamStats>,
+    /// Of every data channel that is open or being opened.
+    pub channels: Vec<ChannelStats>,
+}
+
+/// Counters of one data channel since it was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChannelStats {
+    /// Its SCTP stream.
+    pub stream: u16,
+    /// Its name; may be empty.
+    pub label: String,
+    /// The sub-protocol; may be empty.
+    pub protocol: String,
+    /// False: still being opened.
+    pub is_open: bool,
+    /// To the peer.
+    pub messages_sent: u64,
+    /// To the peer, without headers.
+    pub bytes_sent: u64,
+    /// From the peer.
+    pub messages_received: u64,
+    /// From the peer, without headers.
+    pub bytes_received: u64,
 }
 
 /// Counters of one RTP stream since it began.

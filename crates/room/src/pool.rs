@@ -10,9 +10,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use media::{
-    BandwidthLimits, DataChannelOptions, Delivery, ElementId, ElementKind, Error, EventSender,
-    IceCandidate, MediaKind, MediaServer, OfferOptions, Parameters, PipelineId, Purpose,
-    StreamStats,
+    BandwidthLimits, DataChannelOptions, Delivery, ElementId, ElementKind, EndpointStats, Error,
+    EventSender, IceCandidate, MediaKind, MediaServer, OfferOptions, Parameters, PipelineId,
+    Purpose,
 };
 use parking_lot::Mutex;
 
@@ -308,7 +308,7 @@ impl<M: MediaServer> MediaServer for Pool<M> {
         media.set_delivery(element, delivery).await
     }
 
-    async fn stats(&self, element: &ElementId) -> Result<Vec<StreamStats>, Error> {
+    async fn stats(&self, element: &ElementId) -> Result<EndpointStats, Error> {
         self.of_element(element)?.stats(element).await
     }
 

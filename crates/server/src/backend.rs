@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use kurento::client::{Kms, websocket};
 use media::{
-    BandwidthLimits, DataChannelOptions, Delivery, ElementId, ElementKind, Error, EventSender,
-    IceCandidate, MediaKind, MediaServer, OfferOptions, Parameters, PipelineId, Purpose,
-    StreamStats,
+    BandwidthLimits, DataChannelOptions, Delivery, ElementId, ElementKind, EndpointStats, Error,
+    EventSender, IceCandidate, MediaKind, MediaServer, OfferOptions, Parameters, PipelineId,
+    Purpose,
 };
 use room::pool::{Member, Policy, Pool};
 use rustls::{ClientConfig, RootCertStore};
@@ -277,7 +277,7 @@ impl MediaServer for Backend {
         delegate!(self.set_delivery(element, delivery))
     }
 
-    async fn stats(&self, element: &ElementId) -> Result<Vec<StreamStats>, Error> {
+    async fn stats(&self, element: &ElementId) -> Result<EndpointStats, Error> {
         delegate!(self.stats(element))
     }
 

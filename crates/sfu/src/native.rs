@@ -18,8 +18,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use forwarding::rtp::NtpTime;
 use media::{
-    BandwidthLimits, DataChannelOptions, Delivery, ElementId, ElementKind, Error, EventSender,
-    IceCandidate, MediaKind, MediaServer, OfferOptions, Parameters, PipelineId, StreamStats,
+    BandwidthLimits, DataChannelOptions, Delivery, ElementId, ElementKind, EndpointStats, Error,
+    EventSender, IceCandidate, MediaKind, MediaServer, OfferOptions, Parameters, PipelineId,
 };
 use parking_lot::Mutex;
 use recording::place::Place;
@@ -556,7 +556,7 @@ impl MediaServer for NativeMediaServer {
     fn stats(
         &self,
         element: &ElementId,
-    ) -> impl Future<Output = Result<Vec<StreamStats>, Error>> + Send {
+    ) -> impl Future<Output = Result<EndpointStats, Error>> + Send {
         self.on(element, Engine::stats)
     }
 

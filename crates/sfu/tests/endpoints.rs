@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use media::MediaKind::Video;
 use media::{
-    DataChannelOptions, DtlsState, ElementKind, Error, Event, IceState, MediaState, OfferOptions,
+    ChannelStats, DataChannelOptions, DtlsState, ElementKind, Error, Event, IceState, MediaState,
+    OfferOptions,
 };
 use media_bench::peer::{PeerConfig, PeerEvent};
 use media_bench::simulation::{ClientId, SERVER, Simulation};
@@ -101,6 +102,13 @@ fn application_opens_and_closes_data_channels() {
 
     let now = simulation.now();
     let engine = &mut simulation.engine;
+    let open = ChannelStats {
+        stream: *stream,
+        label: "news".to_owned(),
+        is_open: true,
+        ..ChannelStats::default()
+    };
+    assert_eq!(engine.stats(now, &element).unwrap().channels, [open]);
     for _ in 0..2 {
         engine.close_data_channel(now, &element, *stream).unwrap();
     }

@@ -91,7 +91,7 @@ fn round_trips_are_measured_on_both_sides() {
     near(simulation.peer(call.publisher).round_trip_time(Video));
     let now = simulation.now();
     let element = simulation.element(call.viewers[0]).clone();
-    let stats = simulation.engine.stats(now, &element).unwrap();
+    let stats = simulation.engine.stats(now, &element).unwrap().streams;
     let outbound = stats
         .iter()
         .filter(|stream| stream.direction == Direction::Outbound);
@@ -164,7 +164,7 @@ fn flood_of_key_frame_requests_is_throttled() {
     assert!((2..=4).contains(&asked), "{asked} in a second");
     let now = simulation.now();
     let element = simulation.element(call.viewers[0]).clone();
-    let stats = simulation.engine.stats(now, &element).unwrap();
+    let stats = simulation.engine.stats(now, &element).unwrap().streams;
     assert!(stats.iter().any(|stream| stream.pli_count == 1000));
 }
 
@@ -213,7 +213,7 @@ fn wishes_of_a_viewer_show_in_its_statistics() {
     simulation.run_for(SECOND);
     let now = simulation.now();
     let element = simulation.element(call.viewers[0]).clone();
-    let stats = simulation.engine.stats(now, &element).unwrap();
+    let stats = simulation.engine.stats(now, &element).unwrap().streams;
     let rembs: Vec<_> = stats.iter().filter_map(|stream| stream.remb_bps).collect();
     assert_eq!(rembs.len(), 1);
     assert!(rembs[0].abs_diff(1_250_000) < 1_250_000 / 100, "{rembs:?}");

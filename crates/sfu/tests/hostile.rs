@@ -96,7 +96,12 @@ fn storm_of_unknown_streams_is_bounded() {
     simulation.run_for(SECOND);
     let now = simulation.now();
     let element = simulation.element(call.publisher).clone();
-    let streams = simulation.engine.stats(now, &element).unwrap().len();
+    let streams = simulation
+        .engine
+        .stats(now, &element)
+        .unwrap()
+        .streams
+        .len();
     assert!(streams <= 8, "{streams} streams");
     check_alive(&mut simulation, &call);
 }

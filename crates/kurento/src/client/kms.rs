@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use media::{
-    BandwidthLimits, DataChannelOptions, ElementId, ElementKind, Error, EventSender, IceCandidate,
-    Kilobits, MediaKind, MediaServer, OfferOptions, Parameters, PipelineId, StreamStats,
+    BandwidthLimits, DataChannelOptions, ElementId, ElementKind, EndpointStats, Error, EventSender,
+    IceCandidate, Kilobits, MediaKind, MediaServer, OfferOptions, Parameters, PipelineId,
 };
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -393,15 +393,15 @@ impl MediaServer for Kms {
         try_join_all(set).await.map(drop)
     }
 
-    async fn stats(&self, element: &ElementId) -> Result<Vec<StreamStats>, Error> {
-        let mut streams = Vec::new();
+    async fn stats(&self, element: &ElementId) -> Result<EndpointStats, Error> {
+        let mut counted = EndpointStats::default();
         // A stream does not say of which kind it is; the question does.
-        for kind in [MediaKind::Audio, MediaKind::Video] {
+        for kind in MediaKind::ALL {
             let arguments = json!({ "mediaType": translation::kind_name(kind) });
             let stats = self.invoke_with(element.as_str(), "getStats", members(arguments));
-            streams.extend(translation::streams(kind, &stats.await?));
+            translation::count(kind, &stats.await?, &mut counted);
         }
-        Ok(streams)
+        Ok(counted)
     }
 
     async fn request_key_frame(&self, element: &ElementId) -> Result<(), Error> {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use media::{
-    Direction, DtlsState, ElementId, Error, ErrorKind, Event, EventSender, FileState, IceCandidate,
-    IceState, MediaKind, MediaState, Parameter, Parameters, PipelineId, Recording, Sdes,
-    StreamStats,
+    ChannelStats, Direction, DtlsState, ElementId, EndpointStats, Error, ErrorKind, Event,
+    EventSender, FileState, IceCandidate, IceState, MediaKind, MediaState, Parameter, Parameters,
+    PipelineId, Recording, Sdes, StreamStats,
 };
 use serde_json::{Map, Value, json};
 
@@ -300,10 +300,29 @@ pub(super) fn values(operation: &str, told: &Value) -> Parameters {
         .collect()
 }
 
-/// Streams of one kind in the answer to `getStats`.
-pub(super) fn streams(kind: MediaKind, stats: &Value) -> Vec<StreamStats> {
-    let stats = stats.as_object().into_iter().flat_map(Map::values);
-    stats.filter_map(|stats| stream(kind, stats)).collect()
+/// Adds what the answer to `getStats` tells about one kind.
+pub(super) fn count(kind: MediaKind, stats: &Value, counted: &mut EndpointStats) {
+    for stats in stats.as_object().into_iter().flat_map(Map::values) {
+        match kind {
+            MediaKind::Data => counted.channels.extend(channel(stats)),
+            kind => counted.streams.extend(stream(kind, stats)),
+        }
+    }
+}
+
+fn channel(stats: &Value) -> Option<ChannelStats> {
+    let count = |name: &str| stats.get(name).and_then(Value::as_u64);
+    let text = |name: &str| stats.get(name).and_then(Value::as_str).map(str::to_owned);
+    Some(ChannelStats {
+        stream: count("datachannelid")?.try_into().ok()?,
+        label: text("label").unwrap_or_default(),
+        protocol: text("protocol").unwrap_or_default(),
+        is_open: text("state")? == "open",
+        messages_sent: count("messagesSent").unwrap_or(0),
+        bytes_sent: count("bytesSent").unwrap_or(0),
+        messages_received: count("messagesReceived").unwrap_or(0),
+        bytes_received: count("bytesReceived").unwrap_or(0),
+    })
 }
 
 fn stream(kind: MediaKind, stats: &Value) -> Option<StreamStats> {

@@ -1,6 +1,6 @@
 //! `getStats`: counters, under the names that clients read.
 
-use media::{Direction, MediaKind, StreamStats};
+use media::{ChannelStats, Direction, MediaKind, StreamStats};
 use serde_json::{Map, Value, json};
 
 use super::Server;
@@ -35,12 +35,13 @@ impl Server {
         replies: Vec<Result<Reply, media::Error>>,
     ) -> Answer {
         let object = self.objects.known(key)?;
-        let mut stats = self.element_stats(object);
+        let (mut stats, mut channels) = (self.element_stats(object), Vec::new());
         for reply in replies {
-            let Reply::Stats(streams) = reply.map_err(|error| Fault::of_media(&error))? else {
+            let Reply::Stats(counted) = reply.map_err(|error| Fault::of_media(&error))? else {
                 continue;
             };
-            for stream in streams {
+            channels.extend(counted.channels);
+            for stream in counted.streams {
                 if kind.is_none_or(|kind| kind == stream.kind) {
                     let id = stream_id(object, &stream);
                     let value = self.stream_stats(&id, &stream);
@@ -57,6 +58,11 @@ impl Server {
             members.insert("dataChannelsOpened".to_owned(), opened.into());
             members.insert("dataChannelsClosed".to_owned(), closed.into());
             stats.insert(id, marked("RTCPeerConnectionStats", members));
+            for channel in channels {
+                let id = format!("{}_data_{}", object.id, channel.stream);
+                let value = self.channel_stats(&id, &channel);
+                stats.insert(id, value);
+            }
         }
         Ok(Outcome::Value(Value::Object(stats)))
     }
@@ -140,6 +146,27 @@ impl Server {
             }
         }
         register(name, Value::Object(members))
+    }
+
+    fn channel_stats(&self, id: &str, channel: &ChannelStats) -> Value {
+        let mut members = self.common(id, "datachannel");
+        let state = if channel.is_open {
+            "open"
+        } else {
+            "connecting"
+        };
+        let own: [(&str, Value); 8] = [
+            ("label", channel.label.as_str().into()),
+            ("protocol", channel.protocol.as_str().into()),
+            ("datachannelid", channel.stream.into()),
+            ("state", state.into()),
+            ("messagesSent", channel.messages_sent.into()),
+            ("bytesSent", channel.bytes_sent.into()),
+            ("messagesReceived", channel.messages_received.into()),
+            ("bytesReceived", channel.bytes_received.into()),
+        ];
+        members.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        marked("RTCDataChannelStats", members)
     }
 }
 

@@ -7,7 +7,9 @@ mod refusals;
 mod requests;
 mod sessions;
 
-use media::{ElementId, Event, IceCandidate, MediaKind, MediaState, Parameter, PipelineId};
+use media::{
+    ElementId, EndpointStats, Event, IceCandidate, MediaKind, MediaState, Parameter, PipelineId,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -84,7 +86,7 @@ impl Desk {
             Call::ProcessOffer { .. } | Call::GenerateOffer { .. } | Call::ProcessAnswer { .. } => {
                 Reply::Text("v=0\r\nm=audio 9 X 0\r\na=mid:0\r\na=sendrecv\r\n".to_owned())
             }
-            Call::Stats { .. } => Reply::Stats(Vec::new()),
+            Call::Stats { .. } => Reply::Stats(EndpointStats::default()),
             Call::Query { .. } => {
                 let ms = |ms| Parameter::Integer(ms);
                 let told = [

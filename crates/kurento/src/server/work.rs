@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use media::{
-    BandwidthLimits, DataChannelOptions, ElementId, ElementKind, IceCandidate, MediaKind,
-    OfferOptions, Parameters, PipelineId, StreamStats,
+    BandwidthLimits, DataChannelOptions, ElementId, ElementKind, EndpointStats, IceCandidate,
+    MediaKind, OfferOptions, Parameters, PipelineId,
 };
 
 use super::lifecycle::NewObject;
@@ -129,7 +129,7 @@ pub enum Reply {
     /// Of [`Call::Query`].
     Values(Parameters),
     /// Of [`Call::Stats`].
-    Stats(Vec<StreamStats>),
+    Stats(EndpointStats),
     /// Of [`Call::MeasureCpu`]: percent of one core, which can exceed 100.
     CpuPercent(f64),
     /// Of [`Call::MeasureMemory`], in KiB.

@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use media::{
-    BandwidthLimits, Delivery, ElementId, ElementKind, Error, ErrorKind, Event, EventSender,
-    IceCandidate, MediaKind, OfferOptions, PipelineId, StreamStats,
+    BandwidthLimits, Delivery, ElementId, ElementKind, EndpointStats, Error, ErrorKind, Event,
+    EventSender, IceCandidate, MediaKind, OfferOptions, PipelineId,
 };
 use rand::Rng;
 
@@ -17,6 +17,7 @@ use super::endpoint::{Endpoint, Negotiation};
 use super::graph::{ElementKey, Role};
 use super::ice::Credentials;
 use super::ids;
+use super::sctp::Sctp;
 use super::sdp::{
     self, Candidate, Codec, Description, LocalParameters, LocalSsrcs, Negotiated, OfferedSections,
     SdpError, TRANSPORTS_MAX,
@@ -325,20 +326,27 @@ impl Engine {
         Ok(())
     }
 
-    /// Counters of every RTP stream of an endpoint.
-    pub fn stats(&mut self, _now: Instant, id: &ElementId) -> Result<Vec<StreamStats>, Error> {
+    /// Counters of an endpoint.
+    pub fn stats(&mut self, _now: Instant, id: &ElementId) -> Result<EndpointStats, Error> {
         let key = self.endpoint_key(id, "getStats")?;
         let endpoint = &self.endpoints[&key];
-        let mut streams = Vec::new();
+        let mut stats = EndpointStats::default();
         for tracks in [endpoint.audio, endpoint.video] {
             if let Some(source) = tracks.source {
-                streams.extend(self.media.sources[source.0].stats());
+                stats.streams.extend(self.media.sources[source.0].stats());
             }
             if let Some(subscriber) = tracks.subscriber {
-                streams.push(self.media.subscribers[subscriber.0].stats());
+                stats
+                    .streams
+                    .push(self.media.subscribers[subscriber.0].stats());
             }
         }
-        Ok(streams)
+        let data = self.data_transport(&endpoint.transports);
+        let sctp = data.and_then(|key| self.media.transports[key.0].sctp.as_deref());
+        stats
+            .channels
+            .extend(sctp.into_iter().flat_map(Sctp::stats));
+        Ok(stats)
     }
 
     /// Releases an element. Unknown ids are ignored.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use media::ChannelStats;
 use rtc_datachannel::data_channel::DataChannel;
 use rtc_datachannel::message::Message;
 use rtc_datachannel::message::message_channel_ack::DataChannelAck;
@@ -161,6 +162,22 @@ struct Channel {
     state: ChannelState,
     /// Bytes handed to rtc-sctp and not confirmed by the peer.
     buffered: usize,
+    sent: Traffic,
+    received: Traffic,
+}
+
+/// What has gone one way.
+#[derive(Clone, Copy, Default)]
+struct Traffic {
+    messages: u64,
+    bytes: u64,
+}
+
+impl Traffic {
+    fn count(&mut self, message: &[u8]) {
+        self.messages += 1;
+        self.bytes += message.len() as u64;
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -378,7 +395,8 @@ impl Sctp {
             Ppid::BinaryEmpty => (true, Bytes::new()),
             _ => return,
         };
-        if self.channels.contains_key(&id) {
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.received.count(&data);
             // Whoever sends has accepted the channel, even if its ACK is still under way.
             self.confirm(id);
             self.events
@@ -425,6 +443,8 @@ impl Sctp {
             options: options.clone(),
             state: ChannelState::Open,
             buffered: 0,
+            sent: Traffic::default(),
+            received: Traffic::default(),
         };
         self.channels.insert(id, channel);
         let ack = Message::DataChannelAck(DataChannelAck {});
@@ -587,6 +607,8 @@ impl Sctp {
             options,
             state: ChannelState::Planned,
             buffered: 0,
+            sent: Traffic::default(),
+            received: Traffic::default(),
         };
         self.channels.insert(id, channel);
         if self.state == State::Connected {
@@ -641,7 +663,7 @@ impl Sctp {
             return Err(SctpError::WouldBlock(id));
         }
         let (_, association) = self.association.as_mut().ok_or(SctpError::Closed)?;
-        let (ppid, data) = match (binary, data) {
+        let (ppid, payload) = match (binary, data) {
             (false, []) => (Ppid::StringEmpty, &[0][..]),
             (true, []) => (Ppid::BinaryEmpty, &[0][..]),
             (false, data) => (Ppid::String, data),
@@ -649,10 +671,25 @@ impl Sctp {
         };
         channel.buffered += association
             .stream(id)
-            .and_then(|mut stream| stream.write_with_ppi(now, data, ppid))
+            .and_then(|mut stream| stream.write_with_ppi(now, payload, ppid))
             .map_err(|_| SctpError::NotOpen(id))?;
+        channel.sent.count(data);
         self.collect_transmits(now);
         Ok(())
+    }
+
+    /// Counters of each channel.
+    pub fn stats(&self) -> impl Iterator<Item = ChannelStats> + '_ {
+        self.channels.iter().map(|(id, channel)| ChannelStats {
+            stream: *id,
+            label: channel.options.label.clone(),
+            protocol: channel.options.protocol.clone(),
+            is_open: channel.state == ChannelState::Open,
+            messages_sent: channel.sent.messages,
+            bytes_sent: channel.sent.bytes,
+            messages_received: channel.received.messages,
+            bytes_received: channel.received.bytes,
+        })
     }
 
     /// Closes a channel, or nothing. What has been sent is still delivered;
