@@ -246,6 +246,11 @@ impl<W: Write + Seek> Recorder<W> {
         self.paused_at.is_some()
     }
 
+    /// True once the first frames are written.
+    pub fn has_begun(&self) -> bool {
+        matches!(self.file, File::Open(_))
+    }
+
     /// The stream of which a key frame must be asked for.
     pub fn poll_key_frame_request(&mut self, now: Instant) -> Option<Ssrc> {
         let is_paused = self.is_paused();

@@ -141,12 +141,12 @@ async fn copy(bed: &Bed, from: &str, to: &str, profile: &str) {
     let connected = bed.server.connect(&player.id, &recorder.id, None).await;
     connected.unwrap();
     bed.call(&recorder, "record").await;
-    recorder.expect(&[STARTED]).await;
     bed.call(&player, "play").await;
     player.expect(&[STARTED, STOPPED, Event::EndOfStream]).await;
     bed.call(&recorder, "stopAndWait").await;
     recorder
         .expect(&[
+            STARTED,
             Event::RecordingChanged(Recording::Active),
             STOPPED,
             Event::RecordingChanged(Recording::Stopped),
@@ -245,6 +245,37 @@ async fn what_cannot_be_done_is_told_by_an_event() {
 }
 
 #[tokio::test]
+async fn recorders_tell_what_is_in_the_file_and_not_what_was_asked_for() {
+    let bed = Bed::new("states", 1).await;
+    let player = bed.player("vp8.webm").await;
+    let mut recorder = bed.recorder("states.webm", "WEBM").await;
+    let connected = bed.server.connect(&player.id, &recorder.id, None).await;
+    connected.unwrap();
+    // Without media there is nothing to tell, but for the end, which applications wait for.
+    for operation in ["record", "stopAndWait", "record", "pause", "record"] {
+        bed.call(&recorder, operation).await;
+    }
+    let stopped = [STOPPED, Event::RecordingChanged(Recording::Stopped)];
+    let active = [STARTED, Event::RecordingChanged(Recording::Active)];
+    let paused = Event::FileStateChanged(FileState::Paused);
+    let paused = [paused, Event::RecordingChanged(Recording::Paused)];
+    recorder.expect(&stopped).await;
+    recorder.expect(&paused).await;
+
+    bed.call(&player, "play").await;
+    recorder.expect(&active).await;
+    bed.call(&recorder, "pause").await;
+    recorder.expect(&paused).await;
+    bed.call(&recorder, "record").await;
+    recorder.expect(&active).await;
+    for _ in 0..2 {
+        bed.call(&recorder, "stopAndWait").await;
+    }
+    recorder.expect(&stopped).await;
+    assert!(recorder.events.try_recv().is_err(), "stopped once");
+}
+
+#[tokio::test]
 async fn release_completes_a_recording() {
     let bed = Bed::new("release", 2).await;
     let mut player = bed.player("vp8.webm").await;
@@ -252,12 +283,10 @@ async fn release_completes_a_recording() {
     let connected = bed.server.connect(&player.id, &recorder.id, None).await;
     connected.unwrap();
     bed.call(&recorder, "record").await;
-    recorder.expect(&[STARTED]).await;
     bed.call(&player, "play").await;
     player.expect(&[STARTED]).await;
-    recorder
-        .expect(&[Event::RecordingChanged(Recording::Active)])
-        .await;
+    let active = Event::RecordingChanged(Recording::Active);
+    recorder.expect(&[STARTED, active]).await;
 
     bed.server.release_pipeline(&bed.pipeline);
 

@@ -11,8 +11,8 @@ use super::objects::Object;
 use super::requests::Step;
 use super::work::{After, Call, ObjectKey, Reply};
 use crate::fault::Fault;
+use crate::model::events;
 use crate::model::marshal::{Arguments, register};
-use crate::model::{elements, events};
 
 impl Server {
     /// What the media server needs to know of a file.
@@ -28,7 +28,12 @@ impl Server {
     }
 
     /// These calls do not fail because of files; what cannot be done is told by an event.
-    pub(super) fn call_file(&self, key: ObjectKey, method: &'static str) -> Result<Step, Fault> {
+    pub(super) fn call_file(
+        &mut self,
+        key: ObjectKey,
+        method: &'static str,
+    ) -> Result<Step, Fault> {
+        self.objects.known_mut(key)?.records |= method == "record";
         self.invoke_file(key, method, Parameters::new(), After::Nothing)
     }
 
@@ -72,7 +77,7 @@ impl Server {
     pub(super) fn completing_calls(&self, key: ObjectKey) -> Vec<Call> {
         let members = self.objects.subtree(key);
         let members = members.iter().filter_map(|key| self.objects.get(*key));
-        let recorders = members.filter(|object| object.is_recording());
+        let recorders = members.filter(|object| object.records);
         let elements = recorders.filter_map(|object| object.input().cloned());
         elements
             .map(|element| stop(element, "stopAndWait"))
@@ -90,6 +95,9 @@ impl Server {
     }
 
     pub(super) fn recording_changed(&mut self, key: ObjectKey, recording: Recording) {
+        if let Some(object) = self.objects.get_mut(key) {
+            object.records &= recording != Recording::Stopped;
+        }
         let event = match recording {
             Recording::Active => &events::RECORDING,
             Recording::Paused => &events::PAUSED,
@@ -103,7 +111,7 @@ impl Server {
         self.emit(key, &events::END_OF_STREAM, json!({}));
         let sinks = self.objects.wires.sinks_of(key);
         let sinks = sinks.iter().filter_map(|sink| self.objects.get(*sink));
-        let ending = sinks.filter(|sink| sink.is_recording() && sink.flag("stopOnEndOfStream"));
+        let ending = sinks.filter(|sink| sink.records && sink.flag("stopOnEndOfStream"));
         let elements = ending.filter_map(|sink| sink.input().cloned());
         let calls: Vec<_> = elements.map(|element| stop(element, "stop")).collect();
         if !calls.is_empty() {
@@ -116,11 +124,6 @@ impl Object {
     /// The symbol of its state.
     pub(super) fn file_state(&self) -> &'static str {
         name(self.file.unwrap_or(FileState::Stopped))
-    }
-
-    fn is_recording(&self) -> bool {
-        let is_stopped = matches!(self.file, None | Some(FileState::Stopped));
-        self.class.is(&elements::RECORDER_ENDPOINT) && !is_stopped
     }
 }
 

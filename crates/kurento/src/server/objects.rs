@@ -54,6 +54,8 @@ pub(super) struct Object {
     pub(super) endpoint: Option<Box<Endpoint>>,
     /// Of a player or recorder.
     pub(super) file: Option<FileState>,
+    /// A recorder that was told to record, and has not told that its file is complete.
+    pub(super) records: bool,
     /// An `Error` event said that this object cannot do what it was made for.
     pub(super) complained: bool,
 }
@@ -254,6 +256,7 @@ impl Object {
             receives: [false; 2],
             endpoint: None,
             file: None,
+            records: false,
             complained: false,
         }
     }

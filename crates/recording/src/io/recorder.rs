@@ -56,20 +56,16 @@ impl Profile {
     }
 }
 
-/// What a recorder tells, in this order: `Began`, `Recording`, and at the end `Ended`, `Stopped`.
+/// What a recorder tells. As from Kurento's, nothing is heard of a command until it shows in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecorderNotice {
-    /// The recorder waits for media, or goes on.
-    Began,
-    /// Media is being written.
+    /// The first media is written, or goes on to be.
     Recording,
     /// Media is left out.
     Paused,
-    /// No media is taken any more.
-    Ended,
     /// The file is complete.
     Stopped,
-    /// Something failed. Unless a track alone failed, `Ended` and `Stopped` follow.
+    /// Something failed. Unless a track alone failed, there is no recording, or `Stopped` follows.
     Failed(Failure),
 }
 
@@ -213,8 +209,9 @@ impl Worker {
         if let Some(recorder) = &mut self.recorder {
             if recorder.is_paused() {
                 recorder.resume(now);
-                (self.link.notify)(RecorderNotice::Began);
-                (self.link.notify)(RecorderNotice::Recording);
+                if recorder.has_begun() {
+                    (self.link.notify)(RecorderNotice::Recording);
+                }
             }
             return;
         }
@@ -243,12 +240,8 @@ impl Worker {
                 };
                 self.recorder = Some(Recorder::new(now, out, options));
                 (self.link.attach)(true);
-                (self.link.notify)(RecorderNotice::Began);
             }
-            Err(failure) => {
-                (self.link.notify)(RecorderNotice::Failed(failure));
-                (self.link.notify)(RecorderNotice::Ended);
-            }
+            Err(failure) => (self.link.notify)(RecorderNotice::Failed(failure)),
         }
     }
 
@@ -265,7 +258,6 @@ impl Worker {
         };
         let counters = recorder.counters();
         (self.link.attach)(false);
-        (self.link.notify)(RecorderNotice::Ended);
         if let Err(error) = recorder.finish(now) {
             (self.link.notify)(RecorderNotice::Failed(Failure::of_write(&error)));
         }

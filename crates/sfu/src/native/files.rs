@@ -432,17 +432,14 @@ fn profile_fmtp(codec: Codec, profile: u8) -> Option<String> {
 }
 
 fn tell_recorder(events: &EventSender, notice: RecorderNotice) {
-    match notice {
-        RecorderNotice::Began => events.send(Event::FileStateChanged(FileState::Started)),
-        RecorderNotice::Recording => events.send(Event::RecordingChanged(Recording::Active)),
-        RecorderNotice::Paused => {
-            events.send(Event::FileStateChanged(FileState::Paused));
-            events.send(Event::RecordingChanged(Recording::Paused));
-        }
-        RecorderNotice::Ended => events.send(Event::FileStateChanged(FileState::Stopped)),
-        RecorderNotice::Stopped => events.send(Event::RecordingChanged(Recording::Stopped)),
-        RecorderNotice::Failed(failure) => events.send(error(failure)),
-    }
+    let (state, recording) = match notice {
+        RecorderNotice::Recording => (FileState::Started, Recording::Active),
+        RecorderNotice::Paused => (FileState::Paused, Recording::Paused),
+        RecorderNotice::Stopped => (FileState::Stopped, Recording::Stopped),
+        RecorderNotice::Failed(failure) => return events.send(error(failure)),
+    };
+    events.send(Event::FileStateChanged(state));
+    events.send(Event::RecordingChanged(recording));
 }
 
 fn tell_player(events: &EventSender, notice: PlayerNotice) {

@@ -232,11 +232,11 @@ fn media_of_a_player_flow_to_its_viewers() {
 
 #[test]
 fn recorders_stop_at_the_end_of_a_player_if_they_were_made_to() {
-    for (stops, expected) in [(true, vec!["stop"]), (false, vec![])] {
+    for (stops, expected) in [(true, vec!["record", "stop"]), (false, vec!["record"])] {
         let mut bench = Bench::new();
         let options = json!({ "uri": "y.webm", "stopOnEndOfStream": stops });
         let recorder = bench.create("RecorderEndpoint", options);
-        bench.happen(Event::FileStateChanged(FileState::Started));
+        bench.invoke(&recorder, "record", json!({}));
         let player = bench.create("PlayerEndpoint", json!({ "uri": "x.webm" }));
         bench.invoke(&player, "connect", json!({ "sink": recorder }));
         bench
@@ -252,7 +252,7 @@ fn recorders_stop_at_the_end_of_a_player_if_they_were_made_to() {
 fn a_recording_is_complete_before_its_release_is_answered() {
     let mut bench = Bench::new();
     let recorder = bench.create("RecorderEndpoint", json!({ "uri": "x.webm" }));
-    bench.happen(Event::FileStateChanged(FileState::Started));
+    bench.invoke(&recorder, "record", json!({}));
     bench.desk.subscribe(bench.connection, &recorder, "Stopped");
     bench.desk.holds = true;
     let pipeline = bench.pipeline.clone();
@@ -269,6 +269,6 @@ fn a_recording_is_complete_before_its_release_is_answered() {
     let events = messages.iter().filter(|it| it["method"] == "onEvent");
     assert_eq!(events.count(), 1, "Stopped is still told");
     assert_eq!(messages.last().unwrap()["id"], "end");
-    assert_eq!(bench.operations(), ["stopAndWait"]);
+    assert_eq!(bench.operations(), ["record", "stopAndWait"]);
     assert_eq!(bench.desk.released, released + 2);
 }
