@@ -7,7 +7,7 @@ use media::MediaKind;
 use serde_json::{Value, json};
 use tests::deadline::until;
 use tests::light_peer::{LightPeer, PeerConfig};
-use tests::room_socket::RoomSocket;
+use tests::room_socket::{Arrival, RoomSocket};
 use tests::server::{Server, free_address, kurento_url};
 use tests::turn;
 use tokio::net::{TcpListener, TcpStream};
@@ -46,9 +46,7 @@ impl Pair {
 }
 
 async fn rooms_over(url: &str) -> Server {
-    let rooms = Server::start_with(&["--media", "kms", "--kms-uri", url]).await;
-    wait_until_up(&rooms, true).await;
-    rooms
+    Server::start_with(&["--media", "kms", "--kms-uri", url]).await
 }
 
 async fn wait_until_up(rooms: &Server, up: bool) {
@@ -110,6 +108,30 @@ async fn rooms_of_a_media_server_that_was_killed_are_told_and_made_again() {
     bob.join("lab", "bob").await;
     let viewer = watch(&mut bob, "ana").await;
     flows(&publisher, &viewer).await;
+}
+
+#[tokio::test]
+async fn who_joins_before_the_media_server_has_answered_gets_in() {
+    let _turn = turn::take().await;
+    let kurento = free_address().to_string();
+    let _media = Server::start_with(&["--kurento", &kurento]).await;
+    // It is dialled, and nobody answers yet.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("a bound socket").to_string();
+    let rooms = rooms_over(&kurento_url(&address)).await;
+    let mut ana = RoomSocket::connect(&rooms.room_url()).await;
+    let join = json!({ "jsonrpc": "2.0", "id": 1, "method": "joinRoom",
+        "params": { "room": "lab", "user": "ana" } });
+    assert!(ana.send_text(&join.to_string()).await);
+    let early = ana.next_within(Duration::from_millis(500)).await;
+    assert_eq!(early, None);
+
+    let _meddler = Meddler::serve(listener, kurento_url(&kurento));
+    let Arrival::Text(answer) = ana.next().await else {
+        panic!("no answer");
+    };
+    let answer: Value = serde_json::from_str(&answer).expect("an answer in JSON");
+    assert!(answer["result"].is_object(), "{answer}");
 }
 
 #[tokio::test]
@@ -178,6 +200,10 @@ struct Meddler {
 impl Meddler {
     async fn start(url: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::serve(listener, url)
+    }
+
+    fn serve(listener: TcpListener, url: String) -> Self {
         let address = listener.local_addr().expect("a bound socket").to_string();
         let (order, ordered) = watch::channel(("", Mischief::None));
         let orders = order.clone();

@@ -418,6 +418,22 @@ async fn a_request_that_was_under_way_is_not_run_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_attempt_decides_whether_a_server_is_there() {
+    let world = World::new();
+    let kms = Kms::new(world.dial());
+    assert!(!kms.is_up());
+    kms.known().await;
+    assert!(kms.is_up());
+
+    world.crash();
+    let other = Kms::new(world.dial());
+    other.known().await;
+    assert!(!other.is_up());
+    // What came later is no first attempt.
+    kms.known().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restarted_server_is_used_again_and_what_it_lost_is_told() {
     let world = World::new();
     let kms = Kms::new(world.dial());

@@ -31,6 +31,7 @@ struct Inner {
     reactions: Vec<Reaction>,
     ids: u64,
     down: bool,
+    first_contact: Option<Hold>,
     pipelines: BTreeMap<PipelineId, EventSender>,
     elements: BTreeMap<ElementId, Element>,
     /// Source of each kind, by sink.
@@ -155,6 +156,11 @@ impl Hold {
     pub fn release(&self) {
         self.0.released.notify_one();
     }
+
+    async fn wait(&self) {
+        self.0.reached.notify_one();
+        self.0.released.notified().await;
+    }
 }
 
 impl Script {
@@ -206,6 +212,11 @@ impl Fake {
     /// Makes it say from here on whether it is there. Calls succeed all the same.
     pub fn set_up(&self, up: bool) {
         self.0.lock().down = !up;
+    }
+
+    /// Makes it unknown whether it is there until `hold` is released, for who asks next.
+    pub fn set_unknown(&self, hold: Hold) {
+        self.0.lock().first_contact = Some(hold);
     }
 
     /// Asks `react` about every call; `None` leaves the call to what was said earlier, or to success.
@@ -299,9 +310,8 @@ impl Fake {
         if !script.delay.is_zero() {
             tokio::time::sleep(script.delay).await;
         }
-        if let Some(Hold(hold)) = script.hold {
-            hold.reached.notify_one();
-            hold.released.notified().await;
+        if let Some(hold) = script.hold {
+            hold.wait().await;
         }
         script.failure.map_or(Ok(()), Err)
     }
@@ -310,6 +320,13 @@ impl Fake {
 impl MediaServer for Fake {
     fn is_up(&self) -> bool {
         !self.0.lock().down
+    }
+
+    async fn known(&self) {
+        let hold = self.0.lock().first_contact.take();
+        if let Some(hold) = hold {
+            hold.wait().await;
+        }
     }
 
     async fn create_pipeline(&self, events: EventSender) -> Result<PipelineId, Error> {

@@ -35,6 +35,12 @@ pub trait MediaServer: Send + Sync + 'static {
         true
     }
 
+    /// Ready once [`is_up`](Self::is_up) has something to go by: a server elsewhere has been reached, or could not be,
+    /// for the first time.
+    fn known(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// Makes an element in `pipeline`. `events` receives everything that happens to it; being passed
     /// here, it cannot miss an early one.
     fn create_element(

@@ -7,8 +7,12 @@ mod homes;
 mod policy;
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use media::{
     BandwidthLimits, DataChannelOptions, Delivery, ElementId, ElementKind, EndpointStats, Error,
     EventSender, IceCandidate, MediaKind, MediaServer, OfferOptions, Parameters, PipelineId,
@@ -19,6 +23,10 @@ use parking_lot::Mutex;
 use self::homes::Homes;
 pub use self::policy::{Choice, Pattern, Policy, Rule, Subject};
 use self::policy::{Place, choose};
+
+/// How long a room waits for a server that was never reached so far. Too low: who joins in the first moments after a
+/// start is refused. Too high: a server that does not answer keeps users waiting for the refusal.
+const FIRST_CONTACT_MAX: Duration = Duration::from_secs(5);
 
 /// One server of a [`Pool`].
 #[derive(Clone, Debug)]
@@ -103,6 +111,31 @@ impl<M: MediaServer> Pool<M> {
         let server = chosen.ok_or_else(|| Error::Full(refusal(&up)))?;
         homes.reserve(server);
         Ok(Reservation { pool: self, server })
+    }
+
+    /// As [`reserve`](Self::reserve). If no server will do, those of which nothing is known yet are waited for.
+    async fn find(
+        &self,
+        purpose: Purpose<'_>,
+        tried: &[usize],
+    ) -> Result<Reservation<'_, M>, Error> {
+        let members = self.0.members.iter();
+        let mut unknown: FuturesUnordered<_> = members.map(|it| it.media.known()).collect();
+        let mut deadline = pin!(tokio::time::sleep(FIRST_CONTACT_MAX));
+        loop {
+            let refused = match self.reserve(purpose, tried) {
+                Ok(found) => return Ok(found),
+                Err(refused) => refused,
+            };
+            let is_over = tokio::select! {
+                biased;
+                known = unknown.next() => known.is_none(),
+                () = &mut deadline => true,
+            };
+            if is_over {
+                return Err(refused);
+            }
+        }
     }
 
     fn of_element(&self, element: &ElementId) -> Result<&M, Error> {
@@ -194,7 +227,7 @@ impl<M: MediaServer> MediaServer for Pool<M> {
     ) -> Result<PipelineId, Error> {
         let mut tried = Vec::new();
         loop {
-            let reservation = self.reserve(purpose, &tried)?;
+            let reservation = self.find(purpose, &tried).await?;
             let member = &self.0.members[reservation.server];
             let made = member.media.create_pipeline_for(purpose, events.clone());
             match made.await {
@@ -215,6 +248,11 @@ impl<M: MediaServer> MediaServer for Pool<M> {
 
     fn is_up(&self) -> bool {
         self.0.members.iter().any(|member| member.media.is_up())
+    }
+
+    async fn known(&self) {
+        let members = self.0.members.iter();
+        futures_util::future::join_all(members.map(|member| member.media.known())).await;
     }
 
     async fn create_element(

@@ -188,6 +188,10 @@ impl MediaServer for Backend {
         }
     }
 
+    async fn known(&self) {
+        delegate!(self.known());
+    }
+
     async fn create_pipeline(&self, events: EventSender) -> Result<PipelineId, Error> {
         delegate!(self.create_pipeline(events))
     }

@@ -9,7 +9,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use media::Error;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
@@ -27,6 +27,8 @@ pub(super) struct Shared {
     /// There is something to send, or nobody is left to send for.
     pub(super) wake: Arc<Notify>,
     pub(super) driver: Mutex<Option<JoinHandle<()>>>,
+    /// Whether it is known how it stands with the server.
+    pub(super) known: watch::Sender<bool>,
 }
 
 pub(super) struct State {
@@ -178,6 +180,9 @@ impl Shared {
                     }
                 }
             }
+            let is_known = state.machine.is_known();
+            self.known
+                .send_if_modified(|known| std::mem::replace(known, is_known) != is_known);
         }
         for (sender, event) in events {
             sender.send(event);

@@ -11,7 +11,7 @@ use media::{
 };
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::driver::{Shared, State, drive, now};
 use super::machine::{Machine, Purpose, RequestId};
@@ -39,6 +39,7 @@ impl Kms {
             }),
             wake: wake.clone(),
             driver: Mutex::new(None),
+            known: watch::Sender::new(false),
         });
         let driver = tokio::spawn(drive(Arc::downgrade(&shared), wake, dial));
         *shared.driver.lock() = Some(driver);
@@ -249,6 +250,12 @@ impl Drop for Made<'_> {
 impl MediaServer for Kms {
     fn is_up(&self) -> bool {
         self.0.state.lock().machine.is_up()
+    }
+
+    async fn known(&self) {
+        let mut known = self.0.known.subscribe();
+        // Fails without a sender, which is ours.
+        let _ = known.wait_for(|known| *known).await;
     }
 
     async fn create_pipeline(&self, events: EventSender) -> Result<PipelineId, Error> {

@@ -101,6 +101,8 @@ pub(super) struct Machine {
     hang_up: bool,
     /// Attempts that failed since the server was last there.
     failures: u32,
+    /// An attempt has succeeded or failed.
+    is_known: bool,
     session: Option<String>,
     /// When the server was last there, if it is not.
     lost_at: Option<Instant>,
@@ -119,6 +121,7 @@ impl Machine {
             link: Link::Down { until: now },
             hang_up: false,
             failures: 0,
+            is_known: false,
             session: None,
             lost_at: None,
             ids: 0,
@@ -134,6 +137,11 @@ impl Machine {
     /// Whether the server answers.
     pub(super) fn is_up(&self) -> bool {
         matches!(self.link, Link::Up { .. })
+    }
+
+    /// Whether the first attempt to reach the server is over.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known
     }
 
     /// What the server said it is, when it was last there.
@@ -231,6 +239,7 @@ impl Machine {
             self.lost_at = Some(now);
         } else {
             self.failures = self.failures.saturating_add(1);
+            self.is_known = true;
         }
         self.hang_up = false;
         self.outbox.clear();

@@ -81,6 +81,33 @@ async fn a_server_that_is_down_gets_no_rooms() {
     assert_eq!(rooms(&pool), [1, 1]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_never_reached_is_waited_for_a_while() {
+    let (pool, [first, second]) = two(Choice::Fixed, 100);
+    let hold = Hold::default();
+    first.set_up(false);
+    first.set_unknown(hold.clone());
+    pipeline(&pool).await;
+    assert_eq!(rooms(&pool), [0, 1], "others will do");
+
+    second.set_up(false);
+    first.set_unknown(hold.clone());
+    let reach = async {
+        hold.reached().await;
+        first.set_up(true);
+        hold.release();
+    };
+    tokio::join!(pipeline(&pool), reach);
+    assert_eq!(rooms(&pool), [1, 1]);
+
+    first.set_up(false);
+    first.set_unknown(Hold::default());
+    let start = tokio::time::Instant::now();
+    let refused = pool.create_pipeline(EventSender::discard()).await;
+    assert!(matches!(refused, Err(Error::Full(_))), "{refused:?}");
+    assert_eq!(start.elapsed(), FIRST_CONTACT_MAX);
+}
+
 #[tokio::test]
 async fn servers_have_their_limits() {
     let (pool, _) = two(Choice::Fixed, 1);

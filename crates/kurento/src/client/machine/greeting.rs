@@ -57,6 +57,7 @@ impl Machine {
     fn come_up(&mut self, now: Instant) {
         tracing::info!(version = self.version(), "a Kurento Media Server is up");
         self.failures = 0;
+        self.is_known = true;
         self.lost_at = None;
         self.link = Link::Up {
             ping_at: now + PING_INTERVAL,
