@@ -322,20 +322,28 @@ fn streams_without_announced_ssrcs_are_found_by_mid_and_by_payload_type() {
 fn application_hears_when_media_begins_and_ceases() {
     let mut simulation = Simulation::new(13);
     let call = simulation.call(PeerConfig::publisher(1), &[]);
-    simulation.run_for(3 * SECOND);
-    simulation.stop_media(call.publisher);
-    simulation.run_for(3 * SECOND);
-    let mut flows: Vec<_> = simulation
-        .take_told(call.publisher)
-        .into_iter()
-        .filter_map(|event| match event {
-            Event::MediaFlowInChanged { kind, flowing } => Some((!flowing, kind)),
+    let flows = |simulation: &mut Simulation| {
+        let told = simulation.take_told(call.publisher).into_iter();
+        let flows = told.filter_map(|event| match event {
+            Event::MediaFlowInChanged { kind, flowing } => Some((kind, flowing)),
             _ => None,
-        })
-        .collect();
-    flows.sort();
-    let expected = [(false, Audio), (false, Video), (true, Audio), (true, Video)];
-    assert_eq!(flows, expected);
+        });
+        let mut flows: Vec<_> = flows.collect();
+        flows.sort();
+        flows
+    };
+    simulation.run_for(SECOND / 10);
+    let begun = [(Audio, true), (Video, true)];
+    assert_eq!(flows(&mut simulation), begun);
+    simulation.run_for(SECOND);
+    simulation.stop_media(call.publisher);
+    simulation.run_for(SECOND * 19 / 10);
+    assert_eq!(flows(&mut simulation), []);
+    simulation.run_for(2 * SECOND);
+    assert_eq!(flows(&mut simulation), [(Audio, false), (Video, false)]);
+    simulation.start_media(call.publisher);
+    simulation.run_for(SECOND / 10);
+    assert_eq!(flows(&mut simulation), begun);
 }
 
 #[test]

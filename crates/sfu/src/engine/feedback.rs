@@ -28,6 +28,10 @@ use super::transport::{Session, Transport, TransportKey};
 /// of loss, round trip and lip sync late.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Reports without a packet, after which media no longer flows: 2 to 3 s, as Kurento takes 2 to 4. Too low: a pause of the
+/// network is told as an end. Too high: the end is told late.
+const QUIET_REPORTS_MAX: u8 = 2;
+
 /// Moments in a [`REPORT_INTERVAL`] at which reports leave; each transport keeps to one. Too few: bursts of reports. Too
 /// many: a wake-up for each.
 const REPORT_SLOTS: u32 = 20;
@@ -317,7 +321,7 @@ impl MediaPath {
     fn send_reports(&mut self, now: Instant, key: TransportKey) {
         // Not at once: a peer may report a thousand times a second.
         self.relay_reports(key);
-        self.tell_flow(key);
+        self.tell_silence(key);
         self.listen(now, key);
         self.divide_for(now, key);
         for source in self.transports[key.0].sources.clone() {
@@ -360,14 +364,15 @@ impl MediaPath {
         self.send_rtcp(key);
     }
 
-    /// Tells the application of media that began or ceased to arrive.
-    fn tell_flow(&mut self, key: TransportKey) {
+    /// Tells the application of media that ceased to arrive. Of the first packet it hears at once.
+    fn tell_silence(&mut self, key: TransportKey) {
         let transport = &self.transports[key.0];
         for source in &transport.sources {
             let source = &mut self.sources[source.0];
-            let flowing = std::mem::take(&mut source.active);
-            if std::mem::replace(&mut source.flowing, flowing) != flowing {
-                let kind = source.kind;
+            source.quiet_reports = source.quiet_reports.saturating_add(1);
+            if source.flowing && source.quiet_reports > QUIET_REPORTS_MAX {
+                source.flowing = false;
+                let (kind, flowing) = (source.kind, false);
                 let event = Event::MediaFlowInChanged { kind, flowing };
                 transport.events.send(event);
             }

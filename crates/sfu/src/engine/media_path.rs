@@ -11,7 +11,7 @@ use forwarding::codec::inspect;
 use forwarding::packet::SourcePacket;
 use forwarding::receive::Arrival;
 use forwarding::rtp::{ExtensionId, Header, PayloadType, Seq, Ssrc};
-use media::MediaKind;
+use media::{Event, MediaKind};
 use slab::Slab;
 
 use super::clock::Clock;
@@ -131,7 +131,12 @@ impl MediaPath {
                 false => Ok(()),
             };
         };
-        source.active = true;
+        source.quiet_reports = 0;
+        if !std::mem::replace(&mut source.flowing, true) {
+            let (kind, flowing) = (source.kind, true);
+            let event = Event::MediaFlowInChanged { kind, flowing };
+            transport.events.send(event);
+        }
         let extensions = &source.section.extensions;
         let byte_of = |id: Option<u8>| {
             let data = header.extension(ExtensionId(id?))?;

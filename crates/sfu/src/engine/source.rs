@@ -122,8 +122,8 @@ pub(super) struct Source {
     payloads: [Option<Payload>; 128],
     /// Codec of the packet before, as an index into the section's codecs.
     pub(super) codec: Option<u8>,
-    /// Packets came since the last report.
-    pub(super) active: bool,
+    /// Reports since the last packet.
+    pub(super) quiet_reports: u8,
     /// The application was told that packets come.
     pub(super) flowing: bool,
 }
@@ -150,7 +150,7 @@ impl Source {
             demand: Demand::default(),
             payloads: [None; 128],
             codec: None,
-            active: false,
+            quiet_reports: 0,
             flowing: false,
         };
         source.index_payloads();
