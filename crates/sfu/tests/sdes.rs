@@ -8,8 +8,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use forwarding::codec::Codec;
+use forwarding::rtp::Header;
 use media::{CryptoSuite, ElementId, Error, Event, EventSender, MediaState, OfferOptions, Sdes};
 use media_bench::payload::{Picture, Stamp, verify, write};
+use media_bench::peer::PeerConfig;
 use media_bench::simulation::Simulation;
 use sfu::engine::RtpPorts;
 use sfu::engine::counters::Discard;
@@ -196,6 +198,49 @@ fn secured_gateway_gets_back_what_it_sends() {
                 .unwrap();
             let stamp = verify(Codec::Opus, &packet[HEADER_LEN..len]).unwrap();
             assert_eq!(stamp.number, number);
+        }
+    }
+}
+
+#[test]
+fn secured_gateway_that_never_sends_is_sent_to() {
+    for (suite, name, profile) in SUITES {
+        let ours: Vec<u8> = secret(suite).into_iter().rev().collect();
+        let mut bed = Bed::new(Sdes::with_key(suite, ours.clone()));
+        let publisher = bed.simulation.join(PeerConfig::publisher(2));
+        // Its key frame is over when the gateway comes.
+        bed.simulation.start_media(publisher);
+        bed.simulation.run_for(Duration::from_secs(2));
+        let source = bed.simulation.element(publisher).clone();
+        let now = bed.simulation.now();
+        let engine = &mut bed.simulation.engine;
+        engine.connect(now, &source, &bed.endpoint, None).unwrap();
+        let keys = crypto(suite, name);
+        let offer = offer("RTP/SAVPF", &keys).replace("sendrecv", "recvonly");
+        let video = format!(
+            "m=video 30002 RTP/SAVPF 100\r\na=rtpmap:100 VP8/90000\r\n{keys}a=recvonly\r\n"
+        );
+        bed.process_offer(&(offer + &video));
+
+        bed.simulation.run_for(Duration::from_secs(2));
+
+        let sent = bed.simulation.take_strays();
+        for (codec, port) in [(Codec::Opus, 30_000), (Codec::Vp8, 30_002)] {
+            let opener = Opener::new(&master_key(profile, &ours));
+            let mut index = ReceiveIndex::default();
+            let address = SocketAddr::from((GATEWAY, port));
+            let packets = sent.iter().filter(|(flow, _)| flow.remote == address);
+            let mut count = 0;
+            for (_, packet) in packets {
+                let header_len = Header::parse_protected(packet).unwrap().header_len();
+                let mut packet = packet.clone();
+                let len = opener
+                    .open_rtp(&mut index, header_len, &mut packet)
+                    .unwrap();
+                verify(codec, &packet[header_len..len]).unwrap();
+                count += 1;
+            }
+            assert!(count > 50, "{count} packets of {codec:?} by {name}");
         }
     }
 }

@@ -159,7 +159,7 @@ impl MediaPath {
         };
         // One that came before the subscriber can receive would be lost on it, and the throttle would hold
         // back the one it can use. Connecting asks again.
-        if !self.transports[subscriber.transport.0].connected {
+        if !self.transports[subscriber.transport.0].reaches_peer() {
             return;
         }
         let selector = &subscriber.subscription.selector;

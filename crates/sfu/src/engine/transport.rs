@@ -200,6 +200,11 @@ impl Transport {
         }
     }
 
+    /// True if the peer can be sent media. One of plain RTP whose address is known need not have sent anything for it.
+    pub(super) fn reaches_peer(&self) -> bool {
+        self.connected || self.flow.is_some() && matches!(self.session, Session::Plain(_))
+    }
+
     /// The peer gave a sign of life, which is consent to send on (RFC 7675).
     pub(super) fn touch(&mut self, now: Instant) {
         if let Session::Secure { ice, .. } = &mut self.session {
