@@ -33,7 +33,7 @@ impl Server {
     pub(super) fn create(&mut self, params: &Params, session: &SessionName) -> Result<Step, Fault> {
         let name = params.text("type")?;
         let class = Class::creatable(&name)
-            .filter(|class| self.config.unsupported == Unsupported::Declare || !class.transcodes())
+            .filter(|class| self.config.unsupported == Unsupported::Declare || !class.is_hollow())
             .ok_or_else(|| {
                 let message = format!("Factory '{name}' not found");
                 Fault::kurento(Fault::NOT_AVAILABLE, message)
@@ -366,11 +366,15 @@ impl Server {
 }
 
 impl Class {
-    /// Whether its purpose needs decoded media.
-    pub(super) fn transcodes(&'static self) -> bool {
-        self.is(&core::FILTER)
-            || self.is(&elements::COMPOSITE)
-            || self.is(&elements::ALPHA_BLENDING)
+    /// Whether it can be declared only: its purpose needs decoded media, or uploads.
+    pub(super) fn is_hollow(&'static self) -> bool {
+        let hollow = [
+            &core::FILTER,
+            &elements::COMPOSITE,
+            &elements::ALPHA_BLENDING,
+            &elements::HTTP_ENDPOINT,
+        ];
+        hollow.into_iter().any(|class| self.is(class))
     }
 
     /// The property of that name, own or inherited.

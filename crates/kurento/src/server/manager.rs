@@ -70,7 +70,7 @@ impl Server {
         let modules = Module::ALL.into_iter().map(|module| {
             let mut factories = module.factories();
             if self.config.unsupported == Unsupported::Reject {
-                let runs = |name: &&str| Class::creatable(name).is_some_and(|c| !c.transcodes());
+                let runs = |name: &&str| Class::creatable(name).is_some_and(|c| !c.is_hollow());
                 factories.retain(runs);
             }
             let members = json!({

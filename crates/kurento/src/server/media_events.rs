@@ -1,14 +1,15 @@
 //! What the media server tells, in the words of the protocol.
 
-use media::{DtlsState, Event, IceState, MediaState};
-use serde_json::json;
+use media::{DtlsState, Event, IceCandidate, IceState, MediaState};
+use serde_json::{Value, json};
 
 use super::Server;
+use super::description;
 use super::endpoints::{Endpoint, dtls_members, ice_name, pair};
 use super::objects::flow_index;
 use super::work::ObjectKey;
-use crate::model::events;
 use crate::model::marshal::register;
+use crate::model::{elements, events};
 
 /// RTP, and everything that is bundled with it.
 const COMPONENT: u8 = 1;
@@ -17,6 +18,9 @@ impl Server {
     pub(super) fn media_event(&mut self, key: ObjectKey, event: Event) {
         match event {
             Event::IceCandidateFound(candidate) => {
+                let Some(candidate) = self.shown_candidate(key, candidate) else {
+                    return;
+                };
                 if let Some(endpoint) = self.endpoint_state(key) {
                     endpoint.note_local_candidate(&candidate);
                 }
@@ -92,9 +96,30 @@ impl Server {
         self.objects.get_mut(key)?.endpoint.as_deref_mut()
     }
 
+    /// A candidate as the properties of its endpoint want it to be seen, if at all.
+    fn shown_candidate(&self, key: ObjectKey, mut candidate: IceCandidate) -> Option<IceCandidate> {
+        let object = self.objects.get(key)?;
+        let property = |name| object.properties.get(name).and_then(Value::as_str);
+        let addresses = ["externalIPv4", "externalIPv6"].map(property);
+        let without_tcp = object.properties.get("iceTcp") == Some(&Value::Bool(false));
+        if without_tcp && description::is_tcp(&candidate.candidate) {
+            return None;
+        }
+        let addresses = addresses.into_iter().flatten();
+        for address in addresses.filter_map(|address| address.parse().ok()) {
+            candidate.candidate = description::seen_at(&candidate.candidate, address);
+        }
+        Some(candidate)
+    }
+
     /// The media server may say only that the transport is up or down. Clients expect the steps that
     /// lead there, in this order.
     fn transport_changed(&mut self, key: ObjectKey, connected: bool) {
+        let object = self.objects.get(key);
+        if object.is_some_and(|object| object.class.is(&elements::RTP_ENDPOINT)) {
+            // It was connected when it had negotiated. What is told here is that its peer was heard.
+            return self.set_media_connected(key, connected);
+        }
         if connected {
             let ice = self
                 .endpoint_state(key)
@@ -104,8 +129,8 @@ impl Server {
             }
             self.set_dtls(key, DtlsState::Connected);
             self.set_connected(key, true);
-            self.set_media_connected(key, true);
             self.set_ice(key, COMPONENT, IceState::Ready);
+            self.note_activity(key);
         } else {
             self.set_ice(key, COMPONENT, IceState::Disconnected);
             self.set_connected(key, false);
@@ -146,6 +171,19 @@ impl Server {
         if std::mem::replace(&mut endpoint.connected, connected) != connected {
             let own = change(connected);
             self.emit(key, &events::CONNECTION_STATE_CHANGED, own);
+        }
+    }
+
+    /// Media is connected when some flows over a connected transport: it comes, or the peer reports on it.
+    pub(super) fn note_activity(&mut self, key: ObjectKey) {
+        let object = self.objects.get(key);
+        let is_active = object.is_some_and(|object| {
+            let connected = object.endpoint.as_ref().is_some_and(|it| it.connected);
+            let is_heard_of_otherwise = object.class.is(&elements::RTP_ENDPOINT);
+            connected && object.flows.any() && !is_heard_of_otherwise
+        });
+        if is_active {
+            self.set_media_connected(key, true);
         }
     }
 

@@ -7,7 +7,7 @@ use super::Server;
 use super::objects::Object;
 use super::operations::done;
 use super::requests::{Answer, Outcome, Step};
-use super::wiring::kind_of;
+use super::wiring::{kind_name, kind_of};
 use super::work::{After, Call, ObjectKey, Reply};
 use crate::fault::Fault;
 use crate::model::marshal::{Arguments, marked, register};
@@ -24,7 +24,7 @@ impl Server {
                 }],
                 after: After::Stats { object: key, kind },
             }),
-            _ => done(Value::Object(self.element_stats(object))),
+            _ => done(Value::Object(self.element_stats(object, kind))),
         }
     }
 
@@ -35,7 +35,7 @@ impl Server {
         replies: Vec<Result<Reply, media::Error>>,
     ) -> Answer {
         let object = self.objects.known(key)?;
-        let (mut stats, mut channels) = (self.element_stats(object), Vec::new());
+        let (mut stats, mut channels) = (self.element_stats(object, kind), Vec::new());
         for reply in replies {
             let Reply::Stats(counted) = reply.map_err(|error| Fault::of_media(&error))? else {
                 continue;
@@ -67,26 +67,28 @@ impl Server {
         Ok(Outcome::Value(Value::Object(stats)))
     }
 
-    /// Latencies, which are there only while the pipeline is asked for them, and are always empty.
-    fn element_stats(&self, object: &Object) -> Map<String, Value> {
+    /// Latencies, which are there only while the pipeline is asked for them. Forwarding takes too little to be measured,
+    /// and nothing is decoded, so all are zero.
+    fn element_stats(&self, object: &Object, kind: Option<MediaKind>) -> Map<String, Value> {
         let pipeline = object.pipeline.and_then(|key| self.objects.get(key));
         if !pipeline.is_some_and(|pipeline| pipeline.flag("latencyStats")) {
             return Map::new();
         }
         let has_end =
             object.class.is(&core::SDP_ENDPOINT) || object.class.is(&elements::RECORDER_ENDPOINT);
-        let (register, kind) = if has_end {
+        let (register, symbol) = if has_end {
             ("EndpointStats", "endpoint")
         } else {
             ("ElementStats", "element")
         };
-        let mut members = self.common(&object.id, kind);
-        members.insert("inputLatency".to_owned(), json!([]));
+        let mut members = self.common(&object.id, symbol);
+        let latencies = latencies(object, kind);
+        members.insert("inputLatency".to_owned(), latencies.clone());
         // Version 6 reads these.
         members.insert("inputAudioLatency".to_owned(), json!(0.0));
         members.insert("inputVideoLatency".to_owned(), json!(0.0));
         if has_end {
-            members.insert("E2ELatency".to_owned(), json!([]));
+            members.insert("E2ELatency".to_owned(), latencies);
             members.insert("audioE2ELatency".to_owned(), json!(0.0));
             members.insert("videoE2ELatency".to_owned(), json!(0.0));
         }
@@ -168,6 +170,24 @@ impl Server {
         members.extend(own.map(|(name, value)| (name.to_owned(), value)));
         marked("RTCDataChannelStats", members)
     }
+}
+
+/// One for each kind of media that flows into an element.
+fn latencies(object: &Object, kind: Option<MediaKind>) -> Value {
+    let flows = [MediaKind::Audio, MediaKind::Video]
+        .into_iter()
+        .zip(object.flows.into)
+        .filter(|(flowing, flows)| *flows && kind.is_none_or(|kind| kind == *flowing));
+    flows
+        .map(|(kind, _)| {
+            let name = kind_name(kind);
+            let pad = format!("sink_{}_default", name.to_lowercase());
+            register(
+                "MediaLatencyStat",
+                json!({ "name": pad, "type": name, "avg": 0.0 }),
+            )
+        })
+        .collect()
 }
 
 /// The same for the same stream, so that a monitor can follow it.

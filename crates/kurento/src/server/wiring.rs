@@ -409,6 +409,7 @@ impl Server {
             let own = json!({ "state": "NOT_TRANSCODING", "binName": DEFAULT, "mediaType": kind });
             self.emit(key, &events::TRANSCODING_CHANGED, own);
         }
+        self.note_activity(key);
         if complains {
             let description =
                 format!("{class} needs decoded media, not available; passing through");

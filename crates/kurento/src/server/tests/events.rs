@@ -59,6 +59,14 @@ fn the_steps_to_a_connected_transport_are_told_in_order() {
     for _ in 0..2 {
         desk.happen(Event::MediaStateChanged(MediaState::Connected));
     }
+    for (kind, flowing) in [
+        (MediaKind::Audio, true),
+        (MediaKind::Video, true),
+        (MediaKind::Audio, false),
+        (MediaKind::Video, false),
+    ] {
+        desk.happen(Event::MediaFlowInChanged { kind, flowing });
+    }
     desk.happen(Event::MediaStateChanged(MediaState::Disconnected));
     let told = desk.events(connection);
     let told: Vec<_> = told
@@ -78,13 +86,67 @@ fn the_steps_to_a_connected_transport_are_told_in_order() {
             "IceComponentStateChanged CONNECTED",
             "DtlsConnectionStateChange CONNECTED",
             "ConnectionStateChanged CONNECTED",
-            "MediaStateChanged CONNECTED",
             "IceComponentStateChanged READY",
+            "MediaStateChanged CONNECTED",
             "IceComponentStateChanged DISCONNECTED",
             "ConnectionStateChanged DISCONNECTED",
             "MediaStateChanged DISCONNECTED",
         ]
     );
+}
+
+#[test]
+fn media_of_plain_rtp_are_connected_when_the_peer_was_heard() {
+    let mut desk = Desk::new();
+    let connection = desk.open();
+    let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+    let endpoint = desk.create(connection, "RtpEndpoint", in_pipeline(&pipeline));
+    for name in ["ConnectionStateChanged", "MediaStateChanged"] {
+        desk.subscribe(connection, &endpoint, name);
+    }
+    let offer = json!({ "offer": "v=0" });
+    desk.invoke(connection, &endpoint, "processOffer", offer);
+    let kinds = |desk: &mut Desk| {
+        let events = desk.events(connection).into_iter();
+        events.map(|(kind, _)| kind).collect::<Vec<_>>()
+    };
+    let state = desk.invoke(connection, &endpoint, "getConnectionState", json!({}));
+    assert_eq!(state, json!("CONNECTED"));
+    let state = desk.invoke(connection, &endpoint, "getMediaState", json!({}));
+    assert_eq!(state, json!("DISCONNECTED"));
+    desk.happen(Event::MediaStateChanged(MediaState::Connected));
+    assert_eq!(kinds(&mut desk), ["MediaStateChanged"]);
+}
+
+#[test]
+fn candidates_are_shown_as_the_endpoint_was_told_to() {
+    let mut desk = Desk::new();
+    let connection = desk.open();
+    let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+    let endpoint = desk.create(connection, "WebRtcEndpoint", in_pipeline(&pipeline));
+    desk.subscribe(connection, &endpoint, "IceCandidateFound");
+    for (setter, property, value) in [
+        ("setExternalIPv4", "externalIPv4", json!("203.0.113.7")),
+        ("setIceTcp", "iceTcp", json!(false)),
+    ] {
+        desk.invoke(connection, &endpoint, setter, json!({ property: value }));
+    }
+    for line in [
+        "candidate:1 1 UDP 1 10.0.0.1 47111 typ host",
+        "candidate:2 1 TCP 1 10.0.0.1 47111 typ host tcptype passive",
+    ] {
+        desk.happen(Event::IceCandidateFound(IceCandidate {
+            candidate: line.to_owned(),
+            sdp_mid: "0".to_owned(),
+            sdp_m_line_index: 0,
+        }));
+    }
+    let events = desk.events(connection);
+    let shown: Vec<_> = events
+        .iter()
+        .map(|(_, data)| &data["candidate"]["candidate"])
+        .collect();
+    assert_eq!(shown, ["candidate:1 1 UDP 1 203.0.113.7 47111 typ host"]);
 }
 
 #[test]
