@@ -80,6 +80,11 @@ async fn behind_the_protocol(core: NativeMediaServer, config: Config) -> String 
 }
 
 #[tokio::test]
+async fn our_core_is_a_media_server() {
+    media::conformance::check(&core(None), OFFER).await;
+}
+
+#[tokio::test]
 async fn our_core_behind_the_protocol_is_a_media_server() {
     let kms = Kms::new(websocket(start().await, None));
     media::conformance::check(&kms, OFFER).await;

@@ -362,6 +362,7 @@ fn classes_that_need_decoded_media_can_be_refused() {
         "ZBarFilter",
         "Composite",
         "AlphaBlending",
+        "HttpPostEndpoint",
     ] {
         let params = json!({ "type": class, "constructorParams": { "mediaPipeline": pipeline } });
         let answer = desk.ask(connection, "create", params);
