@@ -12,6 +12,7 @@ pub mod demo;
 pub mod firefox;
 pub mod http;
 pub mod impairer;
+pub mod kurento_socket;
 pub mod light_peer;
 pub mod peer;
 pub mod process;

@@ -1,7 +1,7 @@
 //! A WebRTC peer on a real socket, every datagram of which a test can make: [`LightPeer`].
 //!
 //! The peer itself is [`media_bench::peer::Peer`], which has no socket; here it gets one, and joins
-//! through the room protocol. For what a sound peer sends, ask it in [`LightPeer::act`]; for what none
+//! through the room protocol, or is the other end of an endpoint of the Kurento protocol. For what a sound peer sends, ask it in [`LightPeer::act`]; for what none
 //! sends, seal or write it there and pass it to [`LightPeer::send`] or [`LightPeer::flood`].
 
 use std::fmt::Display;
@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::deadline::within;
+use crate::kurento_socket::KurentoSocket;
 use crate::room_socket::RoomSocket;
 use crate::stun::Target;
 
@@ -81,6 +82,26 @@ impl LightPeer {
         Self::connect(socket, publisher, peer, &answer).await
     }
 
+    /// Is the other end of `endpoint`, a `WebRtcEndpoint` that has not negotiated, and connects.
+    pub async fn of_endpoint(
+        kurento: &mut KurentoSocket,
+        endpoint: &str,
+        config: PeerConfig,
+    ) -> Self {
+        let mut peer = Self::peer(config);
+        kurento.subscribe(endpoint, "IceCandidateFound").await;
+        let offer = json!({ "offer": peer.offer() });
+        let answer = kurento.invoke(endpoint, "processOffer", offer).await;
+        let sdp = answer.as_str().expect("a description");
+        kurento
+            .invoke(endpoint, "gatherCandidates", json!({}))
+            .await;
+        let found = kurento.event(endpoint, "IceCandidateFound").await;
+        let candidate = found["candidate"]["candidate"].as_str();
+        let candidate = candidate.expect("a candidate").to_owned();
+        Self::answered(peer, sdp, &[candidate], endpoint).await
+    }
+
     /// What such a peer offers, for somebody who does not connect.
     pub fn offer(config: PeerConfig) -> String {
         Self::peer(config).offer()
@@ -90,12 +111,7 @@ impl LightPeer {
         Peer::new(config, CERTIFICATE.clone(), Instant::now())
     }
 
-    async fn connect(
-        socket: &mut RoomSocket,
-        endpoint: &str,
-        mut peer: Peer,
-        answer: &Value,
-    ) -> Self {
+    async fn connect(socket: &mut RoomSocket, endpoint: &str, peer: Peer, answer: &Value) -> Self {
         let sdp = answer["sdpAnswer"].as_str().expect("a description");
         let mut candidates = Vec::new();
         while candidates.is_empty() && !sdp.contains("a=candidate:") {
@@ -104,11 +120,16 @@ impl LightPeer {
                 candidates.push(params["candidate"].as_str().unwrap_or_default().to_owned());
             }
         }
-        let address = Target::of_answer(sdp, &candidates).address;
+        Self::answered(peer, sdp, &candidates, endpoint).await
+    }
+
+    /// Connects to the other end of `name`, whose description and candidates these are.
+    async fn answered(mut peer: Peer, sdp: &str, candidates: &[String], name: &str) -> Self {
+        let address = Target::of_answer(sdp, candidates).address;
         peer.handle_answer(Instant::now(), sdp)
             .unwrap_or_else(|error| panic!("{error}:\n{sdp}"));
         let this = Self::start(peer, address).await;
-        this.until(format!("{endpoint} is connected"), |peer| {
+        this.until(format!("{name} is connected"), |peer| {
             peer.is_connected().then_some(())
         })
         .await;
