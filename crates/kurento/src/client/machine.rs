@@ -28,6 +28,9 @@ pub(super) const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 const PAUSE_AFTER_LOSS: Duration = Duration::from_millis(50);
 /// First pause after a failed attempt. It doubles up to [`PAUSE_MAX`], and there is no last attempt.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
+/// Failed attempts after which a server that was never reached counts as down, two seconds if they fail at once. Too low:
+/// one that was started together with us is taken for absent. Too high: users wait for the refusal.
+const FIRST_ATTEMPTS: u32 = 4;
 /// Too low: a server that is starting is flooded. Too high: a room waits after it is back.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// Requests that wait for an answer. Above it calls fail at once, as the server is not keeping up.
@@ -101,7 +104,7 @@ pub(super) struct Machine {
     hang_up: bool,
     /// Attempts that failed since the server was last there.
     failures: u32,
-    /// An attempt has succeeded or failed.
+    /// The server was there, or [`FIRST_ATTEMPTS`] have failed.
     is_known: bool,
     session: Option<String>,
     /// When the server was last there, if it is not.
@@ -139,7 +142,7 @@ impl Machine {
         matches!(self.link, Link::Up { .. })
     }
 
-    /// Whether the first attempt to reach the server is over.
+    /// Whether the server was reached, or tried for so long that it counts as down.
     pub(super) fn is_known(&self) -> bool {
         self.is_known
     }
@@ -239,7 +242,7 @@ impl Machine {
             self.lost_at = Some(now);
         } else {
             self.failures = self.failures.saturating_add(1);
-            self.is_known = true;
+            self.is_known |= self.failures >= FIRST_ATTEMPTS;
         }
         self.hang_up = false;
         self.outbox.clear();
