@@ -12,8 +12,8 @@ use kurento::Link;
 use kurento::client::{Kms, websocket};
 use kurento::server::{Config, Service};
 use media::{
-    ElementId, ElementKind, Event, EventSender, FileState, MediaServer, Parameter, Parameters,
-    PipelineId, Recording,
+    BandwidthLimits, ElementId, ElementKind, Event, EventSender, FileState, Kilobits, MediaServer,
+    Parameter, Parameters, PipelineId, Recording,
 };
 use sfu::NativeMediaServer;
 use tokio::net::TcpListener;
@@ -284,4 +284,26 @@ a=rid:h send\r\na=rid:l send\r\na=simulcast:send h;l\r\n";
             assert_eq!(answer.contains(words), !is_strict, "{words}: {answer}");
         }
     }
+}
+
+#[tokio::test]
+async fn descriptions_tell_what_peers_may_send() {
+    let kms = Kms::new(websocket(start().await, None));
+    let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
+    let kind = ElementKind::WebRtcEndpoint {
+        data_channels: false,
+        peer: None,
+    };
+    let endpoint = kms.create_element(&pipeline, kind, EventSender::discard());
+    let endpoint = endpoint.await.unwrap();
+    let limits = BandwidthLimits {
+        max_audio_recv: Some(Kilobits(40)),
+        max_video_recv: Some(Kilobits(700)),
+        ..BandwidthLimits::default()
+    };
+    kms.set_bandwidth(&endpoint, limits).await.unwrap();
+    let answer = kms.process_offer(&endpoint, OFFER).await.unwrap();
+    let (audio, video) = answer.split_once("m=video").unwrap();
+    assert!(audio.contains("b=AS:40\r\n"), "{answer}");
+    assert!(video.contains("b=AS:700\r\n"), "{answer}");
 }

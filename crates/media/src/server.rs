@@ -35,8 +35,8 @@ pub trait MediaServer: Send + Sync + 'static {
         true
     }
 
-    /// Ready once [`is_up`](Self::is_up) has something to go by: a server elsewhere has been reached, or could not be,
-    /// for the first time.
+    /// Ready once [`is_up`](Self::is_up) has something to go by: a server elsewhere has been reached once, or was tried
+    /// for long enough.
     fn known(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
@@ -414,9 +414,11 @@ impl Default for OfferOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Kilobits(pub u32);
 
-/// Bounds of an endpoint's video. `None`: unlimited.
+/// Bounds of what goes over an endpoint. `None`: unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BandwidthLimits {
+    /// The peer is told to send no more sound than this. Read at negotiation.
+    pub max_audio_recv: Option<Kilobits>,
     /// The peer is told it may send this much even when the path seems worse.
     pub min_video_recv: Option<Kilobits>,
     /// The peer is told to send no more than this.

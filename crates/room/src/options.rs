@@ -46,6 +46,7 @@ impl Default for Options {
         Self {
             media_deadline: MEDIA_DEADLINE,
             bandwidth: BandwidthLimits {
+                max_audio_recv: None,
                 min_video_recv: Some(VIDEO_MIN),
                 max_video_recv: Some(VIDEO_MAX),
                 min_video_send: Some(VIDEO_MIN),

@@ -239,6 +239,7 @@ fn room_options(config: &Config) -> room::Options {
             video_max: (config.max_videos != 0).then_some(config.max_videos),
         },
         bandwidth: BandwidthLimits {
+            max_audio_recv: None,
             min_video_recv: bound(config.video_min_kbps),
             max_video_recv: bound(config.video_max_kbps),
             min_video_send: bound(config.video_min_kbps),

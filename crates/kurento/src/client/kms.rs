@@ -390,6 +390,7 @@ impl MediaServer for Kms {
         // other, so an upper one below the present lower one is stored only the second time.
         let max = ("maxVideoSendBandwidth", limits.max_video_send);
         let all = [
+            ("maxAudioRecvBandwidth", limits.max_audio_recv),
             ("maxVideoRecvBandwidth", limits.max_video_recv),
             ("minVideoRecvBandwidth", limits.min_video_recv),
             max,

@@ -309,6 +309,7 @@ impl Object {
             (kilobits > 0).then_some(Kilobits(kilobits))
         };
         BandwidthLimits {
+            max_audio_recv: limit("maxAudioRecvBandwidth"),
             min_video_recv: limit("minVideoRecvBandwidth"),
             max_video_recv: limit("maxVideoRecvBandwidth"),
             min_video_send: limit("minVideoSendBandwidth"),

@@ -49,6 +49,7 @@ async fn every_endpoint_is_bounded() {
     world.subscribe("bob", "alice").await;
     let kilobits = |value| Some(Kilobits(value));
     let expected = BandwidthLimits {
+        max_audio_recv: None,
         min_video_recv: kilobits(300),
         max_video_recv: kilobits(600),
         min_video_send: kilobits(300),

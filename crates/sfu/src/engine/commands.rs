@@ -468,7 +468,7 @@ impl Engine {
             max_message_size: MESSAGE_BYTES_MAX,
             preferred_video_codec: self.config.preferred_video_codec,
             codecs: CODECS.to_vec(),
-            audio_kbps_max: None,
+            audio_kbps_max: endpoint.limits.max_audio_recv.map(|limit| limit.0),
             video_kbps_max: endpoint.limits.max_video_recv.map(|limit| limit.0),
             transport_cc: true,
             strict: endpoint.strict,
