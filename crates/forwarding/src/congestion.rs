@@ -3,8 +3,8 @@
 //! In the manner of GCC (draft-ietf-rmcat-gcc-02), fed by transport-wide feedback: what arrives and how long it takes
 //! says when the bottleneck is full, probes say when it carries more. Where only REMB comes, that is the estimate.
 //!
-//! Read [`SendEstimator`] first. The rest: [`feedback`] reads the wire; `sent` remembers what was sent; `delay` watches
-//! queues, `throughput` arrivals and loss; `probe` measures spare capacity. Time is µs since the first packet.
+//! Read [`SendEstimator`] first. The rest: [`feedback`] reads the wire; `paths` and `sent` remember what was sent;
+//! `delay` watches queues, `throughput` arrivals and loss; `probe` measures spare capacity. Time is µs since the first packet.
 //! Deliberately absent: the pacer ([`crate::pacer`]) and what to do with the rate
 //! ([`crate::allocation`]).
 //!
@@ -19,30 +19,36 @@
 //!   raises the bar by itself, at once, and no gain has to be tuned. The queue is the *least* delay of recent packets,
 //!   which jitter hardly moves.
 //! * **Drain, then return.** After a decrease the rate stays low until the queue is gone, then returns to just below
-//!   the capacity measured while the queue stood, rather than growing back by 8 % per second (section 5.5).
+//!   the capacity measured while the queue stood, rather than growing back by 8 % per second (section 5.5). What does
+//!   not drain although less is sent is no queue of ours, and from then on noise of the path.
+//! * **Bursts.** Key frames of several streams fill a queue at any rate. If the bottleneck lets more through than the
+//!   estimate says, that drains by itself; and packets that wait leave no faster than it does ([`SendEstimator::pace`]).
 //! * **Probes.** The draft only grows by factors; a subscriber whose layers differ by three times needs to know whether
 //!   the next fits before it is sent. Also an estimate that is not used up cannot grow by use.
 //! * **Loss without a queue is put on trial.** The draft decreases from 10 % on (section 6); paths that lose this much
 //!   at random exist, and retransmission repairs it. Here a fifth less is sent for a while: only loss that goes away
 //!   was congestion (`loss`). Up to 8 % nothing is done at all.
 //! * **Several connections, one path.** Feedback of several transports feeds one estimate, each with its own least
-//!   delay, since their clocks need not agree.
+//!   delay, since their clocks need not agree, and none ahead of the others (`paths`).
 
 mod delay;
 pub mod feedback;
 mod loss;
+mod paths;
 mod probe;
 mod sent;
 mod throughput;
+mod tuning;
 
 use std::time::{Duration, Instant};
 
-use delay::{BaseDelay, DelayMonitor};
+use delay::DelayMonitor;
 use feedback::Feedback;
 use loss::{Advice, LossControl};
+use paths::{Arrived, Paths};
 use probe::{ProbeResult, Prober};
-use sent::SentPackets;
 use throughput::Throughput;
+use tuning::*;
 
 use crate::rate::{Bitrate, RateMeter};
 use crate::rtp::Seq;
@@ -50,75 +56,6 @@ use crate::rtp::Seq;
 /// Connections that share one estimate. Too low → a large call in the old protocol, a connection per stream, has
 /// estimates that fight; too high → a hostile client has us keep state.
 pub const PATHS_MAX: usize = 32;
-
-/// Of the rate that arrives while the queue is full, what is sent on. Too low → capacity is wasted at every decrease;
-/// too high → queues drain slowly.
-const DECREASE: f64 = 0.85;
-/// A queue of this length is still drained by [`DECREASE`] alone, ms; a longer one costs another
-/// hundredth per [`DRAIN_MS_PER_PERCENT`], down to [`DECREASE_MIN`].
-const QUEUE_SHORT_MS: f64 = 50.0;
-const DRAIN_MS_PER_PERCENT: f64 = 4.0;
-const DECREASE_MIN: f64 = 0.1;
-
-/// Queue without which a growing delay is noise, ms.
-const QUEUE_GROWING_MS: f64 = 8.0;
-/// Queue that is too long even if it does not grow, ms, besides the noise of the path.
-const QUEUE_STANDING_MS: f64 = 45.0;
-/// Queue that is too long at once, ms, besides the noise of the path.
-const QUEUE_LONG_MS: f64 = 100.0;
-/// Queue that counts as drained, ms.
-const QUEUE_DRAINED_MS: f64 = 10.0;
-
-/// Longest time to wait for a queue to drain. If it stands longer, it is others' or the path's.
-const DRAIN_MICROS_MAX: i64 = 3_000_000;
-
-/// Where the rate returns to after draining, of the capacity found. Too low → capacity is unused; too high → flows that
-/// share a bottleneck keep what they had when they met.
-const RETURN: f64 = 0.87;
-
-/// Growth per second: far below the known capacity, close to it, beyond it or where none is known. Too low → capacity
-/// is unused; too high → queues.
-const GROWTH_BELOW: f64 = 0.25;
-const GROWTH_NEAR: f64 = 0.02;
-const GROWTH_BEYOND: f64 = 0.10;
-/// Rate at which [`GROWTH_NEAR`] holds, bits per second; it is more for smaller ones.
-const GROWTH_NEAR_AT: f64 = 1_000_000.0;
-/// Shares of the known capacity where "close" begins and ends.
-const NEAR_FROM: f64 = 0.87;
-const NEAR_TO: f64 = 1.08;
-/// Growth per second at least.
-const GROWTH_MIN: Bitrate = Bitrate(4_000);
-
-/// The rate exceeds what arrives by no more than this factor by growth alone: what is not used is not known.
-const UNUSED: f64 = 1.5;
-
-/// Loss of the path itself that is made up for at most.
-const LOSS_FLOOR_MAX: f64 = 0.5;
-
-/// First probes, as factors of the start, and the factor of each that follows a success.
-const PROBE_FIRST: [f64; 2] = [3.0, 6.0];
-const PROBE_NEXT: f64 = 2.0;
-/// Time between probes, µs: from the first on, growing while they find nothing. Too low → each that fails leaves a
-/// short queue; too high → a path that has become better is not noticed.
-const PROBE_INTERVAL: i64 = 2_000_000;
-const PROBE_INTERVAL_MAX: i64 = 4_500_000;
-const PROBE_INTERVAL_GROWTH: f64 = 1.5;
-/// Time after a probe in which a short queue is of its making, µs.
-const PROBE_ECHO: i64 = 150_000;
-/// Longest queue of a probe's making, ms.
-const PROBE_ECHO_MS: f64 = 80.0;
-
-/// Silence of the receivers, while packets are in flight, after which the rate falls, µs, and by what. Too low →
-/// feedback that is lost now and then costs quality; too high → a dead path is flooded.
-const SILENCE_MICROS: i64 = 500_000;
-const SILENCE_FACTOR: f64 = 0.7;
-
-/// Time that receivers collect reports, ms (libwebrtc: 50 to 250).
-const REPORT_MS: f64 = 100.0;
-
-/// Round trips believed at most, µs.
-const RTT_MICROS_MAX: i64 = 2_000_000;
-const RTT_MICROS_START: i64 = 100_000;
 
 /// Bounds of an estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,14 +82,6 @@ impl Default for EstimatorConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PathId(pub u8);
 
-#[derive(Clone, Debug, Default)]
-struct Path {
-    sent: SentPackets,
-    base: BaseDelay,
-    /// Reference time of the last feedback, µs.
-    reference: Option<i64>,
-}
-
 /// What the rate control is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -160,6 +89,10 @@ enum Phase {
     /// Waits for the queue to drain.
     Draining {
         since: i64,
+        /// When a queue of our making is gone.
+        until: i64,
+        /// The rate before.
+        before: Bitrate,
     },
 }
 
@@ -182,15 +115,6 @@ pub struct EstimatorStats {
     pub probes: u64,
 }
 
-/// A packet reported, on our time line.
-#[derive(Clone, Copy, Debug)]
-struct Arrived {
-    sent: i64,
-    delay: i64,
-    size_bytes: u32,
-    cluster: u16,
-}
-
 /// Estimates what the path to one subscriber carries. Its connections that share a bottleneck share an estimator.
 ///
 /// Tell it of every packet with a transport-wide number by
@@ -200,7 +124,7 @@ struct Arrived {
 pub struct SendEstimator {
     config: EstimatorConfig,
     epoch: Option<Instant>,
-    paths: Vec<Path>,
+    paths: Paths,
     delay: DelayMonitor,
     throughput: Throughput,
     loss: LossControl,
@@ -222,6 +146,8 @@ pub struct SendEstimator {
     updated_at: i64,
     feedback_at: Option<i64>,
     decreased_at: i64,
+    /// Queue at the last decrease, ms.
+    drained_ms: f64,
     /// Feedbacks in a row that showed a standing queue.
     standing: u32,
     first_probes: usize,
@@ -239,7 +165,7 @@ impl SendEstimator {
         Self {
             config,
             epoch: None,
-            paths: Vec::new(),
+            paths: Paths::default(),
             delay: DelayMonitor::default(),
             throughput: Throughput::default(),
             loss: LossControl::default(),
@@ -256,6 +182,7 @@ impl SendEstimator {
             updated_at: 0,
             feedback_at: None,
             decreased_at: i64::MIN / 2,
+            drained_ms: 0.0,
             standing: 0,
             first_probes: 0,
             probe_interval: PROBE_INTERVAL,
@@ -282,6 +209,26 @@ impl SendEstimator {
         }
     }
 
+    /// What layers may be chosen for: while a short queue drains, what is carried afterwards, since what is too much until
+    /// then can wait in the pacer.
+    pub fn allotted(&self) -> Bitrate {
+        let sustained = self.sustained();
+        match self.bitrate < sustained.scaled(DRAIN_SHORT) {
+            true => self.bitrate,
+            false => sustained,
+        }
+    }
+
+    /// How fast packets should leave that wait: faster than the estimate, but no faster than the bottleneck lets them
+    /// through if that is known.
+    pub fn pace(&self) -> Bitrate {
+        let fast = self.bitrate.scaled(PACE);
+        let capacity = self.capacity.map(|capacity| Bitrate(capacity as u64));
+        let pace = capacity.map_or(fast, |capacity| fast.min(capacity));
+        pace.max(self.bitrate.scaled(PACE_MIN))
+            .max(self.prober.sending().unwrap_or_default())
+    }
+
     /// True once receivers have said something about the path.
     pub fn is_known(&self) -> bool {
         self.has_feedback || self.remb.is_some()
@@ -289,9 +236,7 @@ impl SendEstimator {
 
     /// Forgets what was sent on a path, whose id another connection may then have.
     pub fn forget_path(&mut self, path: PathId) {
-        if let Some(path) = self.paths.get_mut(usize::from(path.0)) {
-            *path = Path::default();
-        }
+        self.paths.forget(path);
     }
 
     /// The rate of a probe that is being sent: packets that wait may leave this fast.
@@ -313,12 +258,14 @@ impl SendEstimator {
         }
     }
 
+    /// Share of packets lost over the last second, 0 to 1.
+    pub fn loss(&self) -> f64 {
+        self.loss.meter.share()
+    }
+
     /// Bytes in flight: sent, and not named by any feedback.
     pub fn in_flight_bytes(&self) -> u64 {
-        self.paths
-            .iter()
-            .map(|path| path.sent.in_flight_bytes())
-            .sum()
+        self.paths.in_flight_bytes()
     }
 
     /// Sets the rate that could be used if the path carried it: the sum of the best layers wanted. Nothing beyond it is
@@ -337,19 +284,10 @@ impl SendEstimator {
     #[inline]
     pub fn handle_sent(&mut self, now: Instant, path: PathId, seq: Seq, size_bytes: usize) {
         let micros = self.micros(now);
-        let index = usize::from(path.0);
-        if index >= PATHS_MAX {
-            return;
-        }
-        if index >= self.paths.len() {
-            self.paths.resize_with(index + 1, Path::default);
-        }
         let size = size_bytes.min(1 << 16) as u32;
         self.sent_rate.add(now, size_bytes);
         let cluster = self.prober.handle_sent(micros, size);
-        self.paths[index]
-            .sent
-            .handle_sent(micros, seq, size, cluster);
+        self.paths.handle_sent(micros, path, seq, size, cluster);
         if self.feedback_at.is_none() {
             self.feedback_at = Some(micros);
         }
@@ -361,48 +299,23 @@ impl SendEstimator {
         let Some(feedback) = Feedback::read(body) else {
             return false;
         };
-        let Some(path) = self.paths.get_mut(usize::from(path.0)) else {
+        let prober = &mut self.prober;
+        let told = self.paths.handle_feedback(micros, path, &feedback, prober);
+        let Some(told) = told.filter(|told| told.arrived > 0 || told.lost != 0) else {
             return true;
         };
-        let reference = feedback.reference_micros(path.reference);
-        path.reference = Some(reference);
-        self.arrived.clear();
-        let mut lost = 0i64;
-        for status in feedback.statuses() {
-            match status.arrival_micros {
-                Some(arrival) => {
-                    let Some(reported) = path.sent.arrive(status.seq) else {
-                        continue;
-                    };
-                    lost -= i64::from(reported.was_lost);
-                    let delay = path
-                        .base
-                        .above(micros, reference + arrival - reported.sent_micros);
-                    self.arrived.push(Arrived {
-                        sent: reported.sent_micros,
-                        delay,
-                        size_bytes: reported.size_bytes,
-                        cluster: reported.cluster,
-                    });
-                }
-                None => {
-                    let Some(reported) = path.sent.lose(status.seq) else {
-                        continue;
-                    };
-                    lost += 1;
-                    self.prober
-                        .handle_report(reported.cluster, None, reported.size_bytes);
-                }
-            }
-        }
-        if self.arrived.is_empty() && lost == 0 {
-            return true;
-        }
         self.has_feedback = true;
         self.feedback_at = Some(micros);
+        if let Some(sent) = told.newest_sent {
+            // The queue is part of it, the time until the feedback left, too: reactions take that long.
+            let rtt = (micros - sent).clamp(1_000, RTT_MICROS_MAX);
+            self.rtt += (rtt - self.rtt) / 8;
+            self.least_rtt = Some(self.least_rtt.map_or(rtt, |least| least.min(rtt)));
+        }
         self.take_in_arrivals(micros);
-        let arrived = self.arrived.len() as u32;
-        self.loss.meter.handle_report(micros, lost, arrived);
+        self.loss
+            .meter
+            .handle_report(micros, told.lost, told.arrived);
         self.update(now, micros);
         true
     }
@@ -464,7 +377,8 @@ impl SendEstimator {
     }
 
     fn take_in_arrivals(&mut self, now: i64) {
-        self.arrived.sort_unstable_by_key(|arrived| arrived.sent);
+        self.arrived.clear();
+        self.paths.take_arrived(now, &mut self.arrived);
         for arrived in &self.arrived {
             let Arrived {
                 sent,
@@ -482,12 +396,6 @@ impl SendEstimator {
                     .handle_report(cluster, Some(sent + delay), size_bytes);
             }
         }
-        if let Some(newest) = self.arrived.last() {
-            // The queue is part of it, the time until the feedback left, too: reactions take that long.
-            let rtt = (now - newest.sent).clamp(1_000, RTT_MICROS_MAX);
-            self.rtt += (rtt - self.rtt) / 8;
-            self.least_rtt = Some(self.least_rtt.map_or(rtt, |least| least.min(rtt)));
-        }
     }
 
     /// Decides about the rate after feedback.
@@ -501,7 +409,7 @@ impl SendEstimator {
         let is_echo = in_echo && queue < PROBE_ECHO_MS;
         let is_standing = queue > QUEUE_STANDING_MS + noise;
         self.standing = if is_standing { self.standing + 1 } else { 0 };
-        let is_growing = self.delay.is_growing() && queue > QUEUE_GROWING_MS;
+        let is_growing = queue > QUEUE_GROWING_MS && self.delay.is_growing() && !self.is_burst();
         let is_long = queue > QUEUE_LONG_MS + noise;
         let is_congested = (is_growing || self.standing >= 2 || is_long) && !is_echo;
 
@@ -515,7 +423,11 @@ impl SendEstimator {
         match self.phase {
             Phase::Growing if is_congested => self.decrease(micros, queue, noise),
             Phase::Growing => self.grow(now, elapsed, is_echo, queue),
-            Phase::Draining { since } => {
+            Phase::Draining {
+                since,
+                until,
+                before,
+            } => {
                 if queue < QUEUE_DRAINED_MS + noise / 2.0 {
                     self.phase = Phase::Growing;
                     self.delay.forget_line();
@@ -529,7 +441,15 @@ impl SendEstimator {
                 } else if micros - since > DRAIN_MICROS_MAX {
                     self.phase = Phase::Growing;
                     self.forget_base();
-                } else if micros - self.decreased_at > self.rtt + 100_000 {
+                } else if micros > until && self.sent_rate.rate(now) < self.bitrate.scaled(1.1) {
+                    // It was not ours, or none.
+                    self.phase = Phase::Growing;
+                    self.delay.learn_noise(queue);
+                    self.capacity = None;
+                    self.set_bitrate(self.bitrate.max(before));
+                } else if micros - self.decreased_at > self.rtt + 100_000
+                    && queue > DRAIN_PROGRESS * self.drained_ms
+                {
                     self.decrease(micros, queue, noise);
                 }
             }
@@ -564,9 +484,17 @@ impl SendEstimator {
         let queue = (queue - noise).max(in_flight - unreported);
         let excess = (queue - QUEUE_SHORT_MS).max(0.0);
         let factor = (DECREASE - excess / DRAIN_MS_PER_PERCENT / 100.0).max(DECREASE_MIN);
-        self.set_bitrate(self.bitrate.min(Bitrate((found * factor) as u64)));
+        let before = self.bitrate;
+        self.set_bitrate(before.min(Bitrate((found * factor) as u64)));
+        self.drained_ms = queue;
         if self.phase == Phase::Growing {
-            self.phase = Phase::Draining { since: now };
+            let share = self.bitrate.0 as f64 / found.max(1.0);
+            let drain = DRAIN_PATIENCE * 1000.0 * queue / (1.0 - share).max(0.1);
+            self.phase = Phase::Draining {
+                since: now,
+                until: now + 2 * self.rtt + drain as i64,
+                before,
+            };
         }
         self.delay.forget_line();
         self.standing = 0;
@@ -615,6 +543,12 @@ impl SendEstimator {
             Advice::Return(to) => self.set_bitrate(Bitrate(to as u64)),
             Advice::Full => self.capacity = Some(rate / RETURN),
         }
+    }
+
+    /// True if less than what the bottleneck lets through would be sent but for a burst: what waits leaves by itself.
+    fn is_burst(&self) -> bool {
+        let carried = self.carried();
+        carried.is_some_and(|carried| (self.bitrate.0 as f64) < BURST * carried)
     }
 
     /// What is sent for what arrives: the path loses the rest whatever is sent.
@@ -681,9 +615,7 @@ impl SendEstimator {
 
     /// What looks like a queue is the path.
     fn forget_base(&mut self) {
-        for path in &mut self.paths {
-            path.base.forget();
-        }
+        self.paths.forget_delays();
         self.delay.forget();
         self.throughput.forget();
         self.loss.forget();

@@ -9,10 +9,6 @@ use std::time::{Duration, Instant};
 
 use crate::rate::Bitrate;
 
-/// Packets leave faster than the estimate by this factor, so that what waits leaves soon. Too low → every frame waits
-/// until the next; too high → bursts queue at the bottleneck instead.
-const SPEED: f64 = 1.5;
-
 /// Longest wait: the rate rises so that all that waits leaves within this. Too low → bursts; too high → delay.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 
@@ -54,21 +50,20 @@ pub struct Pacer<T> {
 }
 
 impl<T> Pacer<T> {
-    /// An empty pacer for an estimate.
-    pub fn new(estimate: Bitrate) -> Self {
+    /// An empty pacer.
+    pub fn new(rate: Bitrate) -> Self {
         Self {
             queues: [VecDeque::new(), VecDeque::new(), VecDeque::new()],
             waiting_bytes: 0,
-            rate: estimate.scaled(SPEED),
+            rate,
             paid_at: None,
             refused: 0,
         }
     }
 
-    /// Follows the estimate. While a probe is sent, that is its rate: see
-    /// [`crate::congestion::SendEstimator::probe_rate`].
-    pub fn set_estimate(&mut self, estimate: Bitrate, probe: Option<Bitrate>) {
-        self.rate = estimate.scaled(SPEED).max(probe.unwrap_or_default());
+    /// Sets the rate at which packets leave: see [`crate::congestion::SendEstimator::pace`].
+    pub fn set_rate(&mut self, rate: Bitrate) {
+        self.rate = rate;
     }
 
     /// Bytes that wait.
@@ -180,7 +175,7 @@ mod tests {
 
     #[test]
     fn burst_is_spread_and_audio_passes_by() {
-        let mut pacer = Pacer::new(Bitrate::from_kbps(1_000));
+        let mut pacer = Pacer::new(Bitrate::from_kbps(1_500));
         let start = Instant::now();
         for item in 0..10 {
             pacer.push(PacketClass::Video, 1_250, item).unwrap();
@@ -210,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_need_not_wait_passes() {
-        let mut pacer = Pacer::new(Bitrate::from_kbps(1_000));
+        let mut pacer = Pacer::new(Bitrate::from_kbps(1_500));
         let now = Instant::now();
         let mut passed = 0;
         while pacer.pass(now, PacketClass::Video, 1_250) {
@@ -239,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn probe_lets_packets_leave_faster() {
+    fn higher_rate_lets_packets_leave_faster() {
         let start = Instant::now();
         let mut pacer = Pacer::new(Bitrate::from_kbps(300));
         let time = |pacer: &mut Pacer<u32>| {
@@ -250,7 +245,7 @@ mod tests {
         };
         let slow = time(&mut pacer);
         let mut pacer = Pacer::new(Bitrate::from_kbps(300));
-        pacer.set_estimate(Bitrate::from_kbps(300), Some(Bitrate::from_kbps(2_000)));
+        pacer.set_rate(Bitrate::from_kbps(2_000));
         let fast = time(&mut pacer);
         assert!(fast < slow / 2, "{fast} {slow}");
     }

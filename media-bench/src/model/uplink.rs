@@ -229,11 +229,9 @@ impl Uplink {
     pub(super) fn handle_timeout(&mut self, now: Instant, peer: &mut Peer) {
         self.estimator.handle_timeout(now);
         if self.is_controlled {
-            let estimate = self.estimator.bitrate();
-            self.pacer
-                .set_estimate(estimate, self.estimator.probe_rate());
+            self.pacer.set_rate(self.estimator.pace());
         } else {
-            self.pacer.set_estimate(Bitrate::from_kbps(20_000), None);
+            self.pacer.set_rate(Bitrate::from_kbps(30_000));
         }
         while let Some(waiting) = self.pacer.poll(now) {
             self.transmit(now, peer, waiting);

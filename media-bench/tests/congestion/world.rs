@@ -151,9 +151,7 @@ impl World {
         let now = self.now;
         let flow = &mut self.flows[index];
         flow.estimator.handle_timeout(now);
-        let estimate = flow.estimator.bitrate();
-        flow.pacer
-            .set_estimate(estimate, flow.estimator.probe_rate());
+        flow.pacer.set_rate(flow.estimator.pace());
         while now >= flow.next_audio {
             let _ = flow
                 .pacer
@@ -161,6 +159,7 @@ impl World {
             flow.next_audio += Duration::from_millis(20);
         }
         while now >= flow.next_frame {
+            let estimate = flow.estimator.bitrate();
             let video = flow.media.rate(estimate.0.saturating_sub(40_000));
             let fps = if video < 200_000 { 15 } else { 30 };
             let noise = self.random.random_range(0.8..1.2);

@@ -81,6 +81,10 @@ const UNREST_WEIGHT: f64 = 1.0 / 32.0;
 const JITTER_FACTOR: f64 = 2.0;
 const UNREST_FACTOR: f64 = 3.0;
 
+/// Of what was learnt to be no queue, what is kept from one report to the next. Too low → the rate falls again and again
+/// to learn it; too high → queues of what was someone else's may stand for long.
+const LEARNT_KEPT: f64 = 0.998;
+
 /// Watches the queueing delay of packets in the order in which they were sent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DelayMonitor {
@@ -93,6 +97,8 @@ pub(super) struct DelayMonitor {
     jitter_ms: f64,
     last_queue_ms: f64,
     unrest_ms: f64,
+    /// What looked like a queue and did not drain.
+    learnt_ms: f64,
 }
 
 impl DelayMonitor {
@@ -160,12 +166,20 @@ impl DelayMonitor {
         let difference = (queue - self.last_queue_ms).abs().min(JITTER_MS_MAX);
         self.last_queue_ms = queue;
         self.unrest_ms += UNREST_WEIGHT * (difference - self.unrest_ms);
+        self.learnt_ms *= LEARNT_KEPT;
     }
 
     /// By how much [`Self::queue_ms`] may be wrong: paths that hold packets back and release them in clumps, as radio
     /// links do, make it rise and fall without a queue.
     pub(super) fn noise_ms(&self) -> f64 {
-        (JITTER_FACTOR * self.jitter_ms).max(UNREST_FACTOR * self.unrest_ms)
+        let seen = (JITTER_FACTOR * self.jitter_ms).max(UNREST_FACTOR * self.unrest_ms);
+        seen.max(self.learnt_ms)
+    }
+
+    /// Takes note of what looked like a queue and did not drain although less was sent.
+    pub(super) fn learn_noise(&mut self, queue_ms: f64) {
+        self.learnt_ms = self.learnt_ms.max(queue_ms);
+        self.forget_line();
     }
 
     /// Mean difference of delays from one packet to the next (as RFC 3550, section 6.4.1), ms.

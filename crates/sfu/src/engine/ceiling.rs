@@ -61,7 +61,8 @@ impl Source {
 }
 
 impl MediaPath {
-    /// Finds out what a way has room for of each track, and keeps it with its subscriber. `budget` is what it carries.
+    /// Finds out what a way has room for of each track, and keeps it with its subscriber. `budget` is what it
+    /// carries once a queue has drained.
     pub(super) fn make_room(
         &mut self,
         now: Instant,

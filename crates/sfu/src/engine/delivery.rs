@@ -85,7 +85,7 @@ impl MediaPath {
             demand = demand.max(hopes.demand);
             is_wanting |= hopes.is_wanting;
         }
-        self.make_room(now, key, budget, &claims);
+        self.make_room(now, key, sustained, &claims);
         let downlink = &mut self.downlinks[key.0];
         downlink.handle_division(Bitrate(granted), demand, is_wanting);
         for (claim, grant) in claims.iter().zip(&grants) {

@@ -43,9 +43,13 @@ const PADDING_PACKETS: u16 = 16;
 /// costs as many.
 const PADDING_BURST_MAX: usize = 32;
 
-/// Wait of what is sent already to which repairs are added. Too low: loss that comes in bursts costs a key frame. Too
-/// high: what a full queue has lost keeps it full.
+/// Wait of what is sent already to which repairs of upper layers are added. Too low: loss that comes in bursts costs
+/// pictures. Too high: what a full queue has lost keeps it full.
 const REPAIR_WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// Share of packets lost from which repairs are sent twice. Too low: bytes for nothing. Too high: who misses a packet
+/// asks again and again, while its picture stands still.
+const REPAIR_TWICE_FROM: f64 = 0.06;
 
 /// Handle of a downlink; valid while a transport belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -139,7 +143,7 @@ impl Downlink {
             .sent_at
             .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         if self.estimator.is_known() || reports && waited < SILENCE_MAX {
-            self.estimator.bitrate()
+            self.estimator.allotted()
         } else {
             Bitrate(u64::MAX)
         }
@@ -162,14 +166,20 @@ impl Downlink {
         budget.max(self.estimator.sustained())
     }
 
-    /// True if what was lost may be sent again. Where not all fits, what was seen before a switch is not worth it.
-    pub(super) fn may_repair(&self, is_seen: bool) -> bool {
-        !self.is_paced() || is_seen && self.pacer.delay() <= REPAIR_WAIT_MAX
+    /// True if what was lost may be sent again. Where not all fits, what was seen before a switch is not worth it, and
+    /// what nothing refers to only if there is little to send.
+    pub(super) fn may_repair(&self, is_seen: bool, is_base: bool) -> bool {
+        !self.is_paced() || is_seen && (is_base || self.pacer.delay() <= REPAIR_WAIT_MAX)
+    }
+
+    /// True if so much is lost that repairs should be sent twice.
+    pub(super) fn is_lossy(&self) -> bool {
+        self.estimator.loss() >= REPAIR_TWICE_FROM
     }
 
     /// Takes note of how the budget was divided. `demand` is what to probe for, `is_wanting` tells if it was not enough.
     pub(super) fn handle_division(&mut self, granted: Bitrate, demand: Bitrate, is_wanting: bool) {
-        self.divided = self.estimator.bitrate();
+        self.divided = self.estimator.allotted();
         self.granted = granted;
         self.is_wanting = is_wanting;
         self.estimator.set_demand(demand);
@@ -177,7 +187,7 @@ impl Downlink {
 
     /// True if the estimate has changed so much that it should be divided anew.
     fn is_outdated(&self) -> bool {
-        let estimate = self.estimator.bitrate();
+        let estimate = self.estimator.allotted();
         estimate < self.granted && estimate < self.divided
             || self.is_wanting && estimate >= self.divided.scaled(GROWTH)
     }
@@ -343,7 +353,6 @@ impl MediaPath {
 
 impl Downlink {
     fn set_pace(&mut self) {
-        let probe = self.estimator.probe_rate();
-        self.pacer.set_estimate(self.estimator.bitrate(), probe);
+        self.pacer.set_rate(self.estimator.pace());
     }
 }

@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 
 use super::counters::Discard;
 use super::downlink::Membership;
+use super::forward::Repair;
 use super::media_path::MediaPath;
 use super::source::SourceKey;
 use super::subscriber::{Subscriber, SubscriberKey};
@@ -86,9 +87,15 @@ impl MediaPath {
                 let Some(subscriber) = self.outgoing(key, nack.media) else {
                     return;
                 };
+                let mut is_lost = false;
                 for seq in nack.seqs().take(*nacked_max) {
                     *nacked_max -= 1;
-                    self.retransmit(now, subscriber, seq);
+                    let repair = self.retransmit(now, subscriber, seq);
+                    is_lost |= repair == Some(Repair::Lost);
+                }
+                // Its viewer would ask itself, but only after seconds without a picture.
+                if is_lost {
+                    self.request_key_frame(now, subscriber);
                 }
             }
             Packet::PictureLoss(media) => {

@@ -4,7 +4,7 @@
 //! through [`MediaPath::send_paced`]; what was lost, through [`MediaPath::retransmit`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use forwarding::rtp::Seq;
 
@@ -19,6 +19,22 @@ use super::transport::TransportKey;
 /// the kernel copies them. Too low: short system calls. Too high: cache misses, and the first subscriber waits
 /// while packets are sealed for the last.
 pub(super) const OUTBOX_BYTES: usize = 160 * 1024;
+
+/// Age, and a round trip, of a packet that is asked for from which its viewer will not wait for it much longer. Too low:
+/// key frames where a repetition would do. Too high: pictures stand still for as long.
+const LATE: Duration = Duration::from_millis(300);
+
+/// No packet that is kept is older.
+const AGE_MAX: Duration = Duration::from_secs(10);
+
+/// What became of a packet that a subscriber missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repair {
+    /// It is sent again.
+    Sent,
+    /// It comes so late that its viewer will have given it up, and others refer to it.
+    Lost,
+}
 
 /// Lays the route to a subscriber beside what it takes packets from.
 macro_rules! route {
@@ -106,6 +122,7 @@ impl MediaPath {
         };
         let mut route = route!(self, now, key);
         route.is_burst = true;
+        route.subscriber.caught_up_at = Some(now);
         for stored in numbers.filter_map(|seq| layer.history.get(seq)) {
             if let Some(Payload::Media(codec)) = source.payload(stored.packet.payload_type) {
                 route.forward(source, stored.packet, codec, 0);
@@ -126,8 +143,13 @@ impl MediaPath {
         Some((source, position))
     }
 
-    /// Sends a packet again that a subscriber missed. `None` if that is not possible or not due.
-    pub(super) fn retransmit(&mut self, now: Instant, key: SubscriberKey, seq: Seq) -> Option<()> {
+    /// Sends a packet again that a subscriber missed. `None` if that is not due, or no use.
+    pub(super) fn retransmit(
+        &mut self,
+        now: Instant,
+        key: SubscriberKey,
+        seq: Seq,
+    ) -> Option<Repair> {
         let subscriber = &self.subscribers[key.0];
         let source = &self.sources[subscriber.source?.0];
         let origin = subscriber.subscription.rewriter.unmap(seq)?;
@@ -136,26 +158,54 @@ impl MediaPath {
         let Some(Payload::Media(codec)) = source.payload(stored.packet.payload_type) else {
             return None;
         };
+        let layer_id = stored.packet.frame.layer();
+        let selector = &subscriber.subscription.selector;
+        let bounds = selector.bounds();
+        let is_seen = selector.current() == Some(origin.ssrc);
+        let is_seen = is_seen && layer_id.is_none_or(|layer| bounds.admit(layer));
+        let is_base = layer_id.is_none_or(|layer| layer.temporal == 0);
         let mapping = subscriber.mapping(codec)?;
         let rewritten = subscriber.subscription.rewriter.replay(stored.packet)?;
         let has_stream = mapping.repair.is_some() && subscriber.repair_template.is_some();
         if !has_stream && !subscriber.may_repeat(rewritten.seq) {
             return None;
         }
-        let is_seen = subscriber.subscription.selector.current() == Some(origin.ssrc);
+        let is_late = is_seen && is_base && {
+            let newest = layer.receive.highest_seq();
+            let newest = newest.and_then(|newest| layer.history.get(newest));
+            let age = newest.map_or(Duration::ZERO, |newest| {
+                let ticks = newest.packet.timestamp.ticks_from(stored.packet.timestamp);
+                mapping.clock_rate.duration(ticks)
+            });
+            let age = match subscriber.caught_up_at {
+                Some(at) => age.min(now.saturating_duration_since(at)),
+                None => age,
+            };
+            // Of a packet that is newer than the newest, which has come twice.
+            age < AGE_MAX && age >= LATE + subscriber.send.rtt().unwrap_or_default()
+        };
         let mut route = route!(self, now, key);
         let bytes = stored.payload.len();
-        let may_repair = route.may_repair(is_seen);
+        let may_repair = route.may_repair(is_seen, is_base);
         let send = &mut route.subscriber.send;
         if !may_repair || !send.retransmit(now, rewritten.seq.seq(), bytes) {
-            return None;
+            return is_late.then_some(Repair::Lost);
         }
-        if !route.hold_back_repair(seq, bytes) {
-            route.repeat(layer, &stored, rewritten, mapping)?;
+        let copies = match has_stream && route.is_lossy() {
+            true => 2,
+            false => 1,
+        };
+        for _ in 0..copies {
+            if !route.hold_back_repair(seq, bytes) {
+                route.repeat(layer, &stored, rewritten, mapping)?;
+            }
         }
         let queued = route.queued();
         self.unarmed.extend(queued);
-        Some(())
+        Some(match is_late {
+            true => Repair::Lost,
+            false => Repair::Sent,
+        })
     }
 
     /// Sends what had to wait. It may have become impossible since.

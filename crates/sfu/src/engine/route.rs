@@ -30,6 +30,9 @@ use super::transport::{Protection, Transport, TransportKey};
 /// The longest header extension, and what rewriting may add to it.
 const DESCRIPTOR_MAX: usize = 255 + DEPENDENCY_GROWTH_MAX;
 
+/// What IPv4 and UDP add to a packet on the wire, bytes.
+const DATAGRAM_BYTES: usize = 28;
+
 /// Padding that a packet without payload can have (RFC 3550, section 5.1).
 const PADDING_MAX: usize = 255;
 
@@ -267,10 +270,16 @@ impl Route<'_> {
         self.pace(class, payload_bytes, PacedPacket::Repair(seq))
     }
 
-    /// True if a repetition may be sent, of what is seen or was seen before.
-    pub(super) fn may_repair(&self, is_seen: bool) -> bool {
+    /// True if a repetition may be sent, of what is seen or was seen before, of the base layer or another.
+    pub(super) fn may_repair(&self, is_seen: bool, is_base: bool) -> bool {
         let way = self.way.as_ref();
-        way.is_none_or(|(downlink, _)| downlink.may_repair(is_seen))
+        way.is_none_or(|(downlink, _)| downlink.may_repair(is_seen, is_base))
+    }
+
+    /// True if the way loses so much that many a repetition does not arrive.
+    pub(super) fn is_lossy(&self) -> bool {
+        let way = self.way.as_ref();
+        way.is_some_and(|(downlink, _)| downlink.is_lossy())
     }
 
     #[inline]
@@ -309,7 +318,7 @@ impl Route<'_> {
             downlink.touch(self.now);
             if self.subscriber.reports_arrivals {
                 let estimator = &mut downlink.estimator;
-                estimator.handle_sent(self.now, membership.path, seq, bytes);
+                estimator.handle_sent(self.now, membership.path, seq, bytes + DATAGRAM_BYTES);
             }
         }
     }

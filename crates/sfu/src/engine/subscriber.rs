@@ -64,6 +64,8 @@ pub(super) struct Subscriber {
     pub(super) limits: BandwidthLimits,
     /// What its peer wants.
     pub(super) delivery: Delivery,
+    /// When it was sent what others had seen before.
+    pub(super) caught_up_at: Option<Instant>,
     /// The stream that its peer should see if all were sent that nobody watches.
     pub(super) hoped: Option<Ssrc>,
     /// What the way to its peer has room for.
@@ -128,6 +130,7 @@ impl Subscriber {
             mismatch_told: false,
             limits: BandwidthLimits::default(),
             delivery: Delivery::default(),
+            caught_up_at: None,
             hoped: None,
             room: Room::Unknown,
             room_at: None,

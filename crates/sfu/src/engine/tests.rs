@@ -426,6 +426,30 @@ fn packets_from_before_a_negotiation_are_not_repeated_on_their_ssrc() {
 }
 
 #[test]
+fn packet_that_is_missed_for_long_costs_a_key_frame() {
+    let mut bed = Bed::new();
+    let publisher = bed.join("sendonly", VP8_ONLY);
+    let mut viewer = bed.join("recvonly", VP8_ONLY);
+    bed.connect(&publisher, &viewer);
+    bed.engine.media.transports[viewer.transport.0].connected = true;
+    bed.send(&publisher, 5, 1, VP8, &KEY_FRAME);
+    bed.run_for(3 * SECOND);
+    let (ssrc, first, _) = bed.take_sent(&viewer)[0];
+    for seq in 2..20 {
+        bed.send(&publisher, 5, seq, VP8, &[0x10, 1]);
+    }
+    assert_eq!(bed.take_sent(&viewer).len(), 18);
+    let asked = bed.engine.counters().key_frames_requested;
+    // 30 ms each.
+    for (back, is_asked) in [(8, false), (10, true)] {
+        bed.nack(&mut viewer, ssrc, &[first + 18 - back]);
+        bed.run_for(SECOND / 4);
+        let more = bed.engine.counters().key_frames_requested > asked;
+        assert_eq!(more, is_asked, "{back} pictures ago");
+    }
+}
+
+#[test]
 fn publisher_that_nobody_watches_is_not_asked_for_key_frames() {
     let mut bed = Bed::new();
     let publisher = bed.join("sendonly", VP8_ONLY);
