@@ -429,14 +429,20 @@ impl MediaPath {
         if source.kind != MediaKind::Video || !feedback.remb {
             return None;
         }
+        let has_own_estimate = feedback.transport_cc;
         let viewers = self.viewers_limit(source);
         let ceiling = self.viewers_ceiling(source).limit();
         let source = &mut self.sources[key.0];
         let viewers = viewers.into_iter().chain(ceiling).min();
         source.estimate.set_viewers(viewers);
-        let stream = &mut source.layers.first_mut()?.receive;
-        if is_report {
-            let (fraction_lost, received) = (stream.stats().fraction_lost, stream.bitrate(now));
+        // Who learns what arrives knows better what the way here carries.
+        if is_report && !has_own_estimate {
+            let streams = source.layers.iter_mut().map(|layer| &mut layer.receive);
+            let (mut fraction_lost, mut received) = (0, Bitrate(0));
+            for stream in streams {
+                fraction_lost = fraction_lost.max(stream.stats().fraction_lost);
+                received.0 = received.0.saturating_add(stream.bitrate(now).0);
+            }
             source.estimate.handle_report(now, fraction_lost, received);
         }
         source.estimate.poll(now)
