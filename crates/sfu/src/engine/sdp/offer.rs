@@ -1,5 +1,6 @@
 //! Offers, and what their answers agree to.
 
+use forwarding::codec::Codec;
 use media::MediaKind;
 
 use super::codec::KnownCodec;
@@ -171,10 +172,13 @@ fn offered_codecs(
         .filter_map(|known| {
             let payload_type = known.static_payload_type.or_else(|| payload_types.next())?;
             let retransmits = is_video && !local.strict;
+            // Kurento offers Opus without parameters, and takes no REMB for H.264.
+            let fmtp = known.offered_fmtp.filter(|_| is_video || !local.strict);
+            let remb = feedback.remb && !(local.strict && known.codec == Codec::H264);
             Some(CodecDescription {
                 rtx_payload_type: retransmits.then(|| payload_types.next()).flatten(),
-                feedback,
-                ..known.describe(payload_type, known.offered_fmtp)
+                feedback: Feedback { remb, ..feedback },
+                ..known.describe(payload_type, fmtp)
             })
         })
         .collect()
