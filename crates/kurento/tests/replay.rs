@@ -3,17 +3,21 @@
 //! `data/kms-transcript.jsonl` holds one frame a line, `data/official-client.jsonl` what the official
 //! JavaScript client sends and gets. Every request is sent again, the ids in it
 //! replaced, and must be answered in the same shape: same members, types, codes and texts. What
-//! differs on purpose is listed in `data/differences.json`, by the number of the request.
+//! differs on purpose is listed in `data/differences.json`, by the number of the request. Session descriptions are
+//! compared with those of our core, see `data/description-differences.json`.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+use std::num::NonZeroUsize;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use kurento::server::{Config, Service};
 use kurento::{Frame, Link};
-use media::Fake;
+use media::{Fake, MediaServer};
 use serde_json::Value;
+use sfu::NativeMediaServer;
 
 /// Members that only one generation of clients reads. The recorded server is of the other.
 const EXTRA: [&str; 9] = [
@@ -28,9 +32,9 @@ const EXTRA: [&str; 9] = [
     "id",
 ];
 
-#[derive(Default)]
-struct Replay {
-    service: Option<Service<Fake>>,
+struct Replay<M: MediaServer> {
+    start: fn() -> M,
+    service: Option<Service<M>>,
     links: HashMap<String, Client>,
     /// Recorded UUID to ours.
     uuids: HashMap<String, String>,
@@ -39,6 +43,8 @@ struct Replay {
     /// Shapes of event data by type: recorded, and ours.
     recorded_events: BTreeMap<String, BTreeSet<String>>,
     our_events: BTreeMap<String, BTreeSet<String>>,
+    /// By the number of the request: recorded, and ours.
+    descriptions: BTreeMap<u64, [String; 2]>,
 }
 
 struct Client {
@@ -55,7 +61,7 @@ impl Drop for Client {
 
 #[tokio::test]
 async fn every_request_is_answered_in_the_recorded_shape() {
-    let replay = replay(include_str!("data/kms-transcript.jsonl"), 800).await;
+    let replay = replay(Fake::new, include_str!("data/kms-transcript.jsonl"), 800).await;
     replay.check(include_str!("data/differences.json"));
     for kind in [
         "ObjectCreated",
@@ -70,19 +76,140 @@ async fn every_request_is_answered_in_the_recorded_shape() {
 /// A call in which a player feeds one endpoint, which feeds another, which is recorded.
 #[tokio::test]
 async fn the_official_client_is_answered_in_the_recorded_shape() {
-    let replay = replay(include_str!("data/official-client.jsonl"), 70).await;
+    let replay = replay(Fake::new, include_str!("data/official-client.jsonl"), 70).await;
     replay.check(r#"{ "The fake has no media, so nothing to count": [183] }"#);
 }
 
+/// Our core, answering as Kurento does.
+fn core() -> NativeMediaServer {
+    let localhost = Ipv4Addr::LOCALHOST.into();
+    let core = NativeMediaServer::start(&sfu::Config {
+        udp_port: 0,
+        rtp_ports: 0..=0,
+        workers: NonZeroUsize::MIN,
+        listen: vec![localhost],
+        announce: vec![localhost],
+        ..sfu::Config::default()
+    });
+    core.unwrap().strict()
+}
+
+#[tokio::test]
+async fn descriptions_say_what_the_real_server_s_say() {
+    let replay = replay(core, include_str!("data/kms-transcript.jsonl"), 800).await;
+    let mut differences = BTreeMap::new();
+    for (number, [recorded, ours]) in &replay.descriptions {
+        // Which payload type stands for what is up to who offers.
+        let by_name = recorded.contains("a=setup:actpass");
+        let [recorded, ours] = [recorded, ours].map(|text| described(text, by_name));
+        let missing = recorded.difference(&ours).map(|line| format!("-{line}"));
+        let more = ours.difference(&recorded).map(|line| format!("+{line}"));
+        let found: Vec<_> = missing.chain(more).collect();
+        if !found.is_empty() {
+            differences.insert(*number, found);
+        }
+    }
+    let compared = replay.descriptions.len();
+    assert!(compared > 30, "only {compared} were compared");
+    let listed = include_str!("data/description-differences.json");
+    check_listed(&differences, listed);
+}
+
+/// The lines of a session description by their section, without what is drawn at random and what is ours on purpose:
+/// addresses, ICE, DTLS, and AV1, which the recorded server was built without.
+fn described(text: &str, by_name: bool) -> BTreeSet<String> {
+    let text = text.replace('\r', "");
+    let mut sections = text.split("\nm=");
+    let session = sections.next().unwrap_or_default().lines();
+    let groups = session.filter(|line| line.starts_with("a=group:BUNDLE "));
+    let mut lines: BTreeSet<_> = groups.map(|line| line.trim().to_owned()).collect();
+    for (index, section) in sections.enumerate() {
+        let own = describe_section(section, by_name).into_iter();
+        lines.extend(own.map(|line| format!("{index} {line}")));
+    }
+    lines
+}
+
+fn describe_section(text: &str, by_name: bool) -> Vec<String> {
+    const KEPT: [&str; 13] = [
+        "b=AS:",
+        "a=fmtp:",
+        "a=rtcp-fb:",
+        "a=extmap:",
+        "a=mid:",
+        "a=sendrecv",
+        "a=sendonly",
+        "a=recvonly",
+        "a=inactive",
+        "a=rtcp-mux",
+        "a=ptime:",
+        "a=maxptime:",
+        "a=crypto:",
+    ];
+    let mappings = text.lines().filter_map(|line| {
+        let mapping = line.strip_prefix("a=rtpmap:")?;
+        mapping.split_once(' ')
+    });
+    let mut codecs: BTreeMap<_, _> = mappings.collect();
+    codecs.extend([("0", "PCMU/8000"), ("8", "PCMA/8000")]);
+    let head = text.lines().next().unwrap_or_default();
+    let mut head = head.split(' ').map(str::trim);
+    let (media, port) = (head.next().unwrap_or_default(), head.next());
+    let protocol = head.next().unwrap_or_default();
+    let is_known = |number: &str| {
+        codecs
+            .get(number)
+            .is_none_or(|name| !name.starts_with("AV1"))
+    };
+    let shown = |number: &str| {
+        let codec = codecs.get(number).copied().unwrap_or(number);
+        match by_name {
+            true => codec.to_owned(),
+            false => format!("{number} {codec}"),
+        }
+    };
+    let formats: Vec<_> = head.filter(|number| is_known(number)).collect();
+    if port == Some("0") || formats.is_empty() {
+        let mid = text.lines().find(|line| line.starts_with("a=mid:"));
+        let mid = mid.unwrap_or_default();
+        return vec![format!("{media} refused {protocol} {mid}")];
+    }
+    let formats: Vec<_> = formats.into_iter().map(shown).collect();
+    let mut lines = vec![format!("{media} {protocol} {}", formats.join(" "))];
+    let kept = text
+        .lines()
+        .filter(|line| KEPT.iter().any(|kept| line.starts_with(kept)));
+    for line in kept {
+        match line.split_once(':') {
+            Some((kind @ ("a=fmtp" | "a=rtcp-fb"), rest)) => {
+                let (number, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                if is_known(number) {
+                    lines.push(format!("{kind}:{} {rest}", shown(number)));
+                }
+            }
+            // Keys are drawn.
+            Some(("a=crypto", _)) => lines.extend(line.split(" inline:").next().map(str::to_owned)),
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines
+}
+
 /// Replays a transcript of at least so many requests.
-async fn replay(transcript: &str, least: usize) -> Replay {
+async fn replay<M: MediaServer>(start: fn() -> M, transcript: &str, least: usize) -> Replay<M> {
     let entries: Vec<Value> = transcript
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     let mut replay = Replay {
+        start,
+        service: None,
+        links: HashMap::new(),
+        uuids: HashMap::new(),
+        differences: BTreeMap::new(),
         recorded_events: recorded_events(),
-        ..Replay::default()
+        our_events: BTreeMap::new(),
+        descriptions: BTreeMap::new(),
     };
     replay.restart();
     let mut requests = 0;
@@ -143,10 +270,10 @@ fn answer_in(rest: &[Value], conn: &str, request: &str) -> Option<Value> {
     None
 }
 
-impl Replay {
+impl<M: MediaServer> Replay<M> {
     fn restart(&mut self) {
         self.links.clear();
-        self.service = Some(Service::new(Fake::new(), Config::default()));
+        self.service = Some(Service::new((self.start)(), Config::default()));
     }
 
     fn open(&mut self, conn: &str) {
@@ -192,6 +319,13 @@ impl Replay {
         let mut found = Vec::new();
         match recorded {
             Some(recorded) => {
+                let descriptions = [&recorded, &answer].map(|answer| &answer["result"]["value"]);
+                if let [Value::String(recorded), Value::String(ours)] = descriptions
+                    && recorded.starts_with("v=0")
+                {
+                    let both = [recorded, ours].map(ToOwned::to_owned);
+                    self.descriptions.insert(number, both);
+                }
                 self.learn(&recorded, &answer);
                 self.compare(&recorded, &answer, "", &mut found);
             }
@@ -314,22 +448,7 @@ impl Replay {
     }
 
     fn check(&self, listed: &str) {
-        let listed: BTreeMap<String, Vec<u64>> = serde_json::from_str(listed).unwrap();
-        let listed: BTreeSet<u64> = listed.into_values().flatten().collect();
-        let unlisted: Vec<_> = self
-            .differences
-            .iter()
-            .filter(|(number, _)| !listed.contains(number))
-            .collect();
-        assert!(unlisted.is_empty(), "differs without reason: {unlisted:#?}");
-        let vanished: Vec<_> = listed
-            .iter()
-            .filter(|number| !self.differences.contains_key(number))
-            .collect();
-        assert!(
-            vanished.is_empty(),
-            "listed and no longer different: {vanished:?}"
-        );
+        check_listed(&self.differences, listed);
         for (kind, shapes) in &self.our_events {
             let kind = match kind.as_str() {
                 "IceComponentStateChange" | "OnIceComponentStateChanged" => {
@@ -346,6 +465,25 @@ impl Replay {
             );
         }
     }
+}
+
+/// Checks that what differs is what is listed, by reason.
+fn check_listed(differences: &BTreeMap<u64, Vec<String>>, listed: &str) {
+    let listed: BTreeMap<String, Vec<u64>> = serde_json::from_str(listed).unwrap();
+    let listed: BTreeSet<u64> = listed.into_values().flatten().collect();
+    let unlisted: Vec<_> = differences
+        .iter()
+        .filter(|(number, _)| !listed.contains(number))
+        .collect();
+    assert!(unlisted.is_empty(), "differs without reason: {unlisted:#?}");
+    let vanished: Vec<_> = listed
+        .iter()
+        .filter(|number| !differences.contains_key(number))
+        .collect();
+    assert!(
+        vanished.is_empty(),
+        "listed and no longer different: {vanished:?}"
+    );
 }
 
 fn note_event(shapes: &mut BTreeMap<String, BTreeSet<String>>, message: &Value) {
