@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use media::MediaKind::{self, Audio, Video};
-use media::{Event, MediaState};
+use media::{Event, IceState, MediaState};
 use media_bench::peer::{PeerConfig, PeerEvent, ReceivedPacket};
 use media_bench::simulation::{ClientId, SERVER, Simulation};
 use sfu::engine::counters::Discard;
@@ -11,6 +11,10 @@ use sfu::engine::flow::{Flow, FlowProtocol};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DISCONNECTED: Event = Event::MediaStateChanged(MediaState::Disconnected);
+const FAILED: Event = Event::IceStateChanged {
+    component: 1,
+    state: IceState::Failed,
+};
 
 fn packets(simulation: &Simulation, id: ClientId, kind: MediaKind) -> &[ReceivedPacket] {
     let stream = simulation.peer(id).received(kind);
@@ -32,7 +36,7 @@ fn peer_that_falls_silent_is_lost_after_thirty_seconds() {
     simulation.run_for(29 * SECOND);
     assert!(!simulation.take_told(viewer).contains(&DISCONNECTED));
     simulation.run_for(2 * SECOND);
-    assert_eq!(simulation.take_told(viewer), [DISCONNECTED]);
+    assert_eq!(simulation.take_told(viewer), [FAILED, DISCONNECTED]);
     assert_eq!(simulation.engine.counters().transports_expired, 1);
     let forwarded = simulation.engine.counters().rtp_forwarded;
     simulation.run_for(SECOND);
@@ -40,6 +44,18 @@ fn peer_that_falls_silent_is_lost_after_thirty_seconds() {
     assert!(!simulation.take_told(call.publisher).contains(&DISCONNECTED));
     simulation.release(viewer);
     assert_eq!(simulation.engine.counters().transports, 1);
+}
+
+#[test]
+fn peer_that_cannot_reach_us_is_told_of_once() {
+    let mut simulation = Simulation::new(1);
+    let id = simulation.add(PeerConfig::viewer(1));
+    simulation.link_mut(id).up = Some(Box::new(|_| false));
+    simulation.negotiate(id);
+    simulation.run_for(29 * SECOND);
+    assert!(!simulation.take_told(id).contains(&FAILED));
+    simulation.run_for(60 * SECOND);
+    assert_eq!(simulation.take_told(id), [FAILED]);
 }
 
 #[test]

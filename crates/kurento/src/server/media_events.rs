@@ -132,7 +132,12 @@ impl Server {
             self.set_ice(key, COMPONENT, IceState::Ready);
             self.note_activity(key);
         } else {
-            self.set_ice(key, COMPONENT, IceState::Disconnected);
+            let endpoint = self.endpoint_state(key);
+            let ice = endpoint.and_then(|it| it.ice.get(&COMPONENT).copied());
+            // What failed is told to have failed, and is not overruled by what came of it.
+            if ice != Some(IceState::Failed) {
+                self.set_ice(key, COMPONENT, IceState::Disconnected);
+            }
             self.set_connected(key, false);
             self.set_media_connected(key, false);
         }

@@ -8,7 +8,8 @@ mod requests;
 mod sessions;
 
 use media::{
-    ElementId, EndpointStats, Event, IceCandidate, MediaKind, MediaState, Parameter, PipelineId,
+    ElementId, EndpointStats, Event, IceCandidate, IceState, MediaKind, MediaState, Parameter,
+    PipelineId,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};

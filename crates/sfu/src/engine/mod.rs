@@ -368,8 +368,12 @@ impl Engine {
         let transport = &mut self.media.transports[key.0];
         transport.armed = None;
         if transport.ice_mut().is_some_and(|ice| ice.is_expired(now)) {
+            transport.events.send(path::failed());
             self.media.counters.transports_expired += 1;
             return self.lose(key);
+        }
+        if transport.ice_mut().is_some_and(|ice| ice.poll_failure(now)) {
+            transport.events.send(path::failed());
         }
         if let Some(dtls) = transport.dtls_mut() {
             dtls.handle_timeout(now);

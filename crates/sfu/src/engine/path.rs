@@ -30,6 +30,14 @@ pub(super) fn chosen(ours: &[Candidate], flow: Flow, is_connected: bool) -> Vec<
     events
 }
 
+/// The peer does not reach us, or no longer does.
+pub(super) fn failed() -> Event {
+    Event::IceStateChanged {
+        component: COMPONENT,
+        state: IceState::Failed,
+    }
+}
+
 /// The candidate of ours that the peer reached. Behind an address translator none has our own address: then it is the
 /// first that could have been.
 fn local(ours: &[Candidate], flow: Flow) -> Option<&Candidate> {

@@ -227,8 +227,9 @@ impl Transport {
             return None;
         };
         let sctp = self.sctp.as_deref().and_then(Sctp::poll_timeout);
-        [ice.poll_timeout(), dtls.poll_timeout(), sctp]
-            .into_iter()
+        let ice = [ice.poll_timeout(), ice.poll_failure_timeout()];
+        ice.into_iter()
+            .chain([dtls.poll_timeout(), sctp])
             .flatten()
             .min()
     }

@@ -96,6 +96,27 @@ fn the_steps_to_a_connected_transport_are_told_in_order() {
 }
 
 #[test]
+fn what_failed_is_not_merely_disconnected() {
+    let mut desk = Desk::new();
+    let connection = desk.open();
+    let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+    let endpoint = desk.create(connection, "WebRtcEndpoint", in_pipeline(&pipeline));
+    desk.subscribe(connection, &endpoint, "IceComponentStateChanged");
+    let state = IceState::Failed;
+    desk.happen(Event::IceStateChanged {
+        component: 1,
+        state,
+    });
+    desk.happen(Event::MediaStateChanged(MediaState::Disconnected));
+    let told = desk.events(connection);
+    let states: Vec<_> = told.iter().map(|(_, data)| &data["state"]).collect();
+    assert_eq!(states, ["FAILED"]);
+    // The peer comes late.
+    desk.happen(Event::MediaStateChanged(MediaState::Connected));
+    assert_eq!(desk.events(connection)[0].1["state"], "CONNECTED");
+}
+
+#[test]
 fn media_of_plain_rtp_are_connected_when_the_peer_was_heard() {
     let mut desk = Desk::new();
     let connection = desk.open();

@@ -24,6 +24,10 @@ use stun::{Request, TransactionId};
 /// Too low: a short outage ends a call. Too high: the dead are paid for.
 pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Without a check in that time an application is told that the peer cannot reach us. Browsers give up after some 15 s.
+/// Too low: slow signaling is taken for a blocked network. Too high: users wait for what will not come.
+pub const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Flows of one peer that count as valid at a time. Too low: a peer with many interfaces pushes its
 /// own flows out. Too high: a peer makes us remember 5-tuples for nothing.
 const FLOWS_MAX: usize = 16;
@@ -184,6 +188,7 @@ pub struct IceLite {
     transactions: TransactionLog,
     last_seen: Instant,
     next_serial: u32,
+    is_failure_told: bool,
 }
 
 /// The credentials between two ICE restarts.
@@ -258,6 +263,7 @@ impl IceLite {
             },
             last_seen: now,
             next_serial: 0,
+            is_failure_told: false,
         }
     }
 
@@ -461,6 +467,20 @@ impl IceLite {
     /// Notes that something authenticated arrived on a valid flow.
     pub fn touch(&mut self, now: Instant) {
         self.last_seen = self.last_seen.max(now);
+    }
+
+    /// When [`IceLite::poll_failure`] turns true if no check comes. `None` once one has come, or it was told.
+    #[must_use]
+    pub fn poll_failure_timeout(&self) -> Option<Instant> {
+        let waits = self.next_serial == 0 && !self.is_failure_told;
+        waits.then(|| self.last_seen + FIRST_CHECK_TIMEOUT)
+    }
+
+    /// True once, if no check has come for [`FIRST_CHECK_TIMEOUT`]. The peer may come all the same.
+    pub fn poll_failure(&mut self, now: Instant) -> bool {
+        let fails = self.poll_failure_timeout().is_some_and(|at| now >= at);
+        self.is_failure_told |= fails;
+        fails
     }
 
     /// When [`IceLite::is_expired`] turns true if the peer stays silent. `None` before its first
