@@ -395,7 +395,10 @@ async fn happens(page: &ChromiumPage, event: &str) -> Value {
 /// Has a file decoded by somebody else: its pictures and pieces of sound.
 async fn decode(file: &Path) -> (usize, usize) {
     let file = file.to_str().expect("a name in UTF-8");
-    let decoded = run("ffmpeg", &["-v", "error", "-i", file, "-f", "null", "-"]).await;
+    // Time as it is written in the file: by default it is counted in frames of a rate that ffmpeg guesses, and two that
+    // came in quick succession would share a number.
+    let output = ["-enc_time_base", "-1", "-f", "null", "-"];
+    let decoded = run("ffmpeg", &[&["-v", "error", "-i", file][..], &output].concat()).await;
     let complaints = String::from_utf8_lossy(&decoded.stderr);
     assert!(
         decoded.status.success() && complaints.is_empty(),
