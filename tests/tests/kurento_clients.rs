@@ -398,7 +398,11 @@ async fn decode(file: &Path) -> (usize, usize) {
     // Time as it is written in the file: by default it is counted in frames of a rate that ffmpeg guesses, and two that
     // came in quick succession would share a number.
     let output = ["-enc_time_base", "-1", "-f", "null", "-"];
-    let decoded = run("ffmpeg", &[&["-v", "error", "-i", file][..], &output].concat()).await;
+    let decoded = run(
+        "ffmpeg",
+        &[&["-v", "error", "-i", file][..], &output].concat(),
+    )
+    .await;
     let complaints = String::from_utf8_lossy(&decoded.stderr);
     assert!(
         decoded.status.success() && complaints.is_empty(),

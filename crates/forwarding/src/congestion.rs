@@ -280,14 +280,21 @@ impl SendEstimator {
         self.bitrate = self.bitrate.clamp(config.min, config.max);
     }
 
-    /// Takes note of a packet sent on a path: its transport-wide number, and its size on the wire.
+    /// Takes note of packets sent together on a path: the transport-wide number of the first, and their sizes on the wire.
     #[inline]
-    pub fn handle_sent(&mut self, now: Instant, path: PathId, seq: Seq, size_bytes: usize) {
+    pub fn handle_sent(&mut self, now: Instant, path: PathId, first: Seq, sizes_bytes: &[u16]) {
         let micros = self.micros(now);
-        let size = size_bytes.min(1 << 16) as u32;
-        self.sent_rate.add(now, size_bytes);
-        let cluster = self.prober.handle_sent(micros, size);
-        self.paths.handle_sent(micros, path, seq, size, cluster);
+        let Some(sent) = self.paths.sent(path) else {
+            return;
+        };
+        let (mut seq, mut sum_bytes) = (first, 0);
+        for &size_bytes in sizes_bytes {
+            let cluster = self.prober.handle_sent(micros, u32::from(size_bytes));
+            sent.handle_sent(micros, seq, size_bytes, cluster);
+            sum_bytes += usize::from(size_bytes);
+            seq = seq.wrapping_add(1);
+        }
+        self.sent_rate.add(now, sum_bytes);
         if self.feedback_at.is_none() {
             self.feedback_at = Some(micros);
         }

@@ -168,10 +168,16 @@ impl SendStream {
         self.config.clock_rate = clock_rate;
     }
 
-    /// Takes note of a packet sent for the first time.
+    /// Takes note of packets sent for the first time, together, and the timestamp of the last.
     #[inline]
-    pub fn handle_sent(&mut self, now: Instant, timestamp: RtpTime, payload_bytes: usize) {
-        self.stats.packets += 1;
+    pub fn handle_sent(
+        &mut self,
+        now: Instant,
+        timestamp: RtpTime,
+        packets: u64,
+        payload_bytes: usize,
+    ) {
+        self.stats.packets += packets;
         self.stats.bytes += payload_bytes as u64;
         self.last_sent = Some((now, timestamp));
         self.rate.add(now, payload_bytes);

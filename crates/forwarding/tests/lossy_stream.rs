@@ -327,7 +327,7 @@ fn receive(
     if let Some(out) = outgoing.subscription.handle_packet(now, &packet) {
         outgoing
             .send
-            .handle_sent(now, out.timestamp, header.payload().len());
+            .handle_sent(now, out.timestamp, 1, header.payload().len());
         outgoing.send(now, random, net, out, &packet, header.payload());
     }
 }

@@ -177,7 +177,7 @@ impl Uplink {
             {
                 continue;
             }
-            outgoing.send.handle_sent(now, timestamp, size_bytes);
+            outgoing.send.handle_sent(now, timestamp, 1, size_bytes);
             outgoing.kept.push_back(Kept {
                 seq,
                 at: now,
@@ -315,7 +315,7 @@ impl Uplink {
         if config.extensions.transport_seq.is_some() {
             let seq = Seq(self.transport_seq);
             self.estimator
-                .handle_sent(now, PathId(0), seq, packet.len());
+                .handle_sent(now, PathId(0), seq, &[packet.len() as u16]);
             self.transport_seq = self.transport_seq.wrapping_add(1);
         }
         Some(packet.len())

@@ -243,7 +243,7 @@ impl Outgoing {
             let sent = self.write(&fields, &picture, &stamp, pace.packet_bytes);
             out.push_back(seal(sealer, sent.seq, ssrc, sent));
             self.send
-                .handle_sent(sending.now, timestamp, pace.packet_bytes);
+                .handle_sent(sending.now, timestamp, 1, pace.packet_bytes);
         }
         self.picture_id = self.picture_id.wrapping_add(1) & 0x7fff;
         self.tl0_picture_index = self.tl0_picture_index.wrapping_add(1);

@@ -193,7 +193,7 @@ impl World {
         flow.next_seq[path] = seq.wrapping_add(1);
         flow.sent_bytes += size as u64;
         flow.estimator
-            .handle_sent(self.now, PathId(path as u8), Seq(seq), size);
+            .handle_sent(self.now, PathId(path as u8), Seq(seq), &[size as u16]);
         let packet = OnLink {
             flow: index,
             path,

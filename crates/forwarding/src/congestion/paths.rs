@@ -9,7 +9,6 @@ use super::feedback::Feedback;
 use super::probe::Prober;
 use super::sent::SentPackets;
 use super::{PATHS_MAX, PathId};
-use crate::rtp::Seq;
 
 /// Longest wait for what other connections tell, µs since they told something. Too low → reports that come less often
 /// are not waited for; too high → one that has ended holds up the others.
@@ -36,7 +35,7 @@ pub(super) struct Arrived {
     pub(super) delay: i64,
     pub(super) size_bytes: u32,
     /// The probe it was part of; 0 for none.
-    pub(super) cluster: u16,
+    pub(super) cluster: u8,
 }
 
 /// What one report told.
@@ -64,23 +63,17 @@ impl Paths {
         paths.map(|path| path.sent.in_flight_bytes()).sum()
     }
 
-    pub(super) fn handle_sent(
-        &mut self,
-        now: i64,
-        path: PathId,
-        seq: Seq,
-        size_bytes: u32,
-        cluster: u16,
-    ) {
+    /// What was sent on a path, which may be new; `None` beyond [`PATHS_MAX`].
+    #[inline]
+    pub(super) fn sent(&mut self, path: PathId) -> Option<&mut SentPackets> {
         let index = usize::from(path.0);
         if index >= PATHS_MAX {
-            return;
+            return None;
         }
         if index >= self.paths.len() {
             self.paths.resize_with(index + 1, Path::default);
         }
-        let sent = &mut self.paths[index].sent;
-        sent.handle_sent(now, seq, size_bytes, cluster);
+        Some(&mut self.paths[index].sent)
     }
 
     /// Takes in a report. `None` if nothing was sent there.
@@ -160,7 +153,7 @@ mod tests {
 
     use super::*;
     use crate::rtcp::{Packet, Packets};
-    use crate::rtp::Ssrc;
+    use crate::rtp::{Seq, Ssrc};
     use crate::transport_feedback::TransportFeedback;
 
     /// Reports that packets of a path came after 20 ms.
@@ -195,7 +188,8 @@ mod tests {
         for seq in 0..20 {
             let path = if seq % 2 == 0 { one } else { other };
             let now = 10_000 * i64::from(seq);
-            paths.handle_sent(now, path, Seq(seq / 2), 100, 0);
+            let sent = paths.sent(path).unwrap();
+            sent.handle_sent(now, Seq(seq / 2), 100, 0);
         }
         let sent = |seq: u16, odd: i64| (seq, 20_000 * i64::from(seq) + 10_000 * odd);
         report(&mut paths, 150_000, other, &[sent(0, 1)]);

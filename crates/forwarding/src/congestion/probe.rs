@@ -38,7 +38,7 @@ const FULL_USED: f64 = 0.95;
 
 #[derive(Clone, Copy, Debug)]
 struct Cluster {
-    id: u16,
+    id: u8,
     rate: Bitrate,
     began: i64,
     sent_packets: u32,
@@ -87,7 +87,7 @@ pub(super) struct ProbeResult {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Prober {
     cluster: Option<Cluster>,
-    ids: u16,
+    ids: u8,
 }
 
 impl Prober {
@@ -130,7 +130,7 @@ impl Prober {
     }
 
     /// Takes note of a packet sent; the probe it belongs to, or 0.
-    pub(super) fn handle_sent(&mut self, now: i64, size_bytes: u32) -> u16 {
+    pub(super) fn handle_sent(&mut self, now: i64, size_bytes: u32) -> u8 {
         let Some(cluster) = self.cluster.as_mut().filter(|cluster| !cluster.is_complete) else {
             return 0;
         };
@@ -184,7 +184,7 @@ impl Prober {
     }
 
     /// Takes note of a report about a packet of probe `id`: when it arrived, if it did, and its size.
-    pub(super) fn handle_report(&mut self, id: u16, arrival: Option<i64>, size_bytes: u32) {
+    pub(super) fn handle_report(&mut self, id: u8, arrival: Option<i64>, size_bytes: u32) {
         let Some(cluster) = self.cluster.as_mut().filter(|cluster| cluster.id == id) else {
             return;
         };

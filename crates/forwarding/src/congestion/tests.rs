@@ -34,7 +34,8 @@ impl Wire {
     fn send(&mut self, size_bytes: usize, arrives: bool) {
         let seq = Seq(self.seq);
         self.seq = self.seq.wrapping_add(1);
-        self.estimator.handle_sent(self.now, PATH, seq, size_bytes);
+        let sizes = [size_bytes as u16];
+        self.estimator.handle_sent(self.now, PATH, seq, &sizes);
         if arrives {
             self.receiver.handle_packet(self.now, seq);
         }
@@ -120,7 +121,7 @@ fn silence_brings_the_rate_down() {
 fn paths_beyond_the_limit_are_left_out() {
     let now = Instant::now();
     let mut estimator = SendEstimator::new(EstimatorConfig::default());
-    estimator.handle_sent(now, PathId(PATHS_MAX as u8), Seq(0), 100);
+    estimator.handle_sent(now, PathId(PATHS_MAX as u8), Seq(0), &[100]);
     assert_eq!(estimator.in_flight_bytes(), 0);
     assert!(estimator.handle_feedback(now, PathId(u8::MAX), &[0; 8]));
 }
@@ -138,7 +139,7 @@ proptest! {
         for (mut body, gap) in bodies.into_iter().zip(gaps) {
             for _ in 0..10 {
                 now += Duration::from_millis(gap / 10);
-                estimator.handle_sent(now, PATH, Seq(seq), 1000);
+                estimator.handle_sent(now, PATH, Seq(seq), &[1000]);
                 seq = seq.wrapping_add(1);
             }
             // About packets that were sent, so that it is believed.

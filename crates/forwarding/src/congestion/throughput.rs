@@ -38,13 +38,17 @@ impl Throughput {
     /// Takes in a packet with the time of its arrival and its delay above the least, µs.
     pub(super) fn handle_arrival(&mut self, micros: i64, delay: i64, bytes: u32) {
         let arrivals = &mut self.arrivals;
-        let place = arrivals.iter().rposition(|arrival| arrival.at <= micros);
         let arrival = Arrival {
             at: micros,
             bytes,
             waited: delay >= WAITED_MICROS,
         };
-        arrivals.insert(place.map_or(0, |place| place + 1), arrival);
+        if arrivals.back().is_none_or(|last| last.at <= micros) {
+            arrivals.push_back(arrival);
+        } else {
+            let place = arrivals.iter().rposition(|arrival| arrival.at <= micros);
+            arrivals.insert(place.map_or(0, |place| place + 1), arrival);
+        }
         let newest = arrivals.back().map_or(micros, |arrival| arrival.at);
         while arrivals.len() > PACKETS_MAX
             || (arrivals.len() > PACKETS_MIN && newest - arrivals[0].at > WINDOW_MICROS)

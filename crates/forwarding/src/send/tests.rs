@@ -38,8 +38,8 @@ fn report_before_the_first_packet_is_none() {
 fn report_extrapolates_without_a_reference() {
     let start = Instant::now();
     let mut stream = stream();
-    stream.handle_sent(start, RtpTime(u32::MAX - 44_999), 1000);
-    stream.handle_sent(start, RtpTime(u32::MAX - 44_999), 200);
+    stream.handle_sent(start, RtpTime(u32::MAX - 44_999), 1, 1000);
+    stream.handle_sent(start, RtpTime(u32::MAX - 44_999), 1, 200);
     let info = stream
         .sender_report(ms(start, 500), NtpTime(SECOND), None)
         .unwrap();
@@ -85,7 +85,7 @@ fn audio_and_video_of_a_publisher_stay_together() {
             clock_rate: rate,
             rtx_first_seq: Seq(0),
         });
-        stream.handle_sent(now, RtpTime(0), 1);
+        stream.handle_sent(now, RtpTime(0), 1, 1);
         let reference = clock.to_local(source).unwrap().shifted(offset);
         stream
             .sender_report(now, local(2000), Some(&reference))
@@ -149,7 +149,7 @@ fn aligned_layers_continue_without_a_step() {
 fn round_trip_comes_from_a_report_we_sent() {
     let start = Instant::now();
     let mut stream = stream();
-    stream.handle_sent(start, RtpTime(0), 1);
+    stream.handle_sent(start, RtpTime(0), 1, 1);
     let sent = stream
         .sender_report(start, NtpTime(0x1_2345_6789), None)
         .unwrap()
@@ -210,7 +210,7 @@ fn hostile_receiver_gets_no_more_than_the_budget() {
     let mut again = 0;
     for tick in 0..10_000u64 {
         let now = ms(start, tick);
-        stream.handle_sent(now, RtpTime(0), 600);
+        stream.handle_sent(now, RtpTime(0), 1, 600);
         sent += 600;
         for seq in 0..100u16 {
             if stream.retransmit(

@@ -1,19 +1,21 @@
 //! The second half of a packet's walk: from what was kept to the outbox.
 //!
-//! [`MediaPath::forward`] is the one loop over the subscribers. What may not leave yet ([`super::downlink`]) comes back
+//! [`MediaPath::forward_run`] is the one loop over the subscribers. What may not leave yet ([`super::downlink`]) comes back
 //! through [`MediaPath::send_paced`]; what was lost, through [`MediaPath::retransmit`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use forwarding::rtp::Seq;
+use smallvec::SmallVec;
 
 use super::downlink::{Paced, PacedPacket};
 use super::media_path::MediaPath;
-use super::route::Lanes;
+use super::route::{Arrival, Lanes};
 use super::source::{Payload, SourceKey};
 use super::subscriber::SubscriberKey;
 use super::transport::TransportKey;
+use super::waiting::WAITING_MAX;
 
 /// Bytes in the outbox that are sent before more is sealed: they are still in the second-level cache when
 /// the kernel copies them. Too low: short system calls. Too high: cache misses, and the first subscriber waits
@@ -52,27 +54,13 @@ macro_rules! route {
 }
 
 impl MediaPath {
-    /// The one loop over the subscribers: takes what waits to each of them, until all is done or the outbox
-    /// is full. Packets that came together for one subscriber leave together.
+    /// Takes what waits to all subscribers, until all is done or the outbox is full.
     pub(super) fn forward(&mut self, now: Instant) {
-        while let Some(source_key) = self.waiting.source() {
-            let position = self.waiting.next_subscriber();
-            let source = self.sources.get(source_key.0);
-            let Some(&subscriber) = source.and_then(|source| source.subscribers.get(position))
-            else {
-                self.waiting.finish_source();
-                continue;
-            };
-            let forwarded = catch_unwind(AssertUnwindSafe(|| {
-                self.forward_run(now, source_key, subscriber);
-            }));
-            if forwarded.is_err() {
-                let transport = self.subscribers.get(subscriber.0).map(|it| it.transport);
-                self.broken.extend(transport);
-            }
-            if self.outbox.len_bytes() >= OUTBOX_BYTES {
+        while let Some(source) = self.waiting.source() {
+            if !self.forward_run(now, source) {
                 return;
             }
+            self.waiting.finish_source();
         }
     }
 
@@ -83,15 +71,38 @@ impl MediaPath {
         }
     }
 
-    /// Takes what waits of one source to one subscriber.
-    fn forward_run(&mut self, now: Instant, source: SourceKey, key: SubscriberKey) {
-        let source = &self.sources[source.0];
-        let mut route = route!(self, now, key);
-        for waiting in self.waiting.run() {
-            route.forward(source, &waiting.packet, waiting.codec, waiting.padding);
+    /// The one loop over the subscribers: takes what waits of one source to each. Packets that came together for one
+    /// subscriber leave together. False if the outbox was full before all had it.
+    fn forward_run(&mut self, now: Instant, key: SourceKey) -> bool {
+        let Some(source) = self.sources.get(key.0) else {
+            return true;
+        };
+        let (run, subscribers_done) = self.waiting.run();
+        let arrivals = run.iter().map(|waiting| Arrival {
+            packet: &waiting.packet,
+            kept: source.stored(&waiting.packet),
+            codec: waiting.codec,
+            padding: waiting.padding,
+        });
+        let arrivals: SmallVec<[Arrival<'_>; WAITING_MAX]> = arrivals.collect();
+        while let Some(&subscriber) = source.subscribers.get(*subscribers_done) {
+            if self.outbox.len_bytes() >= OUTBOX_BYTES {
+                return false;
+            }
+            *subscribers_done += 1;
+            let forwarded = catch_unwind(AssertUnwindSafe(|| {
+                let mut route = route!(self, now, subscriber);
+                for arrival in &arrivals {
+                    route.forward(source, arrival);
+                }
+                self.unarmed.extend(route.settle());
+            }));
+            if forwarded.is_err() {
+                let transport = self.subscribers.get(subscriber.0).map(|it| it.transport);
+                self.broken.extend(transport);
+            }
         }
-        let queued = route.queued();
-        self.unarmed.extend(queued);
+        true
     }
 
     /// Shows a subscriber that waits for a key frame the last one and all since, if that is worth it. False if another
@@ -125,12 +136,17 @@ impl MediaPath {
         route.subscriber.caught_up_at = Some(now);
         for stored in numbers.filter_map(|seq| layer.history.get(seq)) {
             if let Some(Payload::Media(codec)) = source.payload(stored.packet.payload_type) {
-                route.forward(source, stored.packet, codec, 0);
+                let arrival = Arrival {
+                    packet: stored.packet,
+                    kept: Some((layer, stored)),
+                    codec,
+                    padding: 0,
+                };
+                route.forward(source, &arrival);
             }
         }
         let is_seen = route.subscriber.subscription.selector.current() == Some(layer.id);
-        let queued = route.queued();
-        self.unarmed.extend(queued);
+        self.unarmed.extend(route.settle());
         is_seen
     }
 
@@ -195,14 +211,13 @@ impl MediaPath {
             true => 2,
             false => 1,
         };
+        let mut is_sent = true;
         for _ in 0..copies {
-            if !route.hold_back_repair(seq, bytes) {
-                route.repeat(layer, &stored, rewritten, mapping)?;
-            }
+            is_sent &= route.hold_back_repair(seq, bytes)
+                || (route.repeat(layer, &stored, rewritten, mapping)).is_some();
         }
-        let queued = route.queued();
-        self.unarmed.extend(queued);
-        Some(match is_late {
+        self.unarmed.extend(route.settle());
+        is_sent.then_some(match is_late {
             true => Repair::Lost,
             false => Repair::Sent,
         })
@@ -234,7 +249,7 @@ impl MediaPath {
         };
         let mapping = subscriber.mapping(codec)?;
         let mut route = route!(self, now, key);
-        match rewritten {
+        let bytes = match rewritten {
             Some(rewritten) => {
                 route.send(layer, &stored, rewritten, mapping, 0);
                 None
@@ -244,7 +259,9 @@ impl MediaPath {
                 let rewritten = rewriter.replay(stored.packet)?;
                 route.repeat(layer, &stored, rewritten, mapping)
             }
-        }
+        };
+        route.settle();
+        bytes
     }
 
     /// Sends about `bytes` that nobody needs on a transport, to see if they arrive: a packet that was sent shortly
@@ -265,7 +282,12 @@ impl MediaPath {
             ssrc: it.ssrc,
             packet: PacedPacket::Repair(Seq(next.0.wrapping_sub(1 + back))),
         };
-        let is_repeated = self.send_paced(now, &repair).is_some();
-        is_repeated || route!(self, now, subscriber).pad(bytes).is_some()
+        if self.send_paced(now, &repair).is_some() {
+            return true;
+        }
+        let mut route = route!(self, now, subscriber);
+        let is_padded = route.pad(bytes).is_some();
+        route.settle();
+        is_padded
     }
 }

@@ -39,16 +39,6 @@ impl Run {
     pub fn datagrams(&self) -> usize {
         self.range.len().div_ceil(self.segment_bytes).max(1)
     }
-
-    /// True if `len` bytes at `start` may go on with this run.
-    fn takes(&self, flow: Flow, start: usize, len: usize) -> bool {
-        self.range.end == start
-            && (1..=self.segment_bytes).contains(&len)
-            && self.flow == flow
-            && self.range.len().is_multiple_of(self.segment_bytes)
-            && self.range.len() + len <= RUN_BYTES_MAX
-            && self.datagrams() < RUN_DATAGRAMS_MAX
-    }
 }
 
 /// Datagrams in the order in which they must leave.
@@ -58,6 +48,8 @@ pub struct Outbox {
     arena: Vec<u8>,
     filled: usize,
     runs: Vec<Run>,
+    /// Datagrams that the last run still takes.
+    room: usize,
 }
 
 impl Default for Outbox {
@@ -66,6 +58,7 @@ impl Default for Outbox {
             arena: Vec::with_capacity(ARENA_BYTES_START),
             filled: 0,
             runs: Vec::new(),
+            room: 0,
         }
     }
 }
@@ -103,7 +96,7 @@ impl Outbox {
 
     /// Queues a copy of `bytes`.
     pub fn push(&mut self, flow: Flow, bytes: &[u8]) {
-        self.push_with(flow, bytes.len(), |out| {
+        self.push_with(&flow, bytes.len(), |out| {
             out.copy_from_slice(bytes);
             Some(bytes.len())
         });
@@ -113,7 +106,7 @@ impl Outbox {
     /// zeroed or recycled buffer and returns how much of it counts; `None` queues nothing.
     pub fn push_with(
         &mut self,
-        flow: Flow,
+        flow: &Flow,
         len_max: usize,
         write: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> bool {
@@ -134,20 +127,34 @@ impl Outbox {
         self.arena.truncate(ARENA_BYTES_KEPT);
         self.arena.shrink_to(ARENA_BYTES_KEPT);
         self.runs.clear();
+        self.room = 0;
     }
 
     /// Adds the next `len` bytes of the arena to the runs.
-    fn note(&mut self, flow: Flow, len: usize) {
+    fn note(&mut self, flow: &Flow, len: usize) {
         let start = self.filled;
         self.filled += len;
-        match self.runs.last_mut() {
-            Some(run) if run.takes(flow, start, len) => run.range.end += len,
-            _ => self.runs.push(Run {
-                flow,
-                range: start..self.filled,
-                segment_bytes: len.max(1),
-            }),
+        if let Some(run) = self.runs.last_mut()
+            && self.room > 0
+            && (1..=run.segment_bytes).contains(&len)
+            && run.range.len() + len <= RUN_BYTES_MAX
+            && run.flow == *flow
+        {
+            run.range.end += len;
+            // A shorter one is the last.
+            self.room = if len == run.segment_bytes {
+                self.room - 1
+            } else {
+                0
+            };
+            return;
         }
+        self.runs.push(Run {
+            flow: *flow,
+            range: start..self.filled,
+            segment_bytes: len.max(1),
+        });
+        self.room = if len > 0 { RUN_DATAGRAMS_MAX - 1 } else { 0 };
     }
 }
 
@@ -205,7 +212,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push(flow(1), b"sealed");
         let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            outbox.push_with(flow(1), 6, |out| {
+            outbox.push_with(&flow(1), 6, |out| {
                 out.copy_from_slice(b"secret");
                 panic!("on purpose")
             })

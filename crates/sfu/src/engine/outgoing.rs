@@ -16,6 +16,11 @@ use super::transport::Protection;
 /// Tells in the first byte of a header that padding ends the packet (RFC 3550, section 5.1).
 const PADDING_BIT: u8 = 0x20;
 
+/// What of a payload is copied where it begins differently for each subscriber: whole blocks of the cipher, which is slow
+/// where it has to go on within one.
+const FRONT_LEN: usize = 16;
+const _: () = assert!(FRONT_LEN >= Vp8Patch::REACH);
+
 /// Length of the original sequence number in a retransmission.
 const ORIGINAL_LEN: usize = 2;
 
@@ -52,7 +57,7 @@ impl Outgoing<'_> {
     pub(super) fn seal(
         &self,
         protection: &Protection,
-        flow: Flow,
+        flow: &Flow,
         outbox: &mut Outbox,
     ) -> Option<usize> {
         let fields = HeaderFields {
@@ -81,7 +86,7 @@ impl Outgoing<'_> {
             }
             let mut tail = self.payload;
             if let Some(patch) = self.patch {
-                let (start, rest) = tail.split_at(tail.len().min(Vp8Patch::REACH));
+                let (start, rest) = tail.split_at(tail.len().min(FRONT_LEN));
                 out[front..front + start.len()].copy_from_slice(start);
                 patch.apply(&mut out[front..front + start.len()]);
                 front += start.len();

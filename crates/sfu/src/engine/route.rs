@@ -16,6 +16,7 @@ use forwarding::selector::DropReason;
 use forwarding::send::aligned_offset;
 use media::{ErrorKind, Event, MediaKind};
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::clock::Clock;
 use super::counters::Counters;
@@ -26,6 +27,7 @@ use super::outgoing::Outgoing;
 use super::source::{Layer, Source};
 use super::subscriber::{Mapping, Subscriber, SubscriberKey};
 use super::transport::{Protection, Transport, TransportKey};
+use super::waiting::WAITING_MAX;
 
 /// The longest header extension, and what rewriting may add to it.
 const DESCRIPTOR_MAX: usize = 255 + DEPENDENCY_GROWTH_MAX;
@@ -60,18 +62,43 @@ impl<'a> Lanes<'a> {
             key,
             abs_send_time: self.clock.abs_send_time(now),
             may_pad: subscriber.may_pad(),
+            is_paced: way.as_ref().is_some_and(|(way, _)| way.is_paced()),
             subscriber,
             transport,
             way,
             outbox: self.outbox,
             counters: self.counters,
+            sent: Sent::default(),
             has_queued: false,
             is_burst: false,
         }
     }
 }
 
-/// The way of packets to one subscriber.
+/// A packet that should go to every subscriber of its source.
+pub(super) struct Arrival<'a> {
+    pub(super) packet: &'a SourcePacket,
+    /// Where it is kept, if it still is.
+    pub(super) kept: Option<(&'a Layer, Stored<'a>)>,
+    /// Index into the codecs of the source.
+    pub(super) codec: u8,
+    /// What makes it as long as others of its run.
+    pub(super) padding: u8,
+}
+
+/// What has left, to be told to whom it concerns once for a run.
+#[derive(Default)]
+struct Sent {
+    /// Sizes on the wire with what IP and UDP add, bytes.
+    sizes: SmallVec<[u16; WAITING_MAX]>,
+    /// Those that were not repetitions, and the timestamp of the last.
+    packets: u64,
+    payload_bytes: usize,
+    timestamp: Option<RtpTime>,
+}
+
+/// The way of packets to one subscriber. What it has sent is told by [`Self::settle`].
+#[must_use]
 pub(super) struct Route<'a> {
     now: Instant,
     key: SubscriberKey,
@@ -82,6 +109,9 @@ pub(super) struct Route<'a> {
     way: Option<(&'a mut Downlink, Membership)>,
     outbox: &'a mut Outbox,
     counters: &'a mut Counters,
+    /// Packets have to wait for their turn.
+    is_paced: bool,
+    sent: Sent,
     /// Packets wait in the pacer that was empty before.
     has_queued: bool,
     /// Whatever the estimate, bursts are spread.
@@ -89,16 +119,10 @@ pub(super) struct Route<'a> {
 }
 
 impl Route<'_> {
-    /// Takes a packet that has just arrived, or is shown again to who waits for a key frame. `codec` is an index into
-    /// the codecs of the source, `padding` what makes the packet as long as others of its run.
+    /// Takes a packet that has just arrived, or is shown again to who waits for a key frame.
     #[inline]
-    pub(super) fn forward(
-        &mut self,
-        source: &Source,
-        packet: &SourcePacket,
-        codec: u8,
-        padding: u8,
-    ) {
+    pub(super) fn forward(&mut self, source: &Source, arrival: &Arrival<'_>) {
+        let Arrival { packet, codec, .. } = *arrival;
         let Some(mapping) = self.subscriber.mapping(codec) else {
             let drops = &mut self.subscriber.subscription.drops;
             drops.count(DropReason::NotNegotiated);
@@ -108,7 +132,7 @@ impl Route<'_> {
         if self.transport.flow.is_none() || self.transport.protection.is_none() {
             return self.withhold();
         }
-        let Some((layer, stored)) = source.stored(packet) else {
+        let Some((layer, stored)) = &arrival.kept else {
             return self.withhold();
         };
         if packet.frame.key_frame {
@@ -118,10 +142,10 @@ impl Route<'_> {
         let Some(rewritten) = subscription.handle_packet(self.now, packet) else {
             return self.withhold();
         };
-        if self.hold_back(layer, &stored, &rewritten) {
+        if self.hold_back(layer, stored, &rewritten) {
             return;
         }
-        self.send(layer, &stored, rewritten, mapping, padding);
+        self.send(layer, stored, rewritten, mapping, arrival.padding);
     }
 
     /// Sends a packet whose numbers are given.
@@ -134,11 +158,11 @@ impl Route<'_> {
         mapping: Mapping,
         padding: u8,
     ) {
-        let (Some(flow), Some(protection)) = (self.transport.flow, &self.transport.protection)
+        let (Some(flow), Some(protection)) = (&self.transport.flow, &self.transport.protection)
         else {
             return self.withhold();
         };
-        let mut described = [0; DESCRIPTOR_MAX];
+        let mut described = None;
         let outgoing = Outgoing {
             template: &self.subscriber.template,
             ssrc: self.subscriber.ssrc,
@@ -160,9 +184,9 @@ impl Route<'_> {
             },
         };
         if let Some(bytes) = outgoing.seal(protection, flow, self.outbox) {
-            let send = &mut self.subscriber.send;
-            send.handle_sent(self.now, rewritten.timestamp, stored.payload.len());
-            self.counters.rtp_forwarded += 1;
+            self.sent.packets += 1;
+            self.sent.payload_bytes += stored.payload.len();
+            self.sent.timestamp = Some(rewritten.timestamp);
             self.handle_sent(bytes);
         }
     }
@@ -175,7 +199,8 @@ impl Route<'_> {
         rewritten: Rewritten,
         mapping: Mapping,
     ) -> Option<usize> {
-        let (flow, protection) = (self.transport.flow?, self.transport.protection.as_ref()?);
+        let flow = self.transport.flow.as_ref()?;
+        let protection = self.transport.protection.as_ref()?;
         let subscriber = &mut *self.subscriber;
         let repair = mapping.repair.zip(subscriber.repair_template.as_ref());
         let (template, ssrc, index, original, payload_type) = match repair {
@@ -194,7 +219,7 @@ impl Route<'_> {
                 mapping.payload_type,
             ),
         };
-        let mut described = [0; DESCRIPTOR_MAX];
+        let mut described = None;
         let outgoing = Outgoing {
             template,
             ssrc,
@@ -219,7 +244,8 @@ impl Route<'_> {
 
     /// Sends a packet of padding only on the SSRC for retransmissions.
     pub(super) fn pad(&mut self, bytes: usize) -> Option<usize> {
-        let (flow, protection) = (self.transport.flow?, self.transport.protection.as_ref()?);
+        let flow = self.transport.flow.as_ref()?;
+        let protection = self.transport.protection.as_ref()?;
         let subscriber = &mut *self.subscriber;
         let mut codecs = subscriber.section.codecs.iter();
         let payload_type = codecs.find_map(|codec| codec.rtx_payload_type)?;
@@ -246,12 +272,11 @@ impl Route<'_> {
     }
 
     /// Has a packet wait if it may not leave at once; false if it may.
-    pub(super) fn hold_back(
-        &mut self,
-        layer: &Layer,
-        stored: &Stored<'_>,
-        rewritten: &Rewritten,
-    ) -> bool {
+    #[inline]
+    fn hold_back(&mut self, layer: &Layer, stored: &Stored<'_>, rewritten: &Rewritten) -> bool {
+        if !self.is_paced && !self.is_burst {
+            return false;
+        }
         let class = match self.subscriber.kind {
             MediaKind::Audio => PacketClass::Audio,
             MediaKind::Video | MediaKind::Data => PacketClass::Video,
@@ -282,14 +307,13 @@ impl Route<'_> {
         way.is_some_and(|(downlink, _)| downlink.is_lossy())
     }
 
-    #[inline]
     fn pace(&mut self, class: PacketClass, payload_bytes: usize, packet: PacedPacket) -> bool {
         let Some((downlink, _)) = &mut self.way else {
             return false;
         };
         let bytes = payload_bytes + HEADER_LEN_MAX;
-        let is_paced = self.is_burst || downlink.is_paced();
-        if !is_paced || downlink.pacer.pass(self.now, class, bytes) {
+        let may_wait = self.is_paced || self.is_burst;
+        if !may_wait || downlink.pacer.pass(self.now, class, bytes) {
             return false;
         }
         self.has_queued |= downlink.pacer.is_empty();
@@ -301,26 +325,41 @@ impl Route<'_> {
         if downlink.pacer.push(class, bytes, paced).is_err() {
             self.counters.rtp_withheld += 1;
         }
+        self.is_paced = true;
         true
-    }
-
-    /// The transport whose deadline has to be looked at, because packets wait.
-    pub(super) fn queued(&self) -> Option<TransportKey> {
-        let (downlink, _) = self.way.as_ref().filter(|_| self.has_queued)?;
-        downlink.lead()
     }
 
     #[inline]
     fn handle_sent(&mut self, bytes: usize) {
-        let seq = Seq(self.transport.transport_seq);
         self.transport.transport_seq = self.transport.transport_seq.wrapping_add(1);
-        if let Some((downlink, membership)) = &mut self.way {
+        // A datagram is shorter than 2^16.
+        self.sent.sizes.push((bytes + DATAGRAM_BYTES) as u16);
+    }
+
+    /// Ends the run. The answer is a transport whose deadline has to be looked at, because packets wait.
+    pub(super) fn settle(self) -> Option<TransportKey> {
+        if let Some(timestamp) = self.sent.timestamp {
+            let send = &mut self.subscriber.send;
+            let Sent {
+                packets,
+                payload_bytes,
+                ..
+            } = self.sent;
+            send.handle_sent(self.now, timestamp, packets, payload_bytes);
+            self.counters.rtp_forwarded += packets;
+        }
+        let (downlink, membership) = self.way?;
+        let sizes = &self.sent.sizes;
+        if !sizes.is_empty() {
             downlink.touch(self.now);
             if self.subscriber.reports_arrivals {
+                let next = self.transport.transport_seq;
+                let first = Seq(next.wrapping_sub(sizes.len() as u16));
                 let estimator = &mut downlink.estimator;
-                estimator.handle_sent(self.now, membership.path, seq, bytes + DATAGRAM_BYTES);
+                estimator.handle_sent(self.now, membership.path, first, sizes);
             }
         }
+        self.has_queued.then(|| downlink.lead()).flatten()
     }
 
     fn withhold(&mut self) {
@@ -328,7 +367,7 @@ impl Route<'_> {
     }
 }
 
-fn is_cut(flow: Flow, protection: &Protection) -> bool {
+fn is_cut(flow: &Flow, protection: &Protection) -> bool {
     flow.protocol == FlowProtocol::Udp && matches!(protection, Protection::Keys { .. })
 }
 
@@ -339,7 +378,7 @@ fn describe<'a>(
     layer: &Layer,
     stored: &Stored<'_>,
     rewritten: &Rewritten,
-    out: &'a mut [u8; DESCRIPTOR_MAX],
+    out: &'a mut Option<[u8; DESCRIPTOR_MAX]>,
 ) -> Option<RawExtension<'a>> {
     if stored.descriptor.is_empty() || rewritten.empty {
         return None;
@@ -350,6 +389,7 @@ fn describe<'a>(
     let dependency = stored.packet.frame.dependency;
     let dependency = dependency.or_else(|| reader.read_again(stored.descriptor))?;
     let patch = rewritten.dependency.as_ref()?;
+    let out = out.insert([0; DESCRIPTOR_MAX]);
     let len = reader.write(&dependency, patch, stored.descriptor, out)?;
     let data = &out[..len];
     Some(RawExtension { id, data })

@@ -17,7 +17,7 @@ use super::source::SourceKey;
 
 /// Packets that may wait. Too low: short runs. Too high: the first packet waits until the last is opened, some
 /// 200 ns each, and the history may have overwritten its payload.
-const WAITING_MAX: usize = 64;
+pub(super) const WAITING_MAX: usize = 64;
 
 /// Longest padding added to make a packet as long as others of its frame: encoders' packets differ by one or two
 /// bytes. Too low: short runs. Too high: more bytes on the wire than a run saves.
@@ -91,15 +91,10 @@ impl Waiting {
         self.packets.get(self.start).map(|first| first.place.source)
     }
 
-    /// All that waits of [`Self::source`].
-    pub(super) fn run(&self) -> &[WaitingPacket] {
-        &self.packets[self.start..self.end]
-    }
-
-    /// The position of the subscriber that gets the run next, which then has it.
-    pub(super) fn next_subscriber(&mut self) -> usize {
-        self.subscribers_done += 1;
-        self.subscribers_done - 1
+    /// All that waits of [`Self::source`], and how many of its subscribers have it already.
+    pub(super) fn run(&mut self) -> (&[WaitingPacket], &mut usize) {
+        let run = &self.packets[self.start..self.end];
+        (run, &mut self.subscribers_done)
     }
 
     /// Goes on to the next source.
@@ -187,6 +182,7 @@ mod tests {
         waiting.source();
         let padded: Vec<_> = waiting
             .run()
+            .0
             .iter()
             .map(|packet| packet.len + usize::from(packet.padding))
             .collect();
@@ -214,7 +210,12 @@ mod tests {
         while let Some(source) = waiting.source() {
             runs.push((
                 source.0,
-                waiting.run().iter().map(|next| next.packet.seq.0).collect(),
+                waiting
+                    .run()
+                    .0
+                    .iter()
+                    .map(|next| next.packet.seq.0)
+                    .collect(),
             ));
             waiting.finish_source();
         }
@@ -243,7 +244,7 @@ mod tests {
         waiting.push(MediaKind::Video, SourceKey(3), 0, &packet(2), 100);
         assert_eq!(waiting.source(), Some(SourceKey(2)));
         waiting.push(MediaKind::Video, SourceKey(2), 0, &packet(3), 100);
-        assert_eq!(waiting.run().len(), 1);
+        assert_eq!(waiting.run().0.len(), 1);
         waiting.finish_source();
         assert_eq!(drain(&mut waiting), [(2, vec![3]), (3, vec![2])],);
     }
