@@ -152,8 +152,13 @@ impl SentPackets {
             return;
         };
         let skipped = seq.steps_from(latest.wrapping_add(1));
-        // At most LEN_MAX.
-        for back in (1..=skipped.min(self.table.len() as u16)).rev() {
+        if usize::from(skipped) >= self.table.len() {
+            self.table.fill(Entry::default());
+            self.unreported = 0;
+            self.in_flight_bytes = 0;
+            return;
+        }
+        for back in (1..=skipped).rev() {
             self.push(Seq(seq.0.wrapping_sub(back)), Entry::default());
         }
     }

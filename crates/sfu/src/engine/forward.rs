@@ -86,9 +86,6 @@ impl MediaPath {
         });
         let arrivals: SmallVec<[Arrival<'_>; WAITING_MAX]> = arrivals.collect();
         while let Some(&subscriber) = source.subscribers.get(*subscribers_done) {
-            if self.outbox.len_bytes() >= OUTBOX_BYTES {
-                return false;
-            }
             *subscribers_done += 1;
             let forwarded = catch_unwind(AssertUnwindSafe(|| {
                 let mut route = route!(self, now, subscriber);
@@ -100,6 +97,9 @@ impl MediaPath {
             if forwarded.is_err() {
                 let transport = self.subscribers.get(subscriber.0).map(|it| it.transport);
                 self.broken.extend(transport);
+            }
+            if self.outbox.len_bytes() >= OUTBOX_BYTES {
+                return false;
             }
         }
         true

@@ -187,7 +187,11 @@ impl UdpPort {
         let (socket, state, meta) = (&self.socket, &self.state, &mut batch.meta);
         let result = socket.try_io(|| state.recv(socket.into(), &mut slices, meta));
         batch.filled = match result {
-            Ok(filled) => filled,
+            Ok(filled) => {
+                // Fewer than there was room for: nothing is left, and asking for it would be a system call for nothing.
+                self.readable = filled == BATCH_SIZE;
+                filled
+            }
             Err(error) => {
                 // The system tells again when there is something, after an error as well.
                 self.readable = false;
