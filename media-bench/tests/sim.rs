@@ -9,14 +9,6 @@ use media_bench::scenario::{Budget, FIXED_SEEDS, SCENARIOS, Scenario, Table};
 /// What is worse than its budget, by scenario and measure, and the bound that holds instead. One that is within its
 /// budget must not be here.
 const TOLERATED: &[(&str, &str, Budget)] = &[
-    // A path that carries two key frames a second: each fills the queue, and some of it is lost.
-    ("steady-300k", "longest freeze", Budget::AtMost(1.3)),
-    // The publisher's own queue loses key frames, too.
-    (
-        "small-uplink",
-        "longest freeze when it falls",
-        Budget::AtMost(2.6),
-    ),
     // A request that follows another one waits for half a second.
     ("switches", "key frame after, median", Budget::AtMost(0.7)),
 ];

@@ -414,10 +414,13 @@ impl SendEstimator {
         let noise = self.delay.noise_ms();
         let in_echo = micros - self.probe_ended_at < PROBE_ECHO + self.rtt || self.prober.is_busy();
         let is_echo = in_echo && queue < PROBE_ECHO_MS;
-        let is_standing = queue > QUEUE_STANDING_MS + noise;
+        let packet = self.packet_ms();
+        let is_standing = queue > QUEUE_STANDING_MS + noise.max(packet);
         self.standing = if is_standing { self.standing + 1 } else { 0 };
-        let is_growing = queue > QUEUE_GROWING_MS && self.delay.is_growing() && !self.is_burst();
-        let is_long = queue > QUEUE_LONG_MS + noise;
+        let is_growing = queue > QUEUE_GROWING_MS + packet.max(noise / 4.0)
+            && self.delay.is_growing()
+            && !self.is_burst();
+        let is_long = queue > QUEUE_LONG_MS + noise.max(packet);
         let is_congested = (is_growing || self.standing >= 2 || is_long) && !is_echo;
 
         if let Some(result) = self
@@ -435,7 +438,7 @@ impl SendEstimator {
                 until,
                 before,
             } => {
-                if queue < QUEUE_DRAINED_MS + noise / 2.0 {
+                if queue < QUEUE_DRAINED_MS + packet.max(noise) / 2.0 {
                     self.phase = Phase::Growing;
                     self.delay.forget_line();
                     // What a full queue has dropped says nothing about the rate at which it is empty.
@@ -516,10 +519,18 @@ impl SendEstimator {
         }
         let Bitrate(bitrate) = self.bitrate;
         let rate = bitrate as f64;
+        let used = self
+            .throughput
+            .rate()
+            .unwrap_or_default()
+            .min(self.sent_rate.rate(now));
+        let is_used = used.0 as f64 >= rate * USED;
         // Less than in proportion to the rate, so that flows that share a bottleneck come together.
         let near = GROWTH_NEAR * (GROWTH_NEAR_AT / rate).sqrt();
         let growth = match self.capacity {
             Some(capacity) if rate < capacity * NEAR_FROM => GROWTH_BELOW,
+            Some(capacity) if rate < capacity => near,
+            Some(_) if !is_used => return,
             Some(capacity) if rate < capacity * NEAR_TO => near,
             Some(_) => {
                 self.capacity = None;
@@ -527,11 +538,6 @@ impl SendEstimator {
             }
             None => GROWTH_BEYOND,
         };
-        let used = self
-            .throughput
-            .rate()
-            .unwrap_or_default()
-            .min(self.sent_rate.rate(now));
         let grown = rate + (rate * growth).max(GROWTH_MIN.0 as f64) * elapsed;
         let ceiling = used.0 as f64 * UNUSED + 10_000.0;
         self.set_bitrate(Bitrate(grown.min(ceiling.max(rate)) as u64));
@@ -550,6 +556,12 @@ impl SendEstimator {
             Advice::Return(to) => self.set_bitrate(Bitrate(to as u64)),
             Advice::Full => self.capacity = Some(rate / RETURN),
         }
+    }
+
+    /// Time that a packet takes through a bottleneck as slow as the estimate, ms: the least delay is that of small ones.
+    fn packet_ms(&self) -> f64 {
+        let micros = 8e6 * PACKET_BYTES / self.sustained().0.max(1) as f64;
+        (micros / 1000.0).min(PACKET_MS_MAX)
     }
 
     /// True if less than what the bottleneck lets through would be sent but for a burst: what waits leaves by itself.

@@ -17,6 +17,9 @@ use sfu::engine::clock::Clock;
 use super::packetizer::Packet;
 use crate::peer::{Peer, layer_extensions};
 
+/// Packets leave faster than the estimate by this factor (libwebrtc: `kDefaultPaceMultiplier`).
+const PACE: f64 = 2.5;
+
 /// How long packets are kept for repetition, as browsers do.
 const HISTORY: Duration = Duration::from_secs(1);
 
@@ -229,7 +232,9 @@ impl Uplink {
     pub(super) fn handle_timeout(&mut self, now: Instant, peer: &mut Peer) {
         self.estimator.handle_timeout(now);
         if self.is_controlled {
-            self.pacer.set_rate(self.estimator.pace());
+            let pace = self.estimator.bitrate().scaled(PACE);
+            let probe = self.estimator.probe_rate().unwrap_or_default();
+            self.pacer.set_rate(pace.max(probe));
         } else {
             self.pacer.set_rate(Bitrate::from_kbps(30_000));
         }

@@ -217,21 +217,23 @@ impl Prober {
         if !enough || cluster.arrived_packets < ARRIVED_MIN || send_span <= 0 {
             return None;
         }
-        let sent = rate_of(cluster.sent_bytes - cluster.last_sent_bytes, send_span);
-        let arrived = rate_of(
-            cluster.arrived_bytes - cluster.first_arrival_bytes,
-            arrival_span.max(1_000),
-        );
-        let arrived = arrived.scaled(1.0 / (1.0 - floor));
-        // What arrives faster than it left was held up together; the rate at which it left is all that is known.
-        let is_full = arrived < sent.scaled(FULL);
-        Some(ProbeResult {
-            rate: match is_full {
-                true => arrived.scaled(FULL_USED),
-                false => sent.min(arrived),
-            },
-            is_full,
-        })
+        let arrival_span = arrival_span.max(1_000);
+        let lossless = 1.0 / (1.0 - floor);
+        // Spans are compared, not rates: which packets lie between the first and the last to leave is not the same as
+        // which lie between the arrivals, and some are four times as long as others.
+        let is_full = send_span < (FULL * arrival_span as f64) as i64;
+        let rate = match is_full {
+            true => {
+                let arrived = cluster.arrived_bytes - cluster.first_arrival_bytes;
+                rate_of(arrived, arrival_span).scaled(lossless * FULL_USED)
+            }
+            // What arrives faster than it left was held up together; the rate at which it left is all that is known.
+            false => rate_of(
+                cluster.sent_bytes - cluster.last_sent_bytes,
+                send_span.max(arrival_span),
+            ),
+        };
+        Some(ProbeResult { rate, is_full })
     }
 }
 
@@ -289,6 +291,25 @@ mod tests {
             assert_eq!(found.is_full, is_full, "{capacity}");
         }
         assert!(probe(5_000_000, 3).is_none(), "a third lost");
+    }
+
+    #[test]
+    fn large_packet_in_front_of_small_ones_is_no_sign_of_a_full_path() {
+        let mut prober = Prober::default();
+        prober.begin(0, Bitrate::from_kbps(600));
+        let mut now = 0;
+        let mut sizes = vec![1_200];
+        while prober.sending().is_some() {
+            let bytes = sizes.pop().unwrap_or(200);
+            let id = prober.handle_sent(now, bytes);
+            // 20 ms at 5 Mbit/s.
+            prober.handle_report(id, Some(now + 20_000 + i64::from(bytes) * 8 / 5), bytes);
+            now = prober.poll_timeout().unwrap().max(now);
+        }
+        let result = prober.poll_result(0.0).unwrap();
+        assert!(!result.is_full);
+        let Bitrate(rate) = result.rate;
+        assert!((500_000..700_000).contains(&rate), "{rate}");
     }
 
     #[test]

@@ -20,6 +20,10 @@ pub(super) const BURST: f64 = 0.95;
 pub(super) const QUEUE_STANDING_MS: f64 = 45.0;
 /// Queue that is too long at once, ms, besides the noise of the path.
 pub(super) const QUEUE_LONG_MS: f64 = 100.0;
+/// A usual packet, and the longest that it counts for. Too low → large packets on slow paths look like a queue; too high →
+/// queues on slow paths are found late.
+pub(super) const PACKET_BYTES: f64 = 1_000.0;
+pub(super) const PACKET_MS_MAX: f64 = 40.0;
 /// Queue that counts as drained, ms.
 pub(super) const QUEUE_DRAINED_MS: f64 = 10.0;
 
@@ -57,6 +61,10 @@ pub(super) const NEAR_FROM: f64 = 0.92;
 pub(super) const NEAR_TO: f64 = 1.08;
 /// Growth per second at least.
 pub(super) const GROWTH_MIN: Bitrate = Bitrate(4_000);
+
+/// Share of the rate that must be used for it to grow beyond the capacity that was found. Too low → it grows where nothing
+/// is tried; too high → it stays where a path has become better.
+pub(super) const USED: f64 = 0.75;
 
 /// The rate exceeds what arrives by no more than this factor by growth alone: what is not used is not known.
 pub(super) const UNUSED: f64 = 1.5;
