@@ -273,7 +273,11 @@ fn answer_in(rest: &[Value], conn: &str, request: &str) -> Option<Value> {
 impl<M: MediaServer> Replay<M> {
     fn restart(&mut self) {
         self.links.clear();
-        self.service = Some(Service::new((self.start)(), Config::default()));
+        let config = Config {
+            align_video_codecs: false,
+            ..Config::default()
+        };
+        self.service = Some(Service::new((self.start)(), config));
     }
 
     fn open(&mut self, conn: &str) {

@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use self::seats::Seats;
 use crate::admission::Admission;
-use crate::config::{Config, Unsupported};
+use crate::config::{Answers, Config, Unsupported};
 use crate::{HEADER_BYTES_MAX, HEADER_DEADLINE, SHUTDOWN_DEADLINE, StartError, access};
 
 /// The path of the protocol, without slash, as every client has it configured.
@@ -151,6 +151,7 @@ fn service_config(config: &Config) -> kurento::server::Config {
             Unsupported::Declare => kurento::server::Unsupported::Declare,
             Unsupported::Reject => kurento::server::Unsupported::Reject,
         },
+        align_video_codecs: config.kurento_answers == Answers::Modern,
         cpu_count: std::thread::available_parallelism().map_or(1, usize::from),
         connections_max: config.kurento_max_connections,
         max_video_send_kbps: config.kurento_video_max_kbps,

@@ -16,6 +16,9 @@ pub struct Config {
     pub request_cache: bool,
     /// What becomes of classes that need decoded media.
     pub unsupported: Unsupported,
+    /// Whether the first video of a pipeline decides which codec the others are answered with first, if they offer it.
+    /// The real server lets each have its own and transcodes.
+    pub align_video_codecs: bool,
     /// What `getCpuCount` reports.
     pub cpu_count: usize,
     /// What an address without scheme is relative to.
@@ -50,6 +53,7 @@ impl Default for Config {
             garbage_collector_period: Duration::from_secs(240),
             request_cache: true,
             unsupported: Unsupported::default(),
+            align_video_codecs: true,
             cpu_count: 1,
             default_path: "file:///var/lib/kurento/".to_owned(),
             connections_max: 1000,

@@ -65,6 +65,57 @@ pub(super) fn with_candidates(text: &str, candidates: &[IceCandidate]) -> String
     out
 }
 
+/// The codec that comes first in the video section of a description, if media flow in one of these directions there.
+pub(super) fn video_codec<'a>(text: &'a str, directions: &[&str]) -> Option<&'a str> {
+    let lines: Vec<_> = video_section(text).collect();
+    let mut head = lines.first()?.split_whitespace().skip(1);
+    let (port, first) = (head.next()?, head.nth(1)?);
+    let flows = lines.iter().any(|line| directions.contains(line));
+    let is_live = port != "0" && flows;
+    let codec = lines.iter().find_map(|line| mapped(line, first));
+    codec.filter(|_| is_live)
+}
+
+/// The description with the formats of a codec, and what repairs them, first in its video section.
+pub(super) fn preferring(text: &str, codec: &str) -> String {
+    let lines: Vec<_> = video_section(text).collect();
+    let Some(head) = lines.first() else {
+        return text.to_owned();
+    };
+    let is_codec = |number: &str| {
+        let names = lines.iter().filter_map(|line| mapped(line, number));
+        names
+            .into_iter()
+            .any(|name| name.eq_ignore_ascii_case(codec))
+    };
+    let repaired = |number: &str| {
+        lines.iter().find_map(|line| {
+            let rest = line.strip_prefix("a=fmtp:")?.strip_prefix(number)?;
+            rest.strip_prefix(" apt=")
+        })
+    };
+    let mut fields: Vec<_> = head.split(' ').collect();
+    if let Some(formats) = fields.get_mut(3..) {
+        // Stable, so that profiles stay in their order.
+        formats.sort_by_key(|number| !is_codec(repaired(number).unwrap_or(number)));
+    }
+    text.replacen(head, &fields.join(" "), 1)
+}
+
+/// Lines of the first video section.
+fn video_section(text: &str) -> impl Iterator<Item = &str> {
+    let mut lines = text.lines().map(str::trim_end);
+    let head = lines.find(|line| line.starts_with("m=video "));
+    let rest = lines.take_while(|line| !line.starts_with("m="));
+    head.into_iter().chain(rest)
+}
+
+/// The name of a codec, if a line maps the payload type to it.
+fn mapped<'a>(line: &'a str, number: &str) -> Option<&'a str> {
+    let mapping = line.strip_prefix("a=rtpmap:")?.strip_prefix(number)?;
+    mapping.strip_prefix(' ')?.split('/').next()
+}
+
 /// Whether a candidate is one of TCP (RFC 6544).
 pub(super) fn is_tcp(candidate: &str) -> bool {
     let protocol = candidate.split(' ').nth(2);
@@ -118,6 +169,35 @@ mod tests {
         );
         assert_eq!(with_candidates(&shown, &candidates), shown);
         assert_eq!(with_candidates("v=0", &candidates), "v=0");
+    }
+
+    #[test]
+    fn codecs_are_found_and_preferred_with_what_repairs_them() {
+        let offer = "v=0\r\nm=audio 9 X 111\r\na=rtpmap:111 opus/48000/2\r\na=sendrecv\r\n\
+            m=video 9 X 96 97 102 103 106 107\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n\
+            a=rtpmap:102 H264/90000\r\na=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\na=rtpmap:106 H264/90000\r\n\
+            a=rtpmap:107 rtx/90000\r\na=fmtp:107 apt=106\r\na=sendonly\r\nm=video 9 X 96\r\n";
+        assert_eq!(video_codec(offer, &["a=sendonly"]), Some("VP8"));
+        assert_eq!(video_codec(offer, &["a=recvonly"]), None);
+        let refused = offer.replacen("m=video 9", "m=video 0", 1);
+        assert_eq!(video_codec(&refused, &["a=sendonly"]), None);
+        let preferring_h264 = preferring(offer, "h264");
+        let expected = offer.replacen("96 97 102 103 106 107", "102 103 106 107 96 97", 1);
+        assert_eq!(preferring_h264, expected);
+        for codec in ["VP8", "AV1"] {
+            assert_eq!(preferring(offer, codec), offer);
+        }
+        for text in [
+            "",
+            "v=0",
+            "m=video",
+            "m=video 9",
+            "m=video 9 X",
+            "m=video 9 X \r\n",
+        ] {
+            assert_eq!(preferring(text, "VP8"), text);
+            assert_eq!(video_codec(text, &["a=sendonly"]), None);
+        }
     }
 
     #[test]

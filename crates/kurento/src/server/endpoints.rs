@@ -170,9 +170,15 @@ impl Server {
         description::check(offer)?;
         let element = self.element(key)?;
         let limits = self.objects.known(key)?.bandwidth();
+        let codec = self.pipeline_of(key).and_then(|it| it.video_codec.clone());
         let endpoint = self.endpoint_mut(key)?;
         endpoint.begin(Negotiation::OfferProcessed)?;
         endpoint.remote = Some(offer.to_owned());
+        // The answer keeps the order of the offer.
+        let offer = codec.map_or_else(
+            || offer.to_owned(),
+            |codec| description::preferring(offer, &codec),
+        );
         let mut calls = vec![
             Call::SetBandwidth {
                 element: element.clone(),
@@ -180,7 +186,7 @@ impl Server {
             },
             Call::ProcessOffer {
                 element: element.clone(),
-                offer: offer.to_owned(),
+                offer,
             },
         ];
         calls.extend(endpoint.deferred_calls(&element));
@@ -198,6 +204,8 @@ impl Server {
         match outcome {
             Ok(answer) => {
                 endpoint.local = Some(answer.clone());
+                let codec = description::video_codec(&answer, &["a=sendrecv", "a=recvonly"]);
+                self.align_codecs(key, codec);
                 self.negotiated(key);
                 Ok(Outcome::Value(answer.into()))
             }
@@ -305,6 +313,9 @@ impl Server {
                 let local = description::redirected(&local, direction);
                 let shown = description::with_candidates(&local, &endpoint.local_candidates);
                 endpoint.local = Some(local);
+                let remote = endpoint.remote.clone().unwrap_or_default();
+                let codec = description::video_codec(&remote, &["a=sendrecv", "a=sendonly"]);
+                self.align_codecs(key, codec);
                 self.negotiated(key);
                 Ok(Outcome::Value(shown.into()))
             }
@@ -316,6 +327,22 @@ impl Server {
                     "Error processing answer",
                 ))
             }
+        }
+    }
+
+    fn pipeline_of(&self, key: ObjectKey) -> Option<&Object> {
+        self.objects.get(self.objects.get(key)?.pipeline?)
+    }
+
+    /// The first video of a pipeline decides what others send: viewers get the codec of their source, and one codec suits
+    /// more of them than several.
+    fn align_codecs(&mut self, key: ObjectKey, codec: Option<&str>) {
+        let pipeline = self.objects.get(key).and_then(|object| object.pipeline);
+        let pipeline = pipeline.filter(|_| self.config.align_video_codecs);
+        if let Some(pipeline) = pipeline.and_then(|key| self.objects.get_mut(key))
+            && pipeline.video_codec.is_none()
+        {
+            pipeline.video_codec = codec.map(ToOwned::to_owned);
         }
     }
 

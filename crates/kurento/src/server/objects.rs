@@ -56,6 +56,8 @@ pub(super) struct Object {
     pub(super) file: Option<FileState>,
     /// A recorder that was told to record, and has not told that its file is complete.
     pub(super) records: bool,
+    /// Of a pipeline: the codec of its first video.
+    pub(super) video_codec: Option<String>,
     /// An `Error` event said that this object cannot do what it was made for.
     pub(super) complained: bool,
 }
@@ -257,6 +259,7 @@ impl Object {
             endpoint: None,
             file: None,
             records: false,
+            video_codec: None,
             complained: false,
         }
     }

@@ -29,6 +29,8 @@ struct Desk {
     held: Vec<Work>,
     made: u64,
     ids: u64,
+    /// Every description of the media server.
+    description: String,
 }
 
 impl Desk {
@@ -47,6 +49,7 @@ impl Desk {
             held: Vec::new(),
             made: 0,
             ids: 0,
+            description: "v=0\r\nm=audio 9 X 0\r\na=mid:0\r\na=sendrecv\r\n".to_owned(),
         }
     }
 
@@ -85,7 +88,7 @@ impl Desk {
                 Reply::Element(ElementId::new(self.made.to_string()))
             }
             Call::ProcessOffer { .. } | Call::GenerateOffer { .. } | Call::ProcessAnswer { .. } => {
-                Reply::Text("v=0\r\nm=audio 9 X 0\r\na=mid:0\r\na=sendrecv\r\n".to_owned())
+                Reply::Text(self.description.clone())
             }
             Call::Stats { .. } => Reply::Stats(EndpointStats::default()),
             Call::Query { .. } => {

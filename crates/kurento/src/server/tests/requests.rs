@@ -122,3 +122,38 @@ fn transactions_refer_to_their_own_results_and_stop_at_a_failure() {
     );
     assert_eq!(desk.server.objects(), 3);
 }
+
+#[test]
+fn the_first_video_of_a_pipeline_decides_what_others_are_asked_for() {
+    let offer = |formats: &str| {
+        format!(
+            "v=0\r\nm=video 9 X {formats}\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:102 H264/90000\r\na=sendonly\r\n"
+        )
+    };
+    for (aligns, expected) in [(true, "102 96"), (false, "96 102")] {
+        let mut desk = Desk::with(Config {
+            align_video_codecs: aligns,
+            ..Config::default()
+        });
+        let connection = desk.open();
+        let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+        let endpoint =
+            |desk: &mut Desk| desk.create(connection, "WebRtcEndpoint", in_pipeline(&pipeline));
+        // A viewer decides nothing.
+        for answer in [
+            offer("96 102"),
+            offer("102 96").replace("sendonly", "recvonly"),
+            offer("96 102").replace("sendonly", "recvonly"),
+        ] {
+            desk.description = answer;
+            let endpoint = endpoint(&mut desk);
+            let given = json!({ "offer": offer("96 102") });
+            desk.invoke(connection, &endpoint, "processOffer", given);
+        }
+        let last = desk.calls.iter().rev().find_map(|call| match call {
+            Call::ProcessOffer { offer, .. } => Some(offer.clone()),
+            _ => None,
+        });
+        assert_eq!(last, Some(offer(expected)));
+    }
+}
