@@ -538,6 +538,33 @@ fn runs_come_as_one_buffer_only_if_wanted() {
 }
 
 #[test]
+fn socket_is_asked_again_only_while_it_fills_batches() {
+    let wanted = UdpOffload {
+        gro: false,
+        ..UdpOffload::ALL
+    };
+    for (sent, filled) in [
+        (1, vec![1]),
+        (BATCH_SIZE - 1, vec![BATCH_SIZE - 1]),
+        (BATCH_SIZE, vec![BATCH_SIZE, 0]),
+        (BATCH_SIZE + 1, vec![BATCH_SIZE, 1]),
+    ] {
+        let mut receiver = port_with(Ipv4Addr::LOCALHOST.into(), wanted);
+        let sender = peer();
+        for _ in 0..sent {
+            sender.send_to(b"datagram", receiver.local).unwrap();
+        }
+        let (mut batch, mut counters) = (ReceiveBatch::new(), SocketCounters::default());
+        let mut calls = Vec::new();
+        while receiver.is_readable() {
+            receiver.receive(&mut batch, &mut counters);
+            calls.push(batch.filled());
+        }
+        assert_eq!(calls, filled, "{sent} sent");
+    }
+}
+
+#[test]
 fn datagrams_of_every_length_are_received_whole() {
     // What UDP over IPv4 can carry.
     const LEN_MAX: usize = 65_507;
