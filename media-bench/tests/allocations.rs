@@ -1,5 +1,6 @@
 //! Forwarding does not touch the heap once everything has its working size.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use media::MediaKind::{Audio, Video};
@@ -80,4 +81,78 @@ fn check(worker: usize) {
         + u64::from(TURNS_PER_ROUND / 2 * u32::from(Pace::VIDEO.packets));
     assert_eq!(forwarded, u64::from(ROUNDS) * frames * VIEWERS as u64);
     assert_eq!(allocations, 0, "for {forwarded} packets");
+}
+
+/// Time between the frames of what is reported.
+const FRAME_INTERVAL: Duration = Duration::from_millis(33);
+/// Until every viewer gets everything, and what is remembered of it has its size: 40 seconds.
+const FRAMES_OF_WARM_UP: u32 = 1_200;
+const FRAMES: u32 = 90;
+
+#[test]
+fn forwarding_to_who_reports_allocates_nothing_per_packet() {
+    let mut simulation = Simulation::new(1);
+    let viewers: Vec<_> = (0..VIEWERS)
+        .map(|number| PeerConfig::viewer(100 + number as u64))
+        .collect();
+    let call = simulation.call_on(PeerConfig::publisher(1), 0, &viewers);
+    simulation.run_for(CONNECTING);
+    simulation.stop_media(call.publisher);
+    let publisher = simulation.flow(call.publisher);
+    let viewers = call.viewers.iter();
+    let viewers: HashMap<_, _> = viewers
+        .map(|viewer| (simulation.flow(*viewer), *viewer))
+        .collect();
+    let mut now = simulation.now();
+    let (mut forwarded, mut reports, mut allocations) = (0, 0, 0);
+    for frame in 0..FRAMES_OF_WARM_UP + FRAMES {
+        now += FRAME_INTERVAL;
+        let mut arriving = Vec::new();
+        for (flow, viewer) in &viewers {
+            let peer = simulation.peer_mut(*viewer);
+            peer.handle_timeout(now);
+            arriving.extend(std::iter::from_fn(|| peer.poll_transmit()).map(|it| (*flow, it)));
+        }
+        let said = arriving.len() as u64;
+        let peer = simulation.peer_mut(call.publisher);
+        peer.handle_timeout(now);
+        peer.send_frame(now, Video, &Pace::VIDEO);
+        arriving.extend(std::iter::from_fn(|| peer.poll_transmit()).map(|it| (publisher, it)));
+        let mut leaving = Vec::new();
+        let before = simulation.engine.counters().rtp_forwarded;
+        let engine = &mut simulation.engine;
+        let heap = allocation_counter::measure(|| {
+            for (flow, datagram) in &mut arriving {
+                engine.handle_datagram(now, *flow, datagram);
+            }
+            while let Some(outbox) = engine.poll_transmits(now) {
+                allocation_counter::opt_out(|| {
+                    let datagrams = outbox.datagrams();
+                    leaving.extend(datagrams.map(|(flow, bytes)| (flow, bytes.to_vec())));
+                });
+            }
+        });
+        if frame >= FRAMES_OF_WARM_UP {
+            forwarded += engine.counters().rtp_forwarded - before;
+            reports += said;
+            allocations += heap.count_total;
+        }
+        engine.handle_timeout(now);
+        while let Some(outbox) = engine.poll_transmits(now) {
+            let datagrams = outbox.datagrams();
+            leaving.extend(datagrams.map(|(flow, bytes)| (flow, bytes.to_vec())));
+        }
+        for (flow, mut datagram) in leaving {
+            let viewer = viewers.get(&flow).copied().unwrap_or(call.publisher);
+            let peer = simulation.peer_mut(viewer);
+            peer.handle_datagram(now, &mut datagram);
+        }
+    }
+    let packets = u64::from(Pace::VIDEO.packets);
+    assert_eq!(forwarded, u64::from(FRAMES) * packets * VIEWERS as u64);
+    assert!(reports > VIEWERS as u64 * 10, "{reports}");
+    assert_eq!(
+        allocations, 0,
+        "for {forwarded} packets and {reports} reports"
+    );
 }
