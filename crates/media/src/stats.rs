@@ -72,4 +72,6 @@ pub struct StreamStats {
     pub nack_count: u64,
     /// Latest REMB sent (inbound) or received (outbound), in bit/s.
     pub remb_bps: Option<u64>,
+    /// Sent in the last report interval, in bit/s of RTP payload. Unknown of what is received.
+    pub sent_bps: Option<u64>,
 }

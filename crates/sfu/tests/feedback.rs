@@ -104,6 +104,32 @@ fn round_trips_are_measured_on_both_sides() {
 }
 
 #[test]
+fn statistics_tell_what_is_sent_at_present() {
+    let mut simulation = Simulation::new(3);
+    let call = simulation.call(PeerConfig::publisher(1), &[PeerConfig::viewer(2)]);
+    let viewer = simulation.element(call.viewers[0]).clone();
+    let sent = |simulation: &mut Simulation| {
+        let now = simulation.now();
+        let streams = simulation.engine.stats(now, &viewer).unwrap().streams;
+        streams.iter().filter_map(|it| it.sent_bps).sum::<u64>()
+    };
+    let counted = |simulation: &mut Simulation| {
+        let now = simulation.now();
+        let streams = simulation.engine.stats(now, &viewer).unwrap().streams;
+        streams.iter().map(|it| it.bytes).sum::<u64>()
+    };
+    simulation.run_for(3 * SECOND);
+    let before = counted(&mut simulation);
+    simulation.run_for(5 * SECOND);
+    let mean = (counted(&mut simulation) - before) * 8 / 5;
+    let told = sent(&mut simulation);
+    assert!(told.abs_diff(mean) < mean / 5, "{told}, not {mean}");
+    simulation.stop_media(call.publisher);
+    simulation.run_for(3 * SECOND);
+    assert_eq!(sent(&mut simulation), 0);
+}
+
+#[test]
 fn publisher_hears_of_every_packet_in_transport_wide_feedback() {
     let mut simulation = Simulation::new(4);
     let call = simulation.call(PeerConfig::publisher(1), &[]);

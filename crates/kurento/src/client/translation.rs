@@ -357,5 +357,7 @@ fn stream(kind: MediaKind, stats: &Value) -> Option<StreamStats> {
         fir_count: count("firCount"),
         nack_count: count("nackCount"),
         remb_bps: Some(count("remb")).filter(|remb| *remb > 0),
+        // Saturates, as a cast does.
+        sent_bps: Some(real("targetBitrate") as u64).filter(|sent| *sent > 0),
     })
 }

@@ -118,7 +118,7 @@ impl Server {
             Direction::Outbound => json!({
                 "packetsSent": stream.packets,
                 "bytesSent": stream.bytes,
-                "targetBitrate": 0.0,
+                "targetBitrate": stream.sent_bps.unwrap_or(0) as f64,
                 "roundTripTime": stream.round_trip_time.map_or(0.0, seconds),
             }),
         };

@@ -345,6 +345,7 @@ impl MediaPath {
             if !subscriber.section.send {
                 continue;
             }
+            subscriber.measure(now);
             let reference = subscriber.source.and_then(|source| {
                 let source = &self.sources[source.0];
                 let seen = subscriber.subscription.selector.current()?;

@@ -382,6 +382,7 @@ impl Source {
                 fir_count: 0,
                 nack_count: stats.nacks,
                 remb_bps: (self.kind == MediaKind::Video).then(|| self.estimate.bitrate().0),
+                sent_bps: None,
             }
         })
     }

@@ -82,6 +82,9 @@ pub(super) struct Subscriber {
     pub(super) reports_arrivals: bool,
     /// Latest REMB of the peer, in bit/s.
     pub(super) remb_bps: Option<u64>,
+    /// When it was measured last, and how many bytes had been sent by then.
+    measured: Option<(Instant, u64)>,
+    sent_bps: Option<u64>,
 }
 
 /// Random numbers a new outgoing stream begins with (RFC 3550, section 5.1).
@@ -139,6 +142,8 @@ impl Subscriber {
             told: None,
             reports_arrivals: reports_arrivals(&section),
             remb_bps: None,
+            measured: None,
+            sent_bps: None,
             section,
         })
     }
@@ -221,6 +226,19 @@ impl Subscriber {
         self.mappings.get(usize::from(codec)).copied().flatten()
     }
 
+    /// Measures what was sent since the last call.
+    pub(super) fn measure(&mut self, now: Instant) {
+        let stats = self.send.stats();
+        let bytes = stats.bytes + stats.retransmitted_bytes;
+        if let Some((at, before)) = self.measured.replace((now, bytes)) {
+            let seconds = now.saturating_duration_since(at).as_secs_f64();
+            let bits = bytes.saturating_sub(before).saturating_mul(8);
+            if seconds > 0.0 {
+                self.sent_bps = Some((bits as f64 / seconds) as u64);
+            }
+        }
+    }
+
     /// Counters of what was sent and what the peer said about it.
     pub(super) fn stats(&self) -> StreamStats {
         let stats = self.send.stats();
@@ -238,6 +256,7 @@ impl Subscriber {
             fir_count: self.fir_count,
             nack_count: stats.nacked,
             remb_bps: self.remb_bps,
+            sent_bps: self.sent_bps,
         }
     }
 
