@@ -18,6 +18,10 @@ use crate::selector::Target;
 /// the encoder wavers, and each return costs a key frame; too high → capacity lies idle.
 const STEP_UP_MARGIN: f64 = 0.08;
 
+/// The same for a larger picture than the one that is seen, which begins with a key frame. Too low → that alone takes what
+/// is spare, and the step is taken back, again and again; too high → capacity lies idle.
+const LARGER_MARGIN: f64 = 0.2;
+
 /// Levels of one stream that are looked at: four simulcast streams with four temporal layers twice. More are a bug of
 /// the caller's; the rest is never given.
 pub const LEVELS_MAX: usize = 32;
@@ -152,6 +156,15 @@ impl Request<'_> {
         (0..self.levels.len()).rfind(|level| self.may_have(*level))
     }
 
+    /// Share of a level's rate that must be spare for a step up to it.
+    fn margin(&self, level: usize) -> f64 {
+        let current = self.current.and_then(|current| self.levels.get(current));
+        match current.is_some_and(|current| current.size() < self.levels[level].size()) {
+            true => LARGER_MARGIN,
+            false => STEP_UP_MARGIN,
+        }
+    }
+
     fn bitrate(&self, level: usize) -> u64 {
         self.levels[level].bitrate.0
     }
@@ -238,7 +251,12 @@ fn give(level: usize, request: &Request<'_>, grant: &mut Grant, left: &mut u64) 
     let is_kept = request.current.is_some_and(|current| level <= current);
     let margin = match is_kept {
         true => 0,
-        false => request.levels[level].bitrate.scaled(STEP_UP_MARGIN).0,
+        false => {
+            request.levels[level]
+                .bitrate
+                .scaled(request.margin(level))
+                .0
+        }
     };
     if costs <= has || costs.saturating_add(margin) <= room {
         *left = room.saturating_sub(costs);
@@ -251,7 +269,7 @@ fn give(level: usize, request: &Request<'_>, grant: &mut Grant, left: &mut u64) 
 pub fn demand(requests: &[Request<'_>]) -> Bitrate {
     let best = |request: &Request<'_>| request.best().map_or(0, |best| request.bitrate(best));
     let sum = requests.iter().map(best).fold(0, u64::saturating_add);
-    Bitrate(sum).scaled(1.0 + STEP_UP_MARGIN)
+    Bitrate(sum).scaled(1.0 + LARGER_MARGIN)
 }
 
 #[cfg(test)]

@@ -170,7 +170,7 @@ fn reason_of_a_pause_is_told() {
     allocate(Bitrate::from_kbps(10), &requests, &mut grants);
     let reasons = [PauseReason::Wish, PauseReason::NoLevel, PauseReason::NoRoom];
     assert_eq!(grants, reasons.map(Grant::Paused));
-    assert_eq!(demand(&requests), Bitrate::from_kbps(1_500).scaled(1.08));
+    assert_eq!(demand(&requests), Bitrate::from_kbps(1_500).scaled(1.2));
 }
 
 #[test]
@@ -184,6 +184,33 @@ fn level_is_kept_where_it_would_not_be_given() {
     assert_eq!(granted(510, &[new]), [Some(0)]);
     assert_eq!(granted(510, &[kept]), [Some(1)]);
     assert_eq!(granted(490, &[kept]), [Some(0)]);
+}
+
+#[test]
+fn larger_picture_needs_more_room_than_a_smoother_one() {
+    let top = |spatial, temporal| LayerId { spatial, temporal };
+    let levels =
+        [(150, 0, 0), (200, 0, 1), (300, 1, 0), (500, 1, 1)].map(|(kbps, spatial, temporal)| {
+            Level {
+                top: top(spatial, temporal),
+                ..level(kbps, 180, 30)
+            }
+        });
+    let after = |current| Request {
+        current: Some(current),
+        ..request(Normal, &levels)
+    };
+    // (has, budget, gets)
+    let rows = [
+        (0, 217, 1),
+        (1, 350, 1),
+        (1, 361, 2),
+        (2, 539, 2),
+        (2, 541, 3),
+    ];
+    for (has, kbps, gets) in rows {
+        assert_eq!(granted(kbps, &[after(has)]), [Some(gets)], "{has} {kbps}");
+    }
 }
 
 #[test]
