@@ -135,15 +135,6 @@ impl<P: Page> Call<P> {
         self.page.evaluate(&format!("probe.codec('{name}')")).await
     }
 
-    /// Frames of `name` decoded so far.
-    pub async fn frames_decoded(&self, name: &str) -> u64 {
-        let entry = self
-            .page
-            .evaluate(&format!("probe.inbound('{name}', 'video')"))
-            .await;
-        entry["framesDecoded"].as_u64().unwrap_or_default()
-    }
-
     /// Everything the page complained about must be nothing.
     pub fn assert_content(&self) {
         let complaints = self.page.complaints();

@@ -252,11 +252,6 @@ impl Selector {
         self.paused = false;
     }
 
-    /// Makes the subscriber wait for a key frame, as after a loss that cannot be repaired.
-    pub fn close_gate(&mut self) {
-        self.current = None;
-    }
-
     /// Decides about one packet.
     #[inline]
     pub fn select(&mut self, packet: &SourcePacket) -> Verdict {

@@ -72,20 +72,4 @@ impl Error {
             Self::Timeout | Self::Unavailable(_) => 40000,
         }
     }
-
-    /// The type name a Kurento Media Server sends along with [`kurento_code`](Self::kurento_code).
-    pub fn kurento_type(&self) -> &str {
-        match self {
-            Self::PipelineNotFound(_) | Self::ElementNotFound(_) => "MEDIA_OBJECT_NOT_FOUND",
-            Self::Unsupported { .. } => "MEDIA_OBJECT_ILLEGAL_PARAM_ERROR",
-            Self::AlreadyNegotiated => "SDP_END_POINT_ALREADY_NEGOTIATED",
-            Self::NoOffer => "SDP_END_POINT_NOT_OFFER_GENERATED",
-            Self::Sdp(_) => "SDP_PARSE_ERROR",
-            Self::Candidate(_) => "ICE_ADD_CANDIDATE_ERROR",
-            Self::DifferentPipelines => "CONNECT_ERROR",
-            Self::Full(_) => "NOT_ENOUGH_RESOURCES",
-            Self::Refused { kind, .. } => kind,
-            Self::Timeout | Self::Unavailable(_) => "UNEXPECTED_ERROR",
-        }
-    }
 }

@@ -355,7 +355,7 @@ impl Metrics {
             (
                 "transports_connected",
                 engine.transports_connected,
-                "Transports whose DTLS handshake succeeded",
+                "Transports that connected: by DTLS, or plain RTP that was heard",
             ),
             (
                 "transports_expired",
@@ -428,7 +428,7 @@ impl Metrics {
         let profiles = Profile::ALL.map(Profile::name).into_iter();
         let by_profile = |(profile, value)| Sample {
             name: "srtp_transports",
-            help: "Transports whose handshake agreed on an SRTP profile; the last named costs five times as much",
+            help: "Transports that connected by SRTP profile; those with HMAC cost several times as much",
             label: Some(("profile", profile)),
             kind: SampleKind::Counter,
             value,

@@ -202,7 +202,7 @@ impl NativeMediaServer {
     }
 
     /// Completes all recordings, releases everything, which tells the peers, and stops the workers. Calls made later fail with
-    /// [`Error::Unavailable`]. Blocks for some milliseconds.
+    /// [`Error::Unavailable`]. Blocks until all recordings are written.
     pub fn shutdown(&self) {
         self.files.shutdown();
         for queue in &self.workers.queues {

@@ -93,7 +93,7 @@ impl VideoConfig {
         self
     }
 
-    /// The lowest layer only, in one stream without a name.
+    /// One layer only, by its index, in one stream without a name.
     #[must_use]
     pub fn plain(mut self, layer: usize) -> Self {
         self.layers = vec![self.layers[layer]];

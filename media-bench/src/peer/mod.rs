@@ -221,15 +221,6 @@ impl Peer {
         self.checks.restart(&mut self.random);
     }
 
-    /// Changes the direction of a kind: the next offer renegotiates.
-    pub fn set_direction(&mut self, kind: MediaKind, direction: Option<Direction>) {
-        match kind {
-            MediaKind::Audio => self.config.audio = direction,
-            MediaKind::Video => self.config.video = direction,
-            MediaKind::Data => {}
-        }
-    }
-
     /// Takes the answer, and begins to connect if it is the first.
     ///
     /// # Errors

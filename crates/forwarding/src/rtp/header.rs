@@ -132,12 +132,6 @@ impl<'a> Header<'a> {
         &self.packet[self.header_len..self.payload_end]
     }
 
-    /// Where [`Self::payload`] lies in the packet.
-    #[inline]
-    pub fn payload_range(&self) -> std::ops::Range<usize> {
-        self.header_len..self.payload_end
-    }
-
     /// The first extension element with this id.
     #[inline]
     pub fn extension(&self, id: ExtensionId) -> Option<&'a [u8]> {

@@ -95,6 +95,19 @@ pub struct RecorderThread {
     thread: JoinHandle<()>,
 }
 
+/// A recorder that completes its file.
+#[derive(Debug)]
+pub struct Ending(JoinHandle<()>);
+
+impl Ending {
+    /// Returns when the file is complete.
+    pub fn join(self) {
+        if self.0.join().is_err() {
+            tracing::error!("the thread of a recorder panicked");
+        }
+    }
+}
+
 impl RecorderThread {
     /// Starts a thread that records to `uri` when it is told to.
     ///
@@ -121,12 +134,9 @@ impl RecorderThread {
         Ok(Self { commands, thread })
     }
 
-    /// Ends the thread, and returns when the file is complete.
-    pub fn join(self) {
-        drop(self.commands);
-        if self.thread.join().is_err() {
-            tracing::error!("the thread of a recorder panicked");
-        }
+    /// Has the thread complete the file and end.
+    pub fn end(self) -> Ending {
+        Ending(self.thread)
     }
 
     /// Begins a recording, or goes on after a pause.

@@ -73,11 +73,6 @@ impl<P> Reorder<P> {
             packet,
         })
     }
-
-    /// Makes the next packet count as one behind a gap: some before it were thrown away.
-    pub fn note_gap(&mut self) {
-        self.has_gap = true;
-    }
 }
 
 #[cfg(test)]

@@ -189,9 +189,4 @@ impl RoomError {
         };
         Self::new(code, cause.to_string())
     }
-
-    /// True if Kurento Room sends this without a session id: its caller sees an uncaught exception.
-    pub fn is_uncaught(&self) -> bool {
-        self.code == code::UNCAUGHT
-    }
 }

@@ -138,11 +138,6 @@ pub struct Config {
     /// /kurento?access_token=SECRET. Without one, only programs and pages of this machine are let in.
     #[arg(long, value_name = "SECRET", hide_env_values = true)]
     pub kurento_token: Option<String>,
-    /// The directory for the files of RecorderEndpoint and PlayerEndpoint, made if it is missing. Applications reach
-    /// nothing outside of it: their file:// addresses begin with its path, and names without file:// begin in it.
-    /// Without it nothing is recorded nor played.
-    #[arg(long, value_name = "DIR")]
-    pub recordings: Option<PathBuf>,
     /// Such connections at once.
     #[arg(long, value_name = "N", default_value_t = kurento_defaults().connections_max)]
     pub kurento_max_connections: usize,
@@ -153,12 +148,13 @@ pub struct Config {
     /// that begins with openvidu/mediasoup-controller.
     #[arg(long, value_name = "TEXT", default_value_t = kurento_defaults().version)]
     pub kurento_version: String,
-    /// What becomes of elements that need decoded media, such as filters and mixers: `declare` lets them
-    /// be made, and tells by an Error event that they do nothing; `reject` refuses to make them.
+    /// What becomes of elements that need decoded media, such as filters and mixers, and of uploads over HTTP:
+    /// `declare` lets them be made, and tells by an Error event that they do nothing; `reject` refuses to make them.
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Unsupported::Declare)]
     pub kurento_unsupported: Unsupported,
     /// What answers to their browsers' offers hold: `modern` all that both sides know; `strict` what Kurento's own
-    /// hold, so neither simulcast nor formats for retransmission, and REMB instead of better reports.
+    /// hold, so neither simulcast nor formats for retransmission, and REMB instead of better reports, with all codecs
+    /// in their order. The same holds for offers to browsers.
     #[arg(long, value_name = "WHICH", value_enum, default_value_t = Answers::Modern)]
     pub kurento_answers: Answers,
     /// kbit/s of video that an endpoint sends until the application says otherwise, 0 for no bound.
@@ -168,6 +164,11 @@ pub struct Config {
     /// times this.
     #[arg(long, value_name = "N", default_value_t = KURENTO_SESSION_SECONDS)]
     pub kurento_session_seconds: u32,
+    /// The directory for the files of RecorderEndpoint and PlayerEndpoint, made if it is missing. Applications reach
+    /// nothing outside of it: their file:// addresses begin with its path, and names without file:// begin in it.
+    /// Without it nothing is recorded nor played.
+    #[arg(long, value_name = "DIR")]
+    pub recordings: Option<PathBuf>,
     /// What to log: a level, or directives such as `info,tertulia=debug` [default: info].
     /// RUST_LOG is understood too.
     #[arg(long, value_name = "FILTER")]

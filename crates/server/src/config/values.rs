@@ -122,7 +122,7 @@ impl From<MediaPolicy> for room::pool::Choice {
     }
 }
 
-/// What becomes of Kurento's classes that need decoded media, such as mixers.
+/// What becomes of Kurento's classes that need decoded media, such as mixers, and of uploads over HTTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unsupported {

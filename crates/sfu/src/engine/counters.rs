@@ -131,7 +131,7 @@ pub struct Counters {
     pub stun_answered: u64,
     /// Packets asked of publishers by NACK.
     pub nacks_sent: u64,
-    /// Transports whose DTLS handshake succeeded.
+    /// Transports that connected: by DTLS, or plain RTP that was heard.
     pub transports_connected: u64,
     /// Transports by SRTP profile, in the order of [`Profile::ALL`].
     pub srtp_profiles: [u64; Profile::ALL.len()],

@@ -98,6 +98,7 @@ impl MediaPath {
                 let transport = self.subscribers.get(subscriber.0).map(|it| it.transport);
                 self.broken.extend(transport);
             }
+            // After at least one, since `forward_all` relies on progress.
             if self.outbox.len_bytes() >= OUTBOX_BYTES {
                 return false;
             }

@@ -18,6 +18,7 @@ use media::{ElementId, ElementKind, EventSender, PipelineId};
 
 use super::dtls::DtlsRole;
 use super::flow::FlowProtocol;
+use super::forward::OUTBOX_BYTES;
 use super::sctp::{ChannelOptions, Sctp};
 use super::srtp::{MasterKey, Opener, Profile, Sealer};
 use super::transport::Protection;
@@ -256,6 +257,30 @@ fn packets_beyond_the_limit_are_forwarded_without_being_asked() {
         bed.send(&publisher, 5, seq, VP8, &KEY_FRAME);
     }
     assert_eq!(bed.take_sent(&viewer).len(), 500);
+}
+
+#[test]
+fn full_outbox_does_not_stop_what_must_be_forwarded() {
+    const VIEWERS: usize = 20;
+    const PACKETS: u16 = 150;
+    let mut bed = Bed::new();
+    let publisher = bed.join("sendonly", VP8_ONLY);
+    let viewers = [0; VIEWERS].map(|_| bed.join("recvonly", VP8_ONLY));
+    for viewer in &viewers {
+        bed.connect(&publisher, viewer);
+    }
+    let mut payload = [0; 1100];
+    payload[..KEY_FRAME.len()].copy_from_slice(&KEY_FRAME);
+    for seq in 1..=PACKETS {
+        bed.send(&publisher, 5, seq, VP8, &payload);
+    }
+    assert!(bed.engine.media.outbox.len_bytes() > OUTBOX_BYTES);
+    let mut sent = 0;
+    while let Some(outbox) = bed.engine.poll_transmits(bed.now) {
+        let media = outbox.datagrams().filter(|(_, bytes)| !is_rtcp(bytes));
+        sent += media.count();
+    }
+    assert_eq!(sent, VIEWERS * usize::from(PACKETS));
 }
 
 #[test]

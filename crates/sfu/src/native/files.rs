@@ -95,19 +95,30 @@ impl Files {
     /// Completes all recordings.
     pub(super) fn shutdown(&self) {
         let elements = std::mem::take(&mut *self.elements.lock());
-        for file in elements.into_values() {
-            if let File::Recorder(recorder) = file {
-                recorder.join();
-            }
+        let ending: Vec<_> = elements
+            .into_values()
+            .filter_map(|file| match file {
+                File::Recorder(recorder) => Some(recorder.end()),
+                File::Player(_) => None,
+            })
+            .collect();
+        // All end at the same time.
+        for recording in ending {
+            recording.join();
         }
+    }
+
+    fn check_room(count: usize) -> Result<(), Error> {
+        if count < FILES_MAX {
+            return Ok(());
+        }
+        let reason = format!("at most {FILES_MAX} recorders and players");
+        Err(Error::Full(reason))
     }
 
     fn add(&self, id: &ElementId, file: File) -> Result<(), Error> {
         let mut elements = self.elements.lock();
-        if elements.len() >= FILES_MAX {
-            let reason = format!("at most {FILES_MAX} recorders and players");
-            return Err(Error::Full(reason));
-        }
+        Self::check_room(elements.len())?;
         elements.insert(id.clone(), file);
         Ok(())
     }
@@ -178,7 +189,8 @@ impl NativeMediaServer {
         };
         let (sender, receiver) = tap(bytes);
         let (id, name, told) = (pipeline.clone(), class.name(), events.clone());
-        let queue = self.home(pipeline).cloned();
+        let has_room = Files::check_room(self.files.elements.lock().len());
+        let queue = has_room.and_then(|()| self.home(pipeline).cloned());
         let made = create(
             queue.as_ref().map_err(Clone::clone),
             move |engine, rtp, now| {

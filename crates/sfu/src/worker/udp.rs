@@ -188,7 +188,8 @@ impl UdpPort {
         let result = socket.try_io(|| state.recv(socket.into(), &mut slices, meta));
         batch.filled = match result {
             Ok(filled) => {
-                // Fewer than there was room for: nothing is left, and asking for it would be a system call for nothing.
+                // The system call took fewer than there was room for, so it ended by finding nothing: to ask again would be
+                // for nothing, and whatever comes is told of.
                 self.readable = filled == BATCH_SIZE;
                 filled
             }
