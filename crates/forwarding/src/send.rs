@@ -242,15 +242,22 @@ impl SendStream {
         self.stats.rtt
     }
 
-    /// True if a packet the receiver asked for may be sent again: not again within a round trip, and not more than
-    /// the budget. Counts it as sent.
-    pub fn retransmit(&mut self, now: Instant, seq: Seq, payload_bytes: usize) -> bool {
+    /// How often a packet the receiver asked for may be sent again, of so many times: not again within a round trip, and
+    /// not more than the budget. Counts it as sent.
+    pub fn retransmit(
+        &mut self,
+        now: Instant,
+        seq: Seq,
+        payload_bytes: usize,
+        copies: usize,
+    ) -> usize {
         self.stats.nacked += 1;
-        let granted = self.budget.grant(now, self.stats.rtt, seq, payload_bytes);
-        if granted {
-            self.stats.retransmitted_packets += 1;
-            self.stats.retransmitted_bytes += payload_bytes as u64;
-        }
+        let rtt = self.stats.rtt;
+        let mut fitting = (1..=copies).rev();
+        let granted = fitting.find(|it| self.budget.grant(now, rtt, seq, it * payload_bytes));
+        let granted = granted.unwrap_or_default();
+        self.stats.retransmitted_packets += granted as u64;
+        self.stats.retransmitted_bytes += (granted * payload_bytes) as u64;
         granted
     }
 

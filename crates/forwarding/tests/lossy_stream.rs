@@ -351,7 +351,7 @@ fn repair(
     let Some(stored) = source.history.get(origin.seq) else {
         return;
     };
-    if outgoing.send.retransmit(now, seq, stored.payload.len()) {
+    if outgoing.send.retransmit(now, seq, stored.payload.len(), 1) > 0 {
         let out = outgoing
             .subscription
             .rewriter

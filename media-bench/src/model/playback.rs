@@ -53,7 +53,7 @@ pub struct PlaybackCounters {
     pub decoded: u64,
     /// Those of them that were not too late.
     pub in_time: u64,
-    /// Frames that came whole, but whose references did not.
+    /// Frames that came whole, but whose references did not, or may not have for all that their numbers tell.
     pub undecodable: u64,
     /// Frames that could be decoded, but whose numbers make a decoder wait.
     pub misnumbered: u64,
@@ -254,6 +254,11 @@ impl Playback {
         let is_sound = (frame.truth.references()).all(|it| self.decoded.contains(&it));
         match (is_numbered, is_sound) {
             (true, true) => {}
+            // Numbers do not say what was lost: a decoder waits for a frame of VP8 that nothing refers to.
+            (false, true) if !self.is_whole => {
+                self.counters.undecodable += 1;
+                return;
+            }
             (false, true) => {
                 self.counters.misnumbered += 1;
                 return;

@@ -6,6 +6,13 @@ use media::IceCandidate;
 
 use crate::fault::Fault;
 
+/// Formats and lines of a section that is looked through; browsers' have 40 and 150. Too low: a viewer gets a codec that it
+/// cannot have repaired. Too high: a hostile description has us look through it for long.
+const FORMATS_MAX: usize = 128;
+const LINES_MAX: usize = 1_024;
+
+const DIRECTIONS: [&str; 4] = ["a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"];
+
 /// Refuses what is no session description at all.
 pub(super) fn check(text: &str) -> Result<(), Fault> {
     if text.trim_start().starts_with("v=") {
@@ -70,7 +77,12 @@ pub(super) fn video_codec<'a>(text: &'a str, directions: &[&str]) -> Option<&'a 
     let lines: Vec<_> = video_section(text).collect();
     let mut head = lines.first()?.split_whitespace().skip(1);
     let (port, first) = (head.next()?, head.nth(1)?);
-    let flows = lines.iter().any(|line| directions.contains(line));
+    let session = text.lines().map(str::trim_end);
+    let session = session.take_while(|line| !line.starts_with("m="));
+    // What the section says, else the session, else what holds if nobody says anything (RFC 8866, section 6.7).
+    let mut stated = lines.iter().copied().chain(session);
+    let direction = stated.find(|line| DIRECTIONS.contains(line));
+    let flows = directions.contains(&direction.unwrap_or("a=sendrecv"));
     let is_live = port != "0" && flows;
     let codec = lines.iter().find_map(|line| mapped(line, first));
     codec.filter(|_| is_live)
@@ -95,9 +107,12 @@ pub(super) fn preferring(text: &str, codec: &str) -> String {
         })
     };
     let mut fields: Vec<_> = head.split(' ').collect();
-    if let Some(formats) = fields.get_mut(3..) {
+    if let Some(formats) = fields.get_mut(3..)
+        && formats.len() <= FORMATS_MAX
+        && lines.len() <= LINES_MAX
+    {
         // Stable, so that profiles stay in their order.
-        formats.sort_by_key(|number| !is_codec(repaired(number).unwrap_or(number)));
+        formats.sort_by_cached_key(|number| !is_codec(repaired(number).unwrap_or(number)));
     }
     text.replacen(head, &fields.join(" "), 1)
 }
@@ -181,12 +196,19 @@ mod tests {
         assert_eq!(video_codec(offer, &["a=recvonly"]), None);
         let refused = offer.replacen("m=video 9", "m=video 0", 1);
         assert_eq!(video_codec(&refused, &["a=sendonly"]), None);
+        let silent = offer.replacen("a=sendonly\r\n", "", 1);
+        assert_eq!(video_codec(&silent, &["a=sendrecv"]), Some("VP8"));
+        let stated = silent.replacen("v=0\r\n", "v=0\r\na=recvonly\r\n", 1);
+        assert_eq!(video_codec(&stated, &["a=recvonly"]), Some("VP8"));
+        assert_eq!(video_codec(&stated, &["a=sendrecv"]), None);
         let preferring_h264 = preferring(offer, "h264");
         let expected = offer.replacen("96 97 102 103 106 107", "102 103 106 107 96 97", 1);
         assert_eq!(preferring_h264, expected);
         for codec in ["VP8", "AV1"] {
             assert_eq!(preferring(offer, codec), offer);
         }
+        let long = offer.replacen("96 97", &"96 97 ".repeat(FORMATS_MAX), 1);
+        assert_eq!(preferring(&long, "h264"), long);
         for text in [
             "",
             "v=0",

@@ -225,7 +225,8 @@ impl<R: Read + Seek> Mp4Reader<R> {
             }
             let mut at = chunk;
             for _ in 0..per_chunk {
-                if left == 0 || self.samples.len() >= SAMPLES_MAX {
+                let is_full = self.samples.len() >= SAMPLES_MAX || number as usize >= SAMPLES_MAX;
+                if left == 0 || is_full {
                     track.next_ticks = ticks;
                     return;
                 }

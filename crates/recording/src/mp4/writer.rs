@@ -9,6 +9,9 @@ use super::boxes::{put, put_all, put_long, put_short, write_box, write_full_box}
 use crate::muxer::{CUES_MAX, PART_BYTES_MAX, PART_TIME_MAX};
 use crate::track::{Frame, TrackFormat, TrackKind};
 
+/// What is kept of a sample besides its data, bytes, its own piece of the heap included.
+const SAMPLE_BYTES: usize = 96;
+
 /// Shortest time after which a key frame begins a fragment. Too low: fragments of screens that send key frames only.
 /// Too high: nothing, up to [`PART_TIME_MAX`].
 const FRAGMENT_TIME_MIN: Duration = Duration::from_secs(1);
@@ -135,12 +138,15 @@ impl<W: Write + Seek> Mp4Writer<W> {
         let elapsed = frame.time.saturating_sub(began);
         let begins = frame.kind == TrackKind::Video && frame.is_key && elapsed >= FRAGMENT_TIME_MIN;
         let is_full = elapsed >= PART_TIME_MAX
-            || self.fragment_bytes.saturating_add(frame.data.len()) > PART_BYTES_MAX;
+            || self
+                .fragment_bytes
+                .saturating_add(frame.data.len() + SAMPLE_BYTES)
+                > PART_BYTES_MAX;
         if begins || is_full {
             self.write_fragment()?;
             self.fragment_began = Some(frame.time);
         }
-        self.fragment_bytes += frame.data.len();
+        self.fragment_bytes += frame.data.len() + SAMPLE_BYTES;
         let track = &mut self.tracks[index];
         track.end = track.end.max(frame.time);
         track.pending = Some(Sample {

@@ -87,7 +87,7 @@ impl MediaPath {
         }
         self.make_room(now, key, sustained, &claims);
         let downlink = &mut self.downlinks[key.0];
-        downlink.handle_division(Bitrate(granted), demand, is_wanting);
+        downlink.handle_division(now, Bitrate(granted), demand, is_wanting);
         for (claim, grant) in claims.iter().zip(&grants) {
             self.give(now, *claim, *grant);
         }

@@ -35,6 +35,10 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// pictures come late, with the next regular division.
 const GROWTH: f64 = 1.05;
 
+/// Time from one division to the next that the estimate asks for. Too low: a peer whose estimates jump has us divide
+/// with every report. Too high: less is sent too late.
+const DIVISION_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Packets that a repair of the newest is chosen from, where a probe needs padding. Too low: always the same. Too high:
 /// old ones, which are of no use to anybody.
 const PADDING_PACKETS: u16 = 16;
@@ -97,6 +101,7 @@ pub(super) struct Downlink {
     sent_at: Option<Instant>,
     /// The first report came.
     known_at: Option<Instant>,
+    divided_at: Option<Instant>,
     /// The estimate that was divided last, and what was given of it.
     divided: Bitrate,
     granted: Bitrate,
@@ -115,6 +120,7 @@ impl Downlink {
             pacer: Pacer::new(config.start),
             sent_at: None,
             known_at: None,
+            divided_at: None,
             divided: Bitrate(0),
             granted: Bitrate(0),
             is_wanting: false,
@@ -178,18 +184,27 @@ impl Downlink {
     }
 
     /// Takes note of how the budget was divided. `demand` is what to probe for, `is_wanting` tells if it was not enough.
-    pub(super) fn handle_division(&mut self, granted: Bitrate, demand: Bitrate, is_wanting: bool) {
+    pub(super) fn handle_division(
+        &mut self,
+        now: Instant,
+        granted: Bitrate,
+        demand: Bitrate,
+        is_wanting: bool,
+    ) {
+        self.divided_at = Some(now);
         self.divided = self.estimator.allotted();
         self.granted = granted;
         self.is_wanting = is_wanting;
         self.estimator.set_demand(demand);
     }
 
-    /// True if the estimate has changed so much that it should be divided anew.
-    fn is_outdated(&self) -> bool {
+    /// When the estimate should be divided anew, if it has changed enough for that.
+    fn division_due(&self) -> Option<Instant> {
         let estimate = self.estimator.allotted();
-        estimate < self.granted && estimate < self.divided
-            || self.is_wanting && estimate >= self.divided.scaled(GROWTH)
+        let is_outdated = estimate < self.granted && estimate < self.divided
+            || self.is_wanting && estimate >= self.divided.scaled(GROWTH);
+        let divided_at = self.divided_at.filter(|_| is_outdated)?;
+        Some(divided_at + DIVISION_INTERVAL)
     }
 
     /// When [`MediaPath::serve_downlink`] has something to do, if `key` is the one that asks.
@@ -197,7 +212,11 @@ impl Downlink {
         if self.lead() != Some(key) {
             return None;
         }
-        let deadlines = [self.estimator.poll_timeout(), self.pacer.poll_timeout()];
+        let deadlines = [
+            self.estimator.poll_timeout(),
+            self.pacer.poll_timeout(),
+            self.division_due(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 }
@@ -305,7 +324,7 @@ impl MediaPath {
         let is_first = downlink.known_at.is_none();
         downlink.known_at.get_or_insert(now);
         downlink.set_pace();
-        if is_first || downlink.is_outdated() {
+        if is_first || downlink.division_due().is_some_and(|at| at <= now) {
             self.divide(now, key);
         }
         self.wake(key);
@@ -327,7 +346,7 @@ impl MediaPath {
         }
         it.estimator.handle_timeout(now);
         it.set_pace();
-        if it.is_outdated() {
+        if it.division_due().is_some_and(|at| at <= now) {
             self.divide(now, downlink);
         }
         while let Some(paced) = self.downlinks[downlink.0].pacer.poll(now) {

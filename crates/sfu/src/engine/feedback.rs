@@ -23,7 +23,7 @@ use super::forward::Repair;
 use super::media_path::MediaPath;
 use super::source::SourceKey;
 use super::subscriber::{Subscriber, SubscriberKey};
-use super::transport::{Session, Transport, TransportKey};
+use super::transport::{Protection, Session, Transport, TransportKey};
 
 /// Between reports of one transport. Too short: RTCP traffic that nobody needs. Too long: peers learn
 /// of loss, round trip and lip sync late.
@@ -37,9 +37,27 @@ const QUIET_REPORTS_MAX: u8 = 2;
 /// many: a wake-up for each.
 const REPORT_SLOTS: u32 = 20;
 
-/// Numbers that the NACKs of one datagram may name. Too low: a burst loss is repaired in part only.
-/// Too high: one datagram makes us search for a long time.
-const NACKED_MAX: usize = 512;
+/// Bytes of a datagram of RTCP that is read. Peers keep to what a path carries whole. Too high: one datagram, sent in
+/// fragments, has us work for many.
+const DATAGRAM_BYTES_MAX: usize = 2_048;
+
+/// What one datagram may ask for. Too low: a burst of loss is repaired in part only. Too high: one datagram has us search
+/// for a long time.
+const BUDGET: Budget = Budget {
+    nacked: 512,
+    feedbacks: 8,
+    key_frames: 16,
+};
+
+/// What a datagram may still ask for, and what waits until it is read.
+struct Budget {
+    /// Numbers that its NACKs name.
+    nacked: usize,
+    /// Pieces of transport-wide feedback.
+    feedbacks: usize,
+    /// Requests for key frames.
+    key_frames: usize,
+}
 
 impl MediaPath {
     /// Takes one RTCP packet of a transport's peer.
@@ -53,15 +71,26 @@ impl MediaPath {
         let Some(protection) = &mut transport.protection else {
             return Err(Discard::NoKeys);
         };
+        if datagram.len() > DATAGRAM_BYTES_MAX {
+            return Err(Discard::Malformed);
+        }
         let len = protection.open_rtcp(datagram)?;
         transport.touch(now);
         self.counters.rtcp_received += 1;
-        let mut nacked_max = NACKED_MAX;
+        let (mut budget, mut remb) = (BUDGET, None);
+        let mut read = Ok(());
         for packet in Packets::new(&datagram[..len]) {
-            let packet = packet.map_err(|_| Discard::Malformed)?;
-            self.handle_packet(now, key, &packet, &mut nacked_max);
+            match packet {
+                // The last counts: each may have what the way carries divided anew.
+                Ok(Packet::Remb(latest)) => remb = Some(latest.bitrate),
+                Ok(packet) => self.handle_packet(now, key, &packet, &mut budget),
+                Err(_) => read = Err(Discard::Malformed),
+            }
         }
-        Ok(())
+        if let Some(remb) = remb {
+            self.handle_estimate(now, key, remb);
+        }
+        read
     }
 
     fn handle_packet(
@@ -69,7 +98,7 @@ impl MediaPath {
         now: Instant,
         key: TransportKey,
         packet: &Packet<'_>,
-        nacked_max: &mut usize,
+        budget: &mut Budget,
     ) {
         match packet {
             Packet::SenderReport(report) => {
@@ -88,8 +117,8 @@ impl MediaPath {
                     return;
                 };
                 let mut is_lost = false;
-                for seq in nack.seqs().take(*nacked_max) {
-                    *nacked_max -= 1;
+                for seq in nack.seqs().take(budget.nacked) {
+                    budget.nacked -= 1;
                     let repair = self.retransmit(now, subscriber, seq);
                     is_lost |= repair == Some(Repair::Lost);
                 }
@@ -101,29 +130,50 @@ impl MediaPath {
             Packet::PictureLoss(media) => {
                 if let Some(subscriber) = self.outgoing(key, *media) {
                     self.subscribers[subscriber.0].pli_count += 1;
-                    self.request_key_frame(now, subscriber);
+                    self.grant_key_frame(now, subscriber, budget);
                 }
             }
             Packet::FullIntraRequest(request) => {
                 for (media, _) in request.entries() {
                     if let Some(subscriber) = self.outgoing(key, media) {
                         self.subscribers[subscriber.0].fir_count += 1;
-                        self.request_key_frame(now, subscriber);
+                        self.grant_key_frame(now, subscriber, budget);
                     }
                 }
             }
-            Packet::Remb(remb) => {
-                for subscriber in self.transports[key.0].subscribers.clone() {
-                    let subscriber = &mut self.subscribers[subscriber.0];
-                    if subscriber.kind == MediaKind::Video {
-                        subscriber.remb_bps = Some(remb.bitrate.0);
-                    }
-                }
-                self.handle_remb(now, key, remb.bitrate);
+            Packet::TransportFeedback(feedback) if budget.feedbacks > 0 => {
+                budget.feedbacks -= 1;
+                self.handle_arrivals(now, key, feedback);
             }
-            Packet::TransportFeedback(feedback) => self.handle_arrivals(now, key, feedback),
             // A peer that says goodbye to a stream of its own simply stops sending.
             _ => {}
+        }
+    }
+
+    fn grant_key_frame(&mut self, now: Instant, key: SubscriberKey, budget: &mut Budget) {
+        if budget.key_frames > 0 {
+            budget.key_frames -= 1;
+            self.request_key_frame(now, key);
+        }
+    }
+
+    /// Takes note of what a peer estimates that the way to it carries. Nobody is believed who has not agreed to say so, or
+    /// whom anybody can pretend to be.
+    fn handle_estimate(&mut self, now: Instant, key: TransportKey, estimate: Bitrate) {
+        let transport = &self.transports[key.0];
+        if !matches!(transport.protection, Some(Protection::Keys { .. })) {
+            return;
+        }
+        let mut is_believed = false;
+        for subscriber in &transport.subscribers {
+            let subscriber = &mut self.subscribers[subscriber.0];
+            if subscriber.reports_estimates() {
+                subscriber.remb_bps = Some(estimate.0);
+                is_believed = true;
+            }
+        }
+        if is_believed {
+            self.handle_remb(now, key, estimate);
         }
     }
 

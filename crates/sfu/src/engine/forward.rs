@@ -117,6 +117,11 @@ impl MediaPath {
         if layer.last_key_frame.catch_up(now).is_none() {
             return false;
         }
+        // Who cannot decode it would have us go through it again and again.
+        let is_foreign = |codec| self.subscribers[key.0].mapping(codec).is_none();
+        if source.codec.is_some_and(is_foreign) {
+            return false;
+        }
         // Who has seen more of this camera since would be shown the past.
         let sent_last = self.subscribers[key.0].subscription.rewriter.sent_last();
         if let Some((seen, at)) = sent_last
@@ -204,14 +209,16 @@ impl MediaPath {
         let mut route = route!(self, now, key);
         let bytes = stored.payload.len();
         let may_repair = route.may_repair(is_seen, is_base);
+        let wanted = match (may_repair, has_stream && route.is_lossy()) {
+            (true, true) => 2,
+            (true, false) => 1,
+            (false, _) => 0,
+        };
         let send = &mut route.subscriber.send;
-        if !may_repair || !send.retransmit(now, rewritten.seq.seq(), bytes) {
+        let copies = send.retransmit(now, rewritten.seq.seq(), bytes, wanted);
+        if copies == 0 {
             return is_late.then_some(Repair::Lost);
         }
-        let copies = match has_stream && route.is_lossy() {
-            true => 2,
-            false => 1,
-        };
         let mut is_sent = true;
         for _ in 0..copies {
             is_sent &= route.hold_back_repair(seq, bytes)

@@ -269,13 +269,14 @@ impl MediaPath {
         let header = Header::parse(&datagram[..len]).map_err(|_| Discard::Malformed)?;
         // A stream that this one replaces takes its history along.
         self.forward_all(now);
-        let bound = self.bind(key, &header, index)?;
+        let bound = self.bind(now, key, &header, index)?;
         Ok((bound, len))
     }
 
     /// Assigns an SSRC seen for the first time to a negotiated section.
     fn bind(
         &mut self,
+        now: Instant,
         key: TransportKey,
         header: &Header<'_>,
         index: ReceiveIndex,
@@ -311,6 +312,9 @@ impl MediaPath {
                 })
             })
             .ok_or(Discard::UnknownStream)?;
+        if !self.transports[key.0].may_begin_stream(now) {
+            return Err(Discard::UnknownStream);
+        }
         let source = &mut self.sources[source_key.0];
         let (codec, repair) = match source.payload(header.payload_type()) {
             Some(Payload::Media(codec)) => (codec, false),

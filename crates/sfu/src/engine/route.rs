@@ -211,6 +211,8 @@ impl Route<'_> {
                 Some(rewritten.seq.seq()),
                 payload_type,
             ),
+            // Two packets of one index must be one packet.
+            None if !subscriber.may_repeat(rewritten.seq) => return None,
             None => (
                 &subscriber.template,
                 subscriber.ssrc,

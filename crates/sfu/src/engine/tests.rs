@@ -2,6 +2,7 @@
 //!
 //! A [`Peer`] is past ICE and DTLS from the start: its keys are put into its transport.
 
+mod abuse;
 mod panics;
 mod relay;
 

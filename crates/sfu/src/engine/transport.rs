@@ -5,7 +5,7 @@
 //! Deliberately absent: what the plaintext means.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use media::EventSender;
 use smallvec::SmallVec;
@@ -32,6 +32,12 @@ use super::subscriber::SubscriberKey;
 /// again for senders that restart. Too low: a publisher that changes its SSRCs goes silent. Too high:
 /// a hostile one costs memory and lookup time.
 pub(super) const INBOUND_STREAMS_MAX: usize = 24;
+
+/// Incoming SSRCs that a transport may begin in [`STREAMS_WINDOW`]. Too low: a publisher that begins many at once, or
+/// begins anew, goes silent for as long. Too high: one that begins another with each packet has us divide what everybody
+/// gets as often.
+const STREAMS_PER_WINDOW: u32 = 24;
+const STREAMS_WINDOW: Duration = Duration::from_secs(2);
 
 /// Handle of a transport; valid until it is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,6 +107,8 @@ pub(super) struct Transport {
     /// Where everything is sent, but the RTCP of plain sessions.
     pub(super) flow: Option<Flow>,
     pub(super) inbound: Vec<Inbound>,
+    /// How many of them began in the window that opened then.
+    began: (Option<Instant>, u32),
     /// The replay windows of replaced streams, the oldest first.
     retired: VecDeque<(Ssrc, ReceiveIndex)>,
     /// Index into `inbound` of the packet before: bursts come from one stream.
@@ -139,6 +147,7 @@ impl Transport {
             sctp: None,
             flow: None,
             inbound: Vec::new(),
+            began: (None, 0),
             retired: VecDeque::new(),
             inbound_last: 0,
             sources: SmallVec::new(),
@@ -176,6 +185,17 @@ impl Transport {
         while self.retired.len() > INBOUND_STREAMS_MAX {
             self.retired.pop_front();
         }
+    }
+
+    /// True if one more incoming stream may begin.
+    pub(super) fn may_begin_stream(&mut self, now: Instant) -> bool {
+        let (opened_at, count) = &mut self.began;
+        let opened = *opened_at.get_or_insert(now);
+        if now.saturating_duration_since(opened) >= STREAMS_WINDOW {
+            (*opened_at, *count) = (Some(now), 0);
+        }
+        *count += 1;
+        *count <= STREAMS_PER_WINDOW
     }
 
     /// Where an unknown stream goes on: after what came of it before it was replaced.
