@@ -22,6 +22,9 @@ pub enum Event {
         /// True while packets arrive.
         flowing: bool,
     },
+    /// Whether the peer sends RTP or RTCP, told when it changes: it said goodbye to all that it sent or was not heard for
+    /// long, though the transport lives; or it is heard again. Optional.
+    PeerHeard(bool),
     /// ICE of one component of the transport moved on. Optional: a server that reports only
     /// [`MediaStateChanged`](Self::MediaStateChanged) says less, not something else.
     IceStateChanged {

@@ -223,3 +223,33 @@ fn offering_endpoint_tells_its_candidates_before_the_answer_and_once() {
         .unwrap();
     assert_eq!(count(simulation.take_told(client)), (0, 0));
 }
+
+#[test]
+fn applications_are_told_of_peers_that_are_not_heard() {
+    let mut simulation = Simulation::new(1);
+    let publisher = simulation.join(PeerConfig::publisher(1));
+    let viewer = simulation.add(PeerConfig {
+        reports: false,
+        transport_cc: false,
+        ..PeerConfig::viewer(2)
+    });
+    simulation.negotiate(viewer);
+    simulation.connect(publisher, viewer, None);
+    simulation.run_for(Duration::from_secs(2));
+    simulation.peer_mut(viewer).send_picture_loss();
+    let heard = |told: Vec<Event>| {
+        let told = told.into_iter().filter_map(|event| match event {
+            Event::PeerHeard(heard) => Some(heard),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    simulation.run_for(Duration::from_secs(24));
+    assert_eq!(heard(simulation.take_told(viewer)), []);
+    simulation.run_for(Duration::from_secs(4));
+    assert_eq!(heard(simulation.take_told(viewer)), [false]);
+    simulation.peer_mut(viewer).send_picture_loss();
+    simulation.run_for(Duration::from_secs(1));
+    assert_eq!(heard(simulation.take_told(viewer)), [true]);
+    assert_eq!(heard(simulation.take_told(publisher)), []);
+}

@@ -52,6 +52,12 @@ impl Server {
             Event::MediaStateChanged(state) => {
                 self.transport_changed(key, state == MediaState::Connected);
             }
+            Event::PeerHeard(heard) => {
+                let endpoint = self.endpoint_state(key);
+                if endpoint.is_some_and(|it| it.connected) {
+                    self.set_media_connected(key, heard);
+                }
+            }
             Event::MediaFlowInChanged { kind, flowing } => {
                 let object = self.objects.get_mut(key);
                 if let Some((object, index)) = object.zip(flow_index(kind)) {

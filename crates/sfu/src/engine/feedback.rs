@@ -145,7 +145,10 @@ impl MediaPath {
                 budget.feedbacks -= 1;
                 self.handle_arrivals(now, key, feedback);
             }
-            // A peer that says goodbye to a stream of its own simply stops sending.
+            Packet::Goodbye(goodbye) => {
+                let is_gone = |ssrc: Ssrc| goodbye.ssrcs().any(|gone| gone == ssrc);
+                self.transports[key.0].handle_goodbye(is_gone);
+            }
             _ => {}
         }
     }
@@ -376,6 +379,7 @@ impl MediaPath {
 
     /// Sender reports for what we send, receiver reports and REMB for what we get.
     fn send_reports(&mut self, now: Instant, key: TransportKey) {
+        self.transports[key.0].listen_for_silence(now);
         // Not at once: a peer may report a thousand times a second.
         self.relay_reports(key);
         self.tell_silence(key);

@@ -312,7 +312,9 @@ impl MediaPath {
                 })
             })
             .ok_or(Discard::UnknownStream)?;
-        if !self.transports[key.0].may_begin_stream(now) {
+        // There are only so many that are announced.
+        let is_announced = announced(&self.sources[source_key.0]);
+        if !is_announced && !self.transports[key.0].may_begin_stream(now) {
             return Err(Discard::UnknownStream);
         }
         let source = &mut self.sources[source_key.0];

@@ -424,6 +424,7 @@ fn publisher_may_change_its_ssrcs_any_number_of_times() {
     for restart in 0..30 {
         bed.send(&publisher, 100 + restart, 1, VP8, &KEY_FRAME);
         bed.send(&publisher, 200 + restart, 1, RTX, &[0, 1, 0x10, 1]);
+        bed.run_for(SECOND / 5);
     }
 
     assert_eq!(bed.take_sent(&viewer).len(), 30);

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use media::EventSender;
+use media::{Event, EventSender};
 use smallvec::SmallVec;
 
 use forwarding::rtp::{ExtendedSeq, Ssrc};
@@ -33,11 +33,15 @@ use super::subscriber::SubscriberKey;
 /// a hostile one costs memory and lookup time.
 pub(super) const INBOUND_STREAMS_MAX: usize = 24;
 
-/// Incoming SSRCs that a transport may begin in [`STREAMS_WINDOW`]. Too low: a publisher that begins many at once, or
+/// Incoming SSRCs that nobody has announced and a transport may begin in [`STREAMS_WINDOW`]. Too low: a publisher that begins many at once, or
 /// begins anew, goes silent for as long. Too high: one that begins another with each packet has us divide what everybody
 /// gets as often.
 const STREAMS_PER_WINDOW: u32 = 24;
 const STREAMS_WINDOW: Duration = Duration::from_secs(2);
+
+/// Time without RTP and RTCP after which a peer counts as silent: five intervals of reports (RFC 3550, section 6.3.5).
+/// Too low: who reports rarely is said to have gone. Too high: applications learn of it late.
+const HEARING: Duration = Duration::from_secs(25);
 
 /// Handle of a transport; valid until it is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,6 +113,10 @@ pub(super) struct Transport {
     pub(super) inbound: Vec<Inbound>,
     /// How many of them began in the window that opened then.
     began: (Option<Instant>, u32),
+    /// When RTP or RTCP came last.
+    heard_at: Option<Instant>,
+    /// The application was told that nothing comes.
+    is_silent: bool,
     /// The replay windows of replaced streams, the oldest first.
     retired: VecDeque<(Ssrc, ReceiveIndex)>,
     /// Index into `inbound` of the packet before: bursts come from one stream.
@@ -147,6 +155,8 @@ impl Transport {
             sctp: None,
             flow: None,
             inbound: Vec::new(),
+            heard_at: None,
+            is_silent: false,
             began: (None, 0),
             retired: VecDeque::new(),
             inbound_last: 0,
@@ -230,6 +240,31 @@ impl Transport {
         if let Session::Secure { ice, .. } = &mut self.session {
             ice.touch(now);
         }
+        self.heard_at = Some(now);
+        if self.is_silent {
+            self.tell_silence(false);
+        }
+    }
+
+    /// Tells the application if the peer was not heard for long.
+    pub(super) fn listen_for_silence(&mut self, now: Instant) {
+        let silence = self.heard_at.map(|at| now.saturating_duration_since(at));
+        if silence.is_some_and(|it| it >= HEARING) && !self.is_silent {
+            self.tell_silence(true);
+        }
+    }
+
+    /// The peer said goodbye to these streams. Nothing comes any more if they were all.
+    pub(super) fn handle_goodbye(&mut self, is_gone: impl Fn(Ssrc) -> bool) {
+        let mut media = self.inbound.iter().filter(|stream| !stream.repair);
+        if media.all(|stream| is_gone(stream.ssrc)) && !self.is_silent {
+            self.tell_silence(true);
+        }
+    }
+
+    fn tell_silence(&mut self, is_silent: bool) {
+        self.is_silent = is_silent;
+        self.events.send(Event::PeerHeard(!is_silent));
     }
 
     /// A 5-tuple is gone; another validated one may take its place.

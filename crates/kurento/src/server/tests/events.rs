@@ -137,6 +137,12 @@ fn media_of_plain_rtp_are_connected_when_the_peer_was_heard() {
     assert_eq!(state, json!("DISCONNECTED"));
     desk.happen(Event::MediaStateChanged(MediaState::Connected));
     assert_eq!(kinds(&mut desk), ["MediaStateChanged"]);
+    for heard in [true, false, false, true] {
+        desk.happen(Event::PeerHeard(heard));
+    }
+    let told = desk.events(connection).into_iter();
+    let states: Vec<_> = told.map(|(_, data)| data["newState"].clone()).collect();
+    assert_eq!(states, ["DISCONNECTED", "CONNECTED"]);
 }
 
 #[test]

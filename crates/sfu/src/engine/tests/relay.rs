@@ -173,6 +173,7 @@ fn publisher_may_change_its_ssrc_any_number_of_times() {
     beds.connect(&publisher, &viewer);
     for restart in 0..30 {
         assert_eq!(beds.send(&publisher, 100 + restart, 1, VP8), 1);
+        beds.run_for(SECOND / 10);
     }
     let sent = beds.far.take_sent(&viewer);
     assert_eq!(sent.len(), 30);
