@@ -34,7 +34,7 @@ const AGE_MAX: Duration = Duration::from_secs(10);
 pub(super) enum Repair {
     /// It is sent again.
     Sent,
-    /// It comes so late that its viewer will have given it up, and others refer to it.
+    /// It does not come, or so late that its viewer will have given it up, and others refer to it.
     Lost,
 }
 
@@ -184,8 +184,14 @@ impl MediaPath {
         let selector = &subscriber.subscription.selector;
         let bounds = selector.bounds();
         let is_seen = selector.current() == Some(origin.ssrc);
-        let is_seen = is_seen && layer_id.is_none_or(|layer| bounds.admit(layer));
         let is_base = layer_id.is_none_or(|layer| layer.temporal == 0);
+        let is_admitted = layer_id.is_none_or(|layer| bounds.admit(layer));
+        if is_seen && is_base && !is_admitted {
+            // A picture is decoded whole, and others refer to it. What of its larger frames was lost is not worth
+            // repairing on a path that has become too narrow for them, so there must be another to refer to.
+            return Some(Repair::Lost);
+        }
+        let is_seen = is_seen && is_admitted;
         let mapping = subscriber.mapping(codec)?;
         let rewritten = subscriber.subscription.rewriter.replay(stored.packet)?;
         let has_stream = mapping.repair.is_some() && subscriber.repair_template.is_some();
