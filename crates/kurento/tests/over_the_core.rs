@@ -2,9 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod core;
+
 use std::fs;
 use std::net::Ipv4Addr;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use kurento::client::{Kms, websocket};
 use kurento::server::{Config, Service};
 use media::{
     BandwidthLimits, ElementId, ElementKind, Event, EventSender, FileState, Kilobits, MediaServer,
-    Parameter, Parameters, PipelineId, Recording,
+    OfferOptions, Parameter, Parameters, PipelineId, Recording,
 };
 use sfu::NativeMediaServer;
 use tokio::net::TcpListener;
@@ -47,22 +48,7 @@ async fn serve(recordings: Option<PathBuf>) -> String {
             .collect(),
         ..Config::default()
     };
-    behind_the_protocol(core(recordings), config).await
-}
-
-/// Our core, on this machine only.
-fn core(recordings: Option<PathBuf>) -> NativeMediaServer {
-    let localhost = Ipv4Addr::LOCALHOST.into();
-    let core = NativeMediaServer::start(&sfu::Config {
-        udp_port: 0,
-        rtp_ports: 0..=0,
-        workers: NonZeroUsize::MIN,
-        listen: vec![localhost],
-        announce: vec![localhost],
-        recordings,
-        ..sfu::Config::default()
-    });
-    core.unwrap()
+    behind_the_protocol(core::start(recordings), config).await
 }
 
 async fn behind_the_protocol(core: NativeMediaServer, config: Config) -> String {
@@ -81,7 +67,7 @@ async fn behind_the_protocol(core: NativeMediaServer, config: Config) -> String 
 
 #[tokio::test]
 async fn our_core_is_a_media_server() {
-    media::conformance::check(&core(None), OFFER).await;
+    media::conformance::check(&core::start(None), OFFER).await;
 }
 
 #[tokio::test]
@@ -255,7 +241,7 @@ a=rtcp-fb:96 transport-cc\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\na=rtcp
 a=rid:h send\r\na=rid:l send\r\na=simulcast:send h;l\r\n";
     let kurento = "a=extmap:2 http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time\r\na=rtcp-fb:96 goog-remb\r\n";
     let offer = OFFER.replace("SAVPF 96", "SAVPF 96 97") + kurento + modern;
-    let core = core(None);
+    let core = core::start(None);
     for (core, is_strict) in [(core.clone(), false), (core.strict(), true)] {
         let kms = Kms::new(websocket(
             behind_the_protocol(core, Config::default()).await,
@@ -306,4 +292,26 @@ async fn descriptions_tell_what_peers_may_send() {
     let (audio, video) = answer.split_once("m=video").unwrap();
     assert!(audio.contains("b=AS:40\r\n"), "{answer}");
     assert!(video.contains("b=AS:700\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn plain_rtp_is_of_the_family_that_the_application_asks_for() {
+    let kms = Kms::new(websocket(start().await, None));
+    let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
+    let families = ["IN IP4 127.0.0.1", "IN IP6 ::1"];
+    // A machine without IPv6 does what it can.
+    for (ipv6, told) in [
+        (false, families[0]),
+        (true, families[core::localhost().len() - 1]),
+    ] {
+        let kind = ElementKind::RtpEndpoint { sdes: None, ipv6 };
+        let endpoint = kms.create_element(&pipeline, kind, EventSender::discard());
+        let endpoint = endpoint.await.unwrap();
+        let offer = kms.generate_offer(&endpoint, OfferOptions::default());
+        let offer = offer.await.unwrap();
+        for line in ["o=", "c="] {
+            let line = offer.lines().find(|text| text.starts_with(line)).unwrap();
+            assert!(line.ends_with(told), "{offer}");
+        }
+    }
 }

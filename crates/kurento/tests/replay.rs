@@ -8,9 +8,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod core;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::Ipv4Addr;
-use std::num::NonZeroUsize;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use kurento::server::{Config, Service};
@@ -81,22 +81,13 @@ async fn the_official_client_is_answered_in_the_recorded_shape() {
 }
 
 /// Our core, answering as Kurento does.
-fn core() -> NativeMediaServer {
-    let localhost = Ipv4Addr::LOCALHOST.into();
-    let core = NativeMediaServer::start(&sfu::Config {
-        udp_port: 0,
-        rtp_ports: 0..=0,
-        workers: NonZeroUsize::MIN,
-        listen: vec![localhost],
-        announce: vec![localhost],
-        ..sfu::Config::default()
-    });
-    core.unwrap().strict()
+fn strict_core() -> NativeMediaServer {
+    core::start(None).strict()
 }
 
 #[tokio::test]
 async fn descriptions_say_what_the_real_server_s_say() {
-    let replay = replay(core, include_str!("data/kms-transcript.jsonl"), 800).await;
+    let replay = replay(strict_core, include_str!("data/kms-transcript.jsonl"), 800).await;
     let mut differences = BTreeMap::new();
     for (number, [recorded, ours]) in &replay.descriptions {
         // Which payload type stands for what is up to who offers.

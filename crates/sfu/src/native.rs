@@ -32,7 +32,7 @@ use crate::engine::clock::Clock;
 use crate::engine::{Engine, EngineConfig, Subject, ids};
 use crate::metrics::Metrics;
 use crate::worker::{
-    BindError, CommandQueue, RtpAddress, RtpPool, RtpSockets, Sockets, Worker, detect_offload,
+    BindError, CommandQueue, RtpAddresses, RtpPool, RtpSockets, Sockets, Worker, detect_offload,
     gone, plan_pinning,
 };
 
@@ -135,7 +135,7 @@ impl NativeMediaServer {
                 workers.ports.push(sockets.port);
                 workers.candidates.extend(&candidates);
             }
-            let rtp_address = RtpAddress::choose(&sockets.addresses(), &candidates);
+            let rtp_addresses = RtpAddresses::choose(&sockets.addresses(), &candidates);
             let engine_config = EngineConfig {
                 certificate: certificate.clone(),
                 candidates,
@@ -145,7 +145,7 @@ impl NativeMediaServer {
             };
             let engine = Engine::new(engine_config, index);
             let rtp_pool = Arc::clone(&rtp_pool);
-            let worker = Worker::new(sockets, engine, rtp_pool, rtp_address, offload)
+            let worker = Worker::new(sockets, engine, rtp_pool, rtp_addresses, offload)
                 .map_err(StartError::Worker)?;
             workers.queues.push(worker.queue());
             prepared.push(worker);
@@ -259,8 +259,8 @@ impl NativeMediaServer {
         create(
             self.place(pipeline, &kind),
             move |engine, rtp, now| match kind {
-                ElementKind::RtpEndpoint { sdes } => {
-                    engine.create_rtp_endpoint(now, &id, rtp.open()?, sdes, events)
+                ElementKind::RtpEndpoint { sdes, ipv6 } => {
+                    engine.create_rtp_endpoint(now, &id, rtp.open(ipv6)?, sdes, events)
                 }
                 kind => {
                     let made = engine.create_element(now, &id, kind, events)?;

@@ -460,7 +460,10 @@ fn ports_come_back_if_the_endpoint_cannot_be_made() {
     let made = engine.create_element(
         now,
         &pipeline,
-        ElementKind::RtpEndpoint { sdes: None },
+        ElementKind::RtpEndpoint {
+            sdes: None,
+            ipv6: false,
+        },
         events(),
     );
     assert!(matches!(made, Err(Error::Unsupported { .. })));

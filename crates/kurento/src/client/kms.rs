@@ -276,7 +276,8 @@ impl MediaServer for Kms {
                 constructor.insert("useDataChannels".to_owned(), data_channels.into());
                 OF_WEB_ENDPOINTS
             }
-            ElementKind::RtpEndpoint { ref sdes } => {
+            ElementKind::RtpEndpoint { ref sdes, ipv6 } => {
+                constructor.insert("useIpv6".to_owned(), ipv6.into());
                 let crypto = sdes.as_ref().map(translation::sdes_value);
                 constructor.extend(crypto.map(|crypto| ("crypto".to_owned(), crypto)));
                 OF_ENDPOINTS

@@ -119,7 +119,8 @@ impl Server {
             })]
         } else if class.is(&elements::RTP_ENDPOINT) {
             let sdes = super::sdes::read(arguments.value("crypto"))?;
-            vec![element(ElementKind::RtpEndpoint { sdes })]
+            let ipv6 = arguments.flag("useIpv6");
+            vec![element(ElementKind::RtpEndpoint { sdes, ipv6 })]
         } else if class.is(&core::URI_ENDPOINT) {
             vec![Call::CreateCustomElement {
                 object,

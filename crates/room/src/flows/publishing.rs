@@ -242,6 +242,9 @@ pub(super) fn endpoint_kind(web: bool, data_channels: bool, peer: PeerId) -> Ele
             peer: Some(peer),
         }
     } else {
-        ElementKind::RtpEndpoint { sdes: None }
+        ElementKind::RtpEndpoint {
+            sdes: None,
+            ipv6: false,
+        }
     }
 }

@@ -174,7 +174,10 @@ async fn rtp_publisher_lifecycle() {
         .into_iter()
         .map(|(_, kind)| kind)
         .collect();
-    assert!(kinds.contains(&ElementKind::RtpEndpoint { sdes: None }));
+    assert!(kinds.contains(&ElementKind::RtpEndpoint {
+        sdes: None,
+        ipv6: false
+    }));
     assert_eq!(
         world
             .fake

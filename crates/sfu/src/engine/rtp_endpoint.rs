@@ -62,7 +62,9 @@ impl Engine {
         events: EventSender,
     ) -> Result<ElementId, Error> {
         let local_key = sdes.as_ref().map(CryptoKey::of);
-        let id = ids::element(pipeline, self.worker, &ElementKind::RtpEndpoint { sdes });
+        let ipv6 = ports.bound.is_ipv6();
+        let kind = ElementKind::RtpEndpoint { sdes, ipv6 };
+        let id = ids::element(pipeline, self.worker, &kind);
         let added = self
             .graph
             .add_element(id.clone(), pipeline, Role::Endpoint, events);

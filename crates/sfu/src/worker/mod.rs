@@ -45,7 +45,7 @@ pub(crate) use self::bind::Sockets;
 pub(crate) use self::offload::detect as detect_offload;
 pub(crate) use self::pinning::plan as plan_pinning;
 pub(crate) use self::queue::{Command, CommandQueue, gone};
-pub(crate) use self::rtp::{RtpAddress, RtpPool, RtpSockets};
+pub(crate) use self::rtp::{RtpAddresses, RtpPool, RtpSockets};
 pub(crate) use self::taps::{TapReceiver, tap};
 
 /// System calls that receive from one UDP socket in one turn. Too low: the loop's own cost is shared by
@@ -160,7 +160,7 @@ impl Worker {
         sockets: Sockets,
         engine: Engine,
         rtp_pool: Arc<RtpPool>,
-        rtp_address: Option<RtpAddress>,
+        rtp_addresses: RtpAddresses,
         offload: UdpOffload,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -174,7 +174,7 @@ impl Worker {
         }
         let tcp = TcpFlows::new(sockets.tcp, poll.registry(), FIRST_UDP + shared.len())?;
         let registry = poll.registry().try_clone()?;
-        let rtp = RtpSockets::new(rtp_pool, rtp_address, offload, registry);
+        let rtp = RtpSockets::new(rtp_pool, rtp_addresses, offload, registry);
         Ok(Self {
             poll,
             doorbell: Arc::new(Doorbell::new(waker)),

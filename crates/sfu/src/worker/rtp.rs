@@ -73,35 +73,58 @@ impl RtpPool {
 
 /// Where a worker opens RTP sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RtpAddress {
+pub(crate) struct RtpAddresses {
+    /// Of IPv4 if there is one, as gateways expect.
+    usual: Option<RtpAddress>,
+    /// For endpoints that are to use IPv6: of that if there is one.
+    ipv6: Option<RtpAddress>,
+}
+
+impl RtpAddresses {
+    pub(crate) fn choose(listen: &[IpAddr], candidates: &[SocketAddr]) -> Self {
+        Self {
+            usual: RtpAddress::choose(listen, candidates, IpAddr::is_ipv4),
+            ipv6: RtpAddress::choose(listen, candidates, IpAddr::is_ipv6),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RtpAddress {
     /// Address to bind to; may be the unspecified one.
-    pub(crate) bound: IpAddr,
+    bound: IpAddr,
     /// What peers are told.
-    pub(crate) told: IpAddr,
+    told: IpAddr,
 }
 
 impl RtpAddress {
-    /// Told is the best candidate, of IPv4 if there is one, as gateways expect.
-    pub(crate) fn choose(listen: &[IpAddr], candidates: &[SocketAddr]) -> Option<Self> {
-        let mut told = candidates.iter().map(SocketAddr::ip);
-        let told = told.clone().find(IpAddr::is_ipv4).or_else(|| told.next())?;
-        let mut of_family = listen
-            .iter()
-            .copied()
-            .filter(|ip| ip.is_ipv4() == told.is_ipv4());
-        // Behind a NAT what is told is no address of ours.
-        let bound = of_family
-            .clone()
-            .find(|ip| *ip == told)
-            .or_else(|| of_family.next())?;
-        Some(Self { bound, told })
+    /// Told is the best candidate that is `preferred`, else the best, among those that a socket can be bound for.
+    fn choose(
+        listen: &[IpAddr],
+        candidates: &[SocketAddr],
+        preferred: fn(&IpAddr) -> bool,
+    ) -> Option<Self> {
+        let told = candidates.iter().map(SocketAddr::ip);
+        let (best, others): (Vec<_>, Vec<_>) = told.partition(preferred);
+        best.into_iter().chain(others).find_map(|told| {
+            let mut of_family = listen
+                .iter()
+                .copied()
+                .filter(|ip| ip.is_ipv4() == told.is_ipv4());
+            // Behind a NAT what is told is no address of ours.
+            let bound = of_family
+                .clone()
+                .find(|ip| *ip == told)
+                .or_else(|| of_family.next())?;
+            Some(Self { bound, told })
+        })
     }
 }
 
 /// The open RTP sockets of one worker.
 pub(crate) struct RtpSockets {
     pool: Arc<RtpPool>,
-    address: Option<RtpAddress>,
+    addresses: RtpAddresses,
     offload: UdpOffload,
     registry: Registry,
     sockets: Slab<UdpPort>,
@@ -121,13 +144,13 @@ pub(crate) struct RtpSockets {
 impl RtpSockets {
     pub(super) fn new(
         pool: Arc<RtpPool>,
-        address: Option<RtpAddress>,
+        addresses: RtpAddresses,
         offload: UdpOffload,
         registry: Registry,
     ) -> Self {
         Self {
             pool,
-            address,
+            addresses,
             offload,
             registry,
             sockets: Slab::new(),
@@ -139,10 +162,13 @@ impl RtpSockets {
         }
     }
 
-    /// Opens what one endpoint needs: a pair for audio and one for video.
-    pub(crate) fn open(&mut self) -> Result<RtpPorts, Error> {
+    /// Opens what one endpoint needs: a pair for audio and one for video. Over IPv6 only if that is asked for, or if
+    /// there is nothing else.
+    pub(crate) fn open(&mut self, ipv6: bool) -> Result<RtpPorts, Error> {
         let full = || Error::Full("no port is left for an RTP endpoint".to_owned());
-        let RtpAddress { bound, told } = self.address.ok_or_else(full)?;
+        let RtpAddresses { usual, ipv6: other } = self.addresses;
+        let address = if ipv6 { other } else { usual };
+        let RtpAddress { bound, told } = address.ok_or_else(full)?;
         let audio = self.open_pair(bound).ok_or_else(full)?;
         let Some(video) = self.open_pair(bound) else {
             self.close_pair(audio);
@@ -309,13 +335,16 @@ mod tests {
 
     fn sockets(range: RangeInclusive<u16>) -> RtpSockets {
         let poll = mio::Poll::new().unwrap();
-        let address = RtpAddress {
-            bound: IpAddr::from([127, 0, 0, 1]),
-            told: IpAddr::from([192, 0, 2, 1]),
+        let addresses = RtpAddresses {
+            usual: Some(RtpAddress {
+                bound: IpAddr::from([127, 0, 0, 1]),
+                told: IpAddr::from([192, 0, 2, 1]),
+            }),
+            ipv6: None,
         };
         let registry = poll.registry().try_clone().unwrap();
         let pool = Arc::new(RtpPool::new(&range));
-        RtpSockets::new(pool, Some(address), UdpOffload::ALL, registry)
+        RtpSockets::new(pool, addresses, UdpOffload::ALL, registry)
     }
 
     #[test]
@@ -331,7 +360,7 @@ mod tests {
     #[test]
     fn pairs_are_opened_even_port_first_and_closed() {
         let mut sockets = sockets(0..=0);
-        let ports = sockets.open().unwrap();
+        let ports = sockets.open(false).unwrap();
         let PlainPorts { audio, video, .. } = ports.told;
         assert_eq!((audio % 2, video % 2), (0, 0));
         for port in [audio, audio + 1, video, video + 1] {
@@ -350,39 +379,45 @@ mod tests {
     fn taken_ports_are_passed_over_and_an_empty_pool_is_told() {
         // Two neighbouring pairs, of which another process has a port.
         let mut probe = sockets(0..=0);
-        let first = probe.open().unwrap().told.audio;
+        let first = probe.open(false).unwrap().told.audio;
         let mut sockets = sockets(first..=first + 1);
 
-        assert!(matches!(sockets.open(), Err(Error::Full(_))));
+        assert!(matches!(sockets.open(false), Err(Error::Full(_))));
 
         assert_eq!(sockets.pool.free.lock().len(), 1);
         assert!(sockets.sockets.is_empty());
     }
 
     #[test]
-    fn address_told_is_ipv4_and_bound_where_listened() {
-        let choose = |listen: &[&str], candidates: &[&str]| {
+    fn address_told_is_of_the_wanted_family_and_bound_where_listened() {
+        let check = |listen: &[&str], candidates: &[&str], usual, ipv6| {
             let listen: Vec<IpAddr> = listen.iter().map(|text| text.parse().unwrap()).collect();
             let candidates: Vec<_> = candidates
                 .iter()
                 .map(|text| SocketAddr::new(text.parse().unwrap(), 1))
                 .collect();
-            RtpAddress::choose(&listen, &candidates)
-                .map(|address| (address.bound.to_string(), address.told.to_string()))
+            let pair = |(bound, told): (&str, &str)| RtpAddress {
+                bound: bound.parse().unwrap(),
+                told: told.parse().unwrap(),
+            };
+            let expected = RtpAddresses {
+                usual: Option::map(usual, pair),
+                ipv6: Option::map(ipv6, pair),
+            };
+            assert_eq!(RtpAddresses::choose(&listen, &candidates), expected);
         };
-        let pair = |bound: &str, told: &str| Some((bound.to_owned(), told.to_owned()));
         let any = ["0.0.0.0", "::"];
-        assert_eq!(
-            choose(&any, &["2001:db8::1", "10.0.0.1"]),
-            pair("0.0.0.0", "10.0.0.1")
-        );
-        assert_eq!(choose(&any, &["2001:db8::1"]), pair("::", "2001:db8::1"));
+        let v4 = Some(("0.0.0.0", "10.0.0.1"));
+        let v6 = Some(("::", "2001:db8::1"));
+        check(&any, &["2001:db8::1", "10.0.0.1"], v4, v6);
+        check(&any, &["2001:db8::1"], v6, v6);
+        check(&any, &["10.0.0.1"], v4, v4);
         let two = ["10.0.0.1", "10.0.0.2"];
-        assert_eq!(choose(&two, &["10.0.0.2"]), pair("10.0.0.2", "10.0.0.2"));
-        assert_eq!(
-            choose(&two, &["203.0.113.1"]),
-            pair("10.0.0.1", "203.0.113.1")
-        );
-        assert_eq!(choose(&any, &[]), None);
+        let second = Some(("10.0.0.2", "10.0.0.2"));
+        check(&two, &["10.0.0.2"], second, second);
+        let first = Some(("10.0.0.1", "203.0.113.1"));
+        check(&two, &["203.0.113.1"], first, first);
+        check(&any[..1], &["2001:db8::1", "10.0.0.1"], v4, v4);
+        check(&any, &[], None, None);
     }
 }

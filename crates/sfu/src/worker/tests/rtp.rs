@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use media::{Event, MediaState};
+use media::{Event, MediaState, OfferOptions};
 
 use super::*;
 
@@ -20,15 +20,25 @@ impl Gateway {
         pipeline: &PipelineId,
         events: EventSender,
     ) -> Self {
-        let endpoint = server
-            .create_element(pipeline, ElementKind::RtpEndpoint { sdes: None }, events)
-            .await
-            .unwrap();
-        let rtp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::call_from(Ipv4Addr::LOCALHOST.into(), server, pipeline, events).await
+    }
+
+    /// As [`Self::call`], from an address of this machine.
+    async fn call_from(
+        host: IpAddr,
+        server: &NativeMediaServer,
+        pipeline: &PipelineId,
+        events: EventSender,
+    ) -> Self {
+        let ipv6 = host.is_ipv6();
+        let kind = ElementKind::RtpEndpoint { sdes: None, ipv6 };
+        let endpoint = server.create_element(pipeline, kind, events).await.unwrap();
+        let rtp = UdpSocket::bind((host, 0)).unwrap();
         rtp.set_read_timeout(Some(PATIENCE)).unwrap();
         let port = rtp.local_addr().unwrap().port();
+        let address = format!("IN {} {host}", if ipv6 { "IP6" } else { "IP4" });
         let offer = format!(
-            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+            "v=0\r\no=- 1 1 {address}\r\ns=-\r\nc={address}\r\nt=0 0\r\n\
              m=audio {port} RTP/AVP 98\r\na=rtcp:9\r\na=rtpmap:98 opus/48000/2\r\n"
         );
         let answer = server.process_offer(&endpoint, &offer).await.unwrap();
@@ -42,7 +52,7 @@ impl Gateway {
         Self {
             rtp,
             endpoint,
-            server: (Ipv4Addr::LOCALHOST, port).into(),
+            server: (host, port).into(),
         }
     }
 
@@ -105,6 +115,55 @@ async fn gateways_hear_each_other_from_the_ports_they_were_told() {
 }
 
 #[tokio::test]
+async fn gateways_of_ipv6_are_told_addresses_of_ipv6_and_heard_there() {
+    let localhost: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    if UdpSocket::bind((localhost[1], 0)).is_err() {
+        // This machine has no IPv6.
+        return;
+    }
+    let config = Config {
+        udp_port: 0,
+        rtp_ports: 0..=0,
+        workers: NonZeroUsize::MIN,
+        listen: localhost.to_vec(),
+        announce: localhost.to_vec(),
+        ..Config::default()
+    };
+    let server = NativeMediaServer::start(&config).unwrap();
+    let pipeline = server
+        .create_pipeline(EventSender::discard())
+        .await
+        .unwrap();
+    for (ipv6, told) in [(false, "c=IN IP4 127.0.0.1"), (true, "c=IN IP6 ::1")] {
+        let kind = ElementKind::RtpEndpoint { sdes: None, ipv6 };
+        let events = EventSender::discard();
+        let endpoint = server.create_element(&pipeline, kind, events).await;
+        let options = OfferOptions::default();
+        let offer = server
+            .generate_offer(&endpoint.unwrap(), options)
+            .await
+            .unwrap();
+        assert!(offer.contains(told), "{offer}");
+    }
+
+    // One family may feed the other.
+    let events = EventSender::discard;
+    let speaker = Gateway::call_from(localhost[1], &server, &pipeline, events()).await;
+    let listeners = [
+        Gateway::call_from(localhost[1], &server, &pipeline, events()).await,
+        Gateway::call_from(localhost[0], &server, &pipeline, events()).await,
+    ];
+    for listener in &listeners {
+        let connected = server.connect(&speaker.endpoint, &listener.endpoint, None);
+        connected.await.unwrap();
+    }
+    speaker.send(1, b"over IPv6");
+    for listener in &listeners {
+        assert_eq!(listener.receive(), (b"over IPv6".to_vec(), listener.server));
+    }
+}
+
+#[tokio::test]
 async fn sockets_of_a_released_endpoint_are_closed() {
     let probe = start_with(0..=0, 1);
     let pipeline = probe.create_pipeline(EventSender::discard()).await.unwrap();
@@ -131,7 +190,10 @@ async fn endpoints_are_refused_when_no_port_is_left() {
     let made = server
         .create_element(
             &pipeline,
-            ElementKind::RtpEndpoint { sdes: None },
+            ElementKind::RtpEndpoint {
+                sdes: None,
+                ipv6: false,
+            },
             EventSender::discard(),
         )
         .await;
