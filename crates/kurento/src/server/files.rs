@@ -41,7 +41,7 @@ impl Server {
     pub(super) fn seek(&self, key: ObjectKey, position: &Value) -> Result<Step, Fault> {
         let position = Parameter::Integer(position.as_i64().unwrap_or_default());
         let parameters = [("position".to_owned(), position)].into();
-        self.invoke_file(key, "setPosition", parameters, After::Sought)
+        self.invoke_file(key, "setPosition", parameters, After::Nothing)
     }
 
     fn invoke_file(

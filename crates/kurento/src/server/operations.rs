@@ -256,9 +256,6 @@ impl After {
             (Self::CandidateAdded, media::Error::Candidate(_)) => {
                 return Ok(Outcome::Value(Value::Null));
             }
-            (Self::Sought, media::Error::Refused { .. }) => {
-                return Err(Fault::kurento(Fault::SEEK, "Seek fails"));
-            }
             (Self::CandidateAdded, _) => Fault::ADD_CANDIDATE,
             (Self::Gathered, _) => Fault::GATHER_CANDIDATES,
             (Self::DataChannel, _) => {

@@ -159,7 +159,6 @@ pub(super) enum After {
     },
     KeyFrameRequested,
     DataChannel,
-    Sought,
     /// A property of a player, by its name.
     Played(&'static str),
     /// Recordings below an object are complete, so it can go.

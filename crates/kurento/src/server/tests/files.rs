@@ -194,7 +194,7 @@ fn players_are_asked_where_they_are_and_sent_elsewhere() {
     let refused = media::Error::Refused {
         code: 40_700,
         kind: "PLAYER_SEEK_FAIL".to_owned(),
-        message: "no".to_owned(),
+        message: "Seek fails".to_owned(),
     };
     let now = bench.desk.now;
     bench
@@ -203,6 +203,7 @@ fn players_are_asked_where_they_are_and_sent_elsewhere() {
         .handle_replies(now, job, vec![Err(refused)]);
     let answer = bench.desk.messages(bench.connection).remove(0);
     assert_eq!(answer["error"]["code"], 40_700);
+    assert_eq!(answer["error"]["data"]["type"], "PLAYER_SEEK_FAIL");
     assert_eq!(answer["error"]["message"], "Seek fails");
 }
 
