@@ -209,12 +209,13 @@ impl Config {
         {
             "`kurento-token` must have at least 16 characters"
         } else if self.kurento_token.is_none()
-            && self
-                .kurento
-                .is_some_and(|address| !address.ip().is_loopback())
+            && [self.kurento, self.kurento_secure]
+                .into_iter()
+                .flatten()
+                .any(|address| !address.ip().is_loopback())
         {
-            "`kurento` is reachable from other machines, and whoever reaches it controls all media: set \
-             `kurento-token`, or listen on 127.0.0.1"
+            "`kurento` or `kurento-secure` is reachable from other machines, and whoever reaches it controls all \
+             media: set `kurento-token`, or listen on 127.0.0.1"
         } else if self.kurento_max_connections == 0
             || self.kurento_max_per_address == 0
             || self.kurento_session_seconds == 0

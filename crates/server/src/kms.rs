@@ -1,6 +1,6 @@
 //! `/kurento`: this process as a Kurento Media Server.
 //!
-//! Read [`Listener`] first. It has an address of its own, because what is said there is worth more than
+//! Read [`Listener`] first. It has addresses of its own, because what is said there is worth more than
 //! what is said in rooms: it makes, sees and ends everything. Deliberately absent: the protocol, which
 //! is the business of the `kurento` crate.
 
@@ -18,6 +18,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Router, routing::any};
 use axum_server::Handle;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use kurento::server::{ClientFrame, Service, Totals};
 use media::MediaServer;
 use socket2::{SockRef, TcpKeepalive};
@@ -27,7 +28,9 @@ use tokio_util::task::TaskTracker;
 use self::seats::Seats;
 use crate::admission::Admission;
 use crate::config::{Answers, Config, Unsupported};
-use crate::{HEADER_BYTES_MAX, HEADER_DEADLINE, SHUTDOWN_DEADLINE, StartError, access};
+use crate::{
+    HEADER_BYTES_MAX, HEADER_DEADLINE, SHUTDOWN_DEADLINE, StartError, TlsError, access, tls,
+};
 
 /// The path of the protocol, without slash, as every client has it configured.
 const PATH: &str = "kurento";
@@ -47,11 +50,24 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Between two such questions, of which the system asks some.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
+/// Whether `config` asks for a [`Listener`].
+pub fn is_wanted(config: &Config) -> bool {
+    config.kurento.or(config.kurento_secure).is_some()
+}
+
 /// The mounted protocol. Dropping it does not stop it; [`shut_down`](Self::shut_down) does.
 pub struct Listener<M> {
-    address: SocketAddr,
+    config: Config,
     service: Service<M>,
     tasks: TaskTracker,
+    plain: Option<Door>,
+    /// The same over TLS.
+    secure: Option<(Door, RustlsConfig)>,
+}
+
+/// An address that clients connect to.
+struct Door {
+    address: SocketAddr,
     handle: Handle<SocketAddr>,
     accepting: JoinHandle<io::Result<()>>,
 }
@@ -67,60 +83,59 @@ struct Shared<M> {
 impl<M: MediaServer> Listener<M> {
     /// Listens and serves `media` from here on, if `config` says so.
     pub fn start(config: &Config, media: M) -> Result<Option<Self>, StartError> {
-        let Some(address) = config.kurento else {
+        if !is_wanted(config) {
             return Ok(None);
+        }
+        // What can fail comes before anything is served.
+        let plain = config.kurento.map(bind).transpose()?;
+        let secure = match config.kurento_secure {
+            Some(address) => {
+                let certificate = RustlsConfig::from_config(tls::load(config)?);
+                Some((bind(address)?, certificate))
+            }
+            None => None,
         };
-        let listen_error = |source| StartError::Listen { address, source };
-        let listener = TcpListener::bind(address).map_err(listen_error)?;
-        // Connections inherit it.
-        let keepalive = TcpKeepalive::new()
-            .with_time(KEEPALIVE)
-            .with_interval(KEEPALIVE_INTERVAL);
-        SockRef::from(&listener)
-            .set_tcp_keepalive(&keepalive)
-            .map_err(listen_error)?;
-        let address = listener.local_addr().map_err(listen_error)?;
 
         let service = Service::new(media, service_config(config));
         let connections_max = config.kurento_max_connections;
-        let admission = Admission::new(connections_max.saturating_add(IDLERS_MAX));
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
             service: service.clone(),
             token: config.kurento_token.clone(),
-            admission: admission.clone(),
+            admission: Admission::new(connections_max.saturating_add(IDLERS_MAX)),
             seats: Seats::new(connections_max, config.kurento_max_per_address),
             tasks: tasks.clone(),
         });
-        let router = Router::new()
-            .fallback(any(upgrade::<M>))
-            .with_state(shared)
-            .into_make_service_with_connect_info::<SocketAddr>();
-        let handle = Handle::new();
-        let mut server = axum_server::from_tcp(listener)
-            .map_err(listen_error)?
-            .handle(handle.clone())
-            .first_request_timeout(HEADER_DEADLINE)
-            .acceptor(admission);
-        server
-            .http_builder()
-            .http1()
-            .header_read_timeout(HEADER_DEADLINE)
-            .max_buf_size(HEADER_BYTES_MAX);
-        let accepting = tokio::spawn(server.serve(router));
-        tracing::info!("Kurento clients connect to ws://{address}/{PATH}");
+        let plain = plain.map(|listener| Door::open(listener, &shared, None));
+        let secure = secure.map(|(listener, certificate)| {
+            let door = Door::open(listener, &shared, Some(&certificate));
+            Ok::<_, StartError>((door?, certificate))
+        });
         Ok(Some(Self {
-            address,
+            config: config.clone(),
             service,
             tasks,
-            handle,
-            accepting,
+            plain: plain.transpose()?,
+            secure: secure.transpose()?,
         }))
     }
 
-    /// The address it listens on; tells the port if the system chose it.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// The address it listens on without TLS; tells the port if the system chose it.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.plain.as_ref().map(|door| door.address)
+    }
+
+    /// The address it listens on with TLS; tells the port if the system chose it.
+    pub fn secure_address(&self) -> Option<SocketAddr> {
+        self.secure.as_ref().map(|(door, _)| door.address)
+    }
+
+    /// Loads the certificate again, for connections made from here on.
+    pub fn reload_certificate(&self) -> Result<(), TlsError> {
+        if let Some((_, certificate)) = &self.secure {
+            certificate.reload_from_config(tls::load(&self.config)?);
+        }
+        Ok(())
     }
 
     /// What brings the process's counters up to date, for each view of the metrics page.
@@ -132,13 +147,73 @@ impl<M: MediaServer> Listener<M> {
 
     /// Tells all clients, closes their connections, and stops. Takes a few seconds at most.
     pub async fn shut_down(self) {
-        self.handle.graceful_shutdown(Some(SHUTDOWN_DEADLINE));
+        let secure = self.secure.map(|(door, _)| door);
+        let doors: Vec<_> = self.plain.into_iter().chain(secure).collect();
+        for door in &doors {
+            door.handle.graceful_shutdown(Some(SHUTDOWN_DEADLINE));
+        }
         self.service.shut_down().await;
         self.tasks.close();
         // Who does not read the farewell is cut off.
         let _ = tokio::time::timeout(SHUTDOWN_DEADLINE, self.tasks.wait()).await;
-        self.handle.shutdown();
-        self.accepting.abort();
+        for door in doors {
+            door.handle.shutdown();
+            door.accepting.abort();
+        }
+    }
+}
+
+/// A listener, and the address it has.
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listen_error = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).map_err(listen_error)?;
+    // Connections inherit it.
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE_INTERVAL);
+    SockRef::from(&listener)
+        .set_tcp_keepalive(&keepalive)
+        .map_err(listen_error)?;
+    let address = listener.local_addr().map_err(listen_error)?;
+    Ok((listener, address))
+}
+
+impl Door {
+    /// Accepts connections from here on, over TLS if there is a certificate.
+    fn open<M: MediaServer>(
+        (listener, address): (TcpListener, SocketAddr),
+        shared: &Arc<Shared<M>>,
+        certificate: Option<&RustlsConfig>,
+    ) -> Result<Self, StartError> {
+        let router = Router::new()
+            .fallback(any(upgrade::<M>))
+            .with_state(Arc::clone(shared))
+            .into_make_service_with_connect_info::<SocketAddr>();
+        let handle = Handle::new();
+        let mut server = axum_server::from_tcp(listener)
+            .map_err(|source| StartError::Listen { address, source })?
+            .handle(handle.clone())
+            .first_request_timeout(HEADER_DEADLINE)
+            .acceptor(shared.admission.clone());
+        server
+            .http_builder()
+            .http1()
+            .header_read_timeout(HEADER_DEADLINE)
+            .max_buf_size(HEADER_BYTES_MAX);
+        let (accepting, scheme) = match certificate {
+            None => (tokio::spawn(server.serve(router)), "ws"),
+            Some(certificate) => {
+                let tls = RustlsAcceptor::new(certificate.clone());
+                let server = server.map(|admission| tls.acceptor(admission));
+                (tokio::spawn(server.serve(router)), "wss")
+            }
+        };
+        tracing::info!("Kurento clients connect to {scheme}://{address}/{PATH}");
+        Ok(Self {
+            address,
+            handle,
+            accepting,
+        })
     }
 }
 

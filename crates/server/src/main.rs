@@ -9,7 +9,7 @@ use media::MediaServer;
 use room::pool::Pool;
 use tertulia::backend::{self, Backend};
 use tertulia::config::{Answers, Arguments, Config, unknown_variables};
-use tertulia::{Server, kms, native, telemetry};
+use tertulia::{Server, TlsError, kms, native, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -58,7 +58,7 @@ fn show(config: &Config) {
 
 async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
-    let core = match config.media().embedded() || config.kurento.is_some() {
+    let core = match config.media().embedded() || kms::is_wanted(config) {
         true => Some(native::start(config)?),
         false => None,
     };
@@ -98,7 +98,13 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
              start with --announce and the public address"
         );
     }
-    signals.wait(&server).await;
+    let reload = || {
+        server.reload_certificate()?;
+        listener
+            .as_ref()
+            .map_or(Ok(()), kms::Listener::reload_certificate)
+    };
+    signals.wait(reload).await;
     tracing::info!("shutting down; a second signal stops at once");
     tokio::select! {
         () = stop(server, listener, &pool) => {
@@ -149,13 +155,13 @@ impl Signals {
         }
     }
 
-    /// Waits for the signal to stop, and loads the certificate again whenever told to.
-    async fn wait<M: MediaServer>(&mut self, server: &Server<M>) {
+    /// Waits for the signal to stop, and has the certificate loaded again whenever told to.
+    async fn wait(&mut self, reload: impl Fn() -> Result<(), TlsError>) {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return,
                 _ = self.terminate.recv() => return,
-                _ = self.hang_up.recv() => match server.reload_certificate() {
+                _ = self.hang_up.recv() => match reload() {
                     Ok(()) => tracing::info!("certificate loaded again"),
                     Err(error) => tracing::error!(%error, "certificate kept as it was"),
                 },

@@ -45,8 +45,8 @@ Ports to open in the firewall:
   TCP 8443 (--listen)                     web pages and signaling
   UDP 7100 (--udp-port)                   media
   TCP 7100                                media for clients whose network blocks UDP
-  TCP 8888 (--kurento)                    only to application servers that use this one as their Kurento
-                                          Media Server
+  TCP 8888 (--kurento), and               only to application servers that use this one as their Kurento
+      8433 (--kurento-secure)             Media Server
   UDP 20000 to 20999 (--rtp-ports)        only for gateways that speak plain RTP, and only to them
 
 Environment: every option can be set as TERTULIA_ and its name in capitals, dashes as underscores, such as

@@ -134,6 +134,10 @@ pub struct Config {
     /// ws://ADDR:PORT/kurento; off unless given. Any address but this machine's own needs --kurento-token.
     #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:8888")]
     pub kurento: Option<SocketAddr>,
+    /// The same over TLS, at wss://ADDR:PORT/kurento, with the certificate of the web pages. With or without
+    /// --kurento.
+    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:8433")]
+    pub kurento_secure: Option<SocketAddr>,
     /// Secret of 16 characters or more that those applications send, as `Authorization: Bearer` or as
     /// /kurento?access_token=SECRET. Without one, only programs and pages of this machine are let in.
     #[arg(long, value_name = "SECRET", hide_env_values = true)]

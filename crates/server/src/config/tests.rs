@@ -116,6 +116,10 @@ fn contradictions_are_refused() {
             ..Config::default()
         },
         Config {
+            kurento_secure: Some(([0, 0, 0, 0], 8433).into()),
+            ..Config::default()
+        },
+        Config {
             kurento_max_connections: 0,
             ..Config::default()
         },

@@ -36,7 +36,7 @@ async fn connect_to(
     target: &str,
     headers: &[(&'static str, &str)],
 ) -> Result<Socket, u16> {
-    let url = format!("ws://{}{target}", listener.address());
+    let url = format!("ws://{}{target}", listener.address().unwrap());
     let mut request = url.into_client_request().unwrap();
     for (name, value) in headers {
         request.headers_mut().insert(*name, value.parse().unwrap());
@@ -88,7 +88,9 @@ async fn other_paths_are_closed_and_plain_requests_refused() {
         let mut socket = connect_to(&listener, target, &[]).await.unwrap();
         assert_eq!(closed(&mut socket).await, 1002, "{target}");
     }
-    let mut stream = TcpStream::connect(listener.address()).await.unwrap();
+    let mut stream = TcpStream::connect(listener.address().unwrap())
+        .await
+        .unwrap();
     let request = b"GET /kurento HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     tokio::io::AsyncWriteExt::write_all(&mut stream, request)
         .await
@@ -240,7 +242,7 @@ async fn clients_are_told_of_the_end() {
     let listener = listen(&kurento_config());
     let mut socket = connect(&listener).await;
     assert_alive(&mut socket).await;
-    let address = listener.address();
+    let address = listener.address().unwrap();
     let (code, ()) = tokio::join!(closed(&mut socket), listener.shut_down());
     assert_eq!(code, 1001);
     assert!(TcpStream::connect(address).await.is_err());

@@ -99,6 +99,8 @@ fn kurento_is_off_and_listens_on_this_machine_unless_told_otherwise() {
     assert!(!off.contains("kurento ="), "{off}");
     let on = settings(&mut tertulia(&["--kurento"]));
     assert!(on.contains("kurento = \"127.0.0.1:8888\"\n"), "{on}");
+    let on = settings(&mut tertulia(&["--kurento-secure"]));
+    assert!(on.contains("kurento-secure = \"127.0.0.1:8433\"\n"), "{on}");
     let secret = "0123456789abcdef";
     let mut public = tertulia(&["--kurento", "0.0.0.0:1", "--kurento-token", secret]);
     let public = settings(&mut public);
@@ -190,6 +192,10 @@ fn unusable_settings_are_explained() {
         (vec!["--cert", "c.pem"], "`cert` and `key` go together"),
         (vec!["--udp-port", "many"], "--udp-port"),
         (vec!["--kurento", "0.0.0.0:8888"], "set `kurento-token`"),
+        (
+            vec!["--kurento-secure", "0.0.0.0:8433"],
+            "set `kurento-token`",
+        ),
         (vec!["--media", "kms"], "at least one kms url"),
         (
             vec![
