@@ -23,6 +23,7 @@ mod service;
 mod sessions;
 mod statistics;
 mod transactions;
+mod view;
 mod wiring;
 mod work;
 

@@ -103,6 +103,46 @@ async fn candidates_of_our_core_come_as_events() {
     assert!(found.candidate.contains("127.0.0.1"));
 }
 
+#[tokio::test]
+async fn addresses_of_our_core_are_shown_as_the_application_wants_them() {
+    let kms = Kms::new(websocket(start().await, None));
+    let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
+    for answers in [true, false] {
+        let kind = ElementKind::WebRtcEndpoint {
+            data_channels: false,
+            peer: None,
+        };
+        let endpoint = kms.create_element(&pipeline, kind, EventSender::discard());
+        let endpoint = endpoint.await.unwrap();
+        for (operation, property, value) in [
+            (
+                "setExternalIPv4",
+                "externalIPv4",
+                Parameter::Text("203.0.113.7".to_owned()),
+            ),
+            ("setIceTcp", "iceTcp", Parameter::Flag(false)),
+        ] {
+            let parameters = [(property.to_owned(), value)].into();
+            kms.invoke(&endpoint, operation, &parameters).await.unwrap();
+        }
+        let told = match answers {
+            true => kms.process_offer(&endpoint, OFFER).await,
+            false => kms.generate_offer(&endpoint, OfferOptions::default()).await,
+        };
+        kms.gather_candidates(&endpoint).await.unwrap();
+        let later = kms.query(&endpoint, "getLocalSessionDescriptor").await;
+        let later = later.unwrap().into_values().next().unwrap();
+        let Parameter::Text(later) = later else {
+            panic!("{later:?}");
+        };
+        for text in [told.unwrap(), later] {
+            assert!(!text.contains("127.0.0.1"), "{text}");
+            assert!(!text.to_lowercase().contains(" tcp "), "{text}");
+            assert!(text.contains("203.0.113.7"), "{text}");
+        }
+    }
+}
+
 /// A directory with a file to play, gone afterwards.
 struct Shelf(PathBuf);
 

@@ -221,6 +221,7 @@ fn service_config(config: &Config) -> kurento::server::Config {
     let defaults = kurento::server::Config::default();
     kurento::server::Config {
         version: config.kurento_version.clone(),
+        metadata: config.kurento_metadata.clone(),
         garbage_collector_period: Duration::from_secs(config.kurento_session_seconds.into()),
         unsupported: match config.kurento_unsupported {
             Unsupported::Declare => kurento::server::Unsupported::Declare,

@@ -1,7 +1,5 @@
 //! The little that this layer knows about session descriptions (RFC 8866): their sections.
 
-use std::net::IpAddr;
-
 use media::IceCandidate;
 
 use crate::fault::Fault;
@@ -131,26 +129,6 @@ fn mapped<'a>(line: &'a str, number: &str) -> Option<&'a str> {
     mapping.strip_prefix(' ')?.split('/').next()
 }
 
-/// Whether a candidate is one of TCP (RFC 6544).
-pub(super) fn is_tcp(candidate: &str) -> bool {
-    let protocol = candidate.split(' ').nth(2);
-    protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case("tcp"))
-}
-
-/// A candidate of a host (RFC 8839, section 5.1) at another address, if that is of the same family.
-pub(super) fn seen_at(candidate: &str, address: IpAddr) -> String {
-    let mut fields: Vec<_> = candidate.split(' ').map(str::to_owned).collect();
-    let is_host = fields.get(7).is_some_and(|kind| kind == "host");
-    if let Some(own) = fields.get_mut(4).filter(|_| is_host)
-        && own
-            .parse()
-            .is_ok_and(|own: IpAddr| own.is_ipv4() == address.is_ipv4())
-    {
-        *own = address.to_string();
-    }
-    fields.join(" ")
-}
-
 /// The offer with media in one direction only.
 pub(super) fn redirected(text: &str, direction: Option<&str>) -> String {
     match direction {
@@ -220,26 +198,6 @@ mod tests {
             assert_eq!(preferring(text, "VP8"), text);
             assert_eq!(video_codec(text, &["a=sendonly"]), None);
         }
-    }
-
-    #[test]
-    fn candidates_of_hosts_are_seen_at_another_address_of_their_family() {
-        let host = "candidate:1 1 UDP 2015363327 10.0.0.1 47111 typ host";
-        let outside = "candidate:1 1 UDP 2015363327 203.0.113.7 47111 typ host";
-        let reflexive = "candidate:2 1 UDP 1 10.0.0.1 9 typ srflx raddr 0.0.0.0 rport 9";
-        for (candidate, address, expected) in [
-            (host, "203.0.113.7", outside),
-            (host, "2001:db8::7", host),
-            (reflexive, "203.0.113.7", reflexive),
-            ("candidate:1", "203.0.113.7", "candidate:1"),
-            ("", "203.0.113.7", ""),
-        ] {
-            assert_eq!(seen_at(candidate, address.parse().unwrap()), expected);
-        }
-        assert!(is_tcp(
-            "candidate:2 1 TCP 1 10.0.0.1 9 typ host tcptype active"
-        ));
-        assert!(!is_tcp(host) && !is_tcp(""));
     }
 
     #[test]

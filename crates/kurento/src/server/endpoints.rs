@@ -12,6 +12,7 @@ use super::description;
 use super::objects::Object;
 use super::operations::done;
 use super::requests::{Answer, Outcome, Step};
+use super::view::View;
 use super::work::{After, Call, ObjectKey, Reply};
 use crate::fault::Fault;
 use crate::model::marshal::{Arguments, register};
@@ -127,7 +128,8 @@ impl Server {
                     .local
                     .as_ref()
                     .ok_or_else(|| Fault::kurento(Fault::NO_LOCAL_SDP, "No local SDP"))?;
-                done(description::with_candidates(local, &endpoint.local_candidates).into())
+                let local = self.view(key).description(local);
+                done(description::with_candidates(&local, &endpoint.local_candidates).into())
             }
             "getRemoteSessionDescriptor" => {
                 let endpoint = self.endpoint(key)?;
@@ -200,14 +202,16 @@ impl Server {
         replies: Vec<Result<Reply, media::Error>>,
     ) -> Answer {
         let outcome = description_in(replies);
+        let view = self.view(key);
         let endpoint = self.endpoint_mut(key)?;
         match outcome {
             Ok(answer) => {
                 endpoint.local = Some(answer.clone());
+                let shown = view.description(&answer);
                 let codec = description::video_codec(&answer, &["a=sendrecv", "a=recvonly"]);
                 self.align_codecs(key, codec);
                 self.negotiated(key);
-                Ok(Outcome::Value(answer.into()))
+                Ok(Outcome::Value(shown.into()))
             }
             Err(error) => {
                 endpoint.reopen(Negotiation::Fresh);
@@ -254,13 +258,15 @@ impl Server {
         replies: Vec<Result<Reply, media::Error>>,
     ) -> Answer {
         let outcome = description_in(replies);
-        let direction = self.objects.known(key)?.offered_direction();
+        let object = self.objects.known(key)?;
+        let (direction, view) = (object.offered_direction(), View::of(object));
         let endpoint = self.endpoint_mut(key)?;
         match outcome {
             Ok(offer) => {
                 let offer = description::redirected(&offer, direction);
-                endpoint.local = Some(offer.clone());
-                Ok(Outcome::Value(offer.into()))
+                let shown = view.description(&offer);
+                endpoint.local = Some(offer);
+                Ok(Outcome::Value(shown.into()))
             }
             Err(error) => {
                 endpoint.reopen(Negotiation::Fresh);
@@ -306,12 +312,14 @@ impl Server {
         replies: Vec<Result<Reply, media::Error>>,
     ) -> Answer {
         let outcome = description_in(replies);
-        let direction = self.objects.known(key)?.offered_direction();
+        let object = self.objects.known(key)?;
+        let (direction, view) = (object.offered_direction(), View::of(object));
         let endpoint = self.endpoint_mut(key)?;
         match outcome {
             Ok(local) => {
                 let local = description::redirected(&local, direction);
-                let shown = description::with_candidates(&local, &endpoint.local_candidates);
+                let shown = view.description(&local);
+                let shown = description::with_candidates(&shown, &endpoint.local_candidates);
                 endpoint.local = Some(local);
                 let remote = endpoint.remote.clone().unwrap_or_default();
                 let codec = description::video_codec(&remote, &["a=sendrecv", "a=sendonly"]);

@@ -18,8 +18,8 @@ use crate::model::{Class, Module, core, descriptor};
 const MEASURE_MAX: Duration = Duration::from_secs(5);
 /// When the tables of the model were last changed, in the form that the real server's build gives.
 const GENERATED: &str = "Nov 23 2026 06:00:00";
-/// Connections drawn in one graph; clients limit messages to a megabyte.
-const DRAWN_MAX: usize = 2000;
+/// Bytes of a graph, of which what comes later is left out. Clients limit messages to a megabyte.
+const DOT_BYTES_MAX: usize = 750_000;
 
 impl Server {
     pub(super) fn call_manager(&self, method: &str, arguments: &Arguments) -> Result<Step, Fault> {
@@ -96,8 +96,10 @@ impl Server {
         let members = self.objects.subtree(key);
         let objects = members.iter().filter_map(|key| self.objects.get(*key));
         let elements: Vec<_> = objects.filter(|object| is_element(object)).collect();
-        let mut drawn = 0;
         for element in elements {
+            if dot.len() > DOT_BYTES_MAX {
+                break;
+            }
             let (number, class) = (element.key.0, element.class.name);
             // Writing to a string cannot fail.
             let _ = writeln!(dot, "  e{number} [label=\"{class}\\n{}\"];", element.id);
@@ -105,11 +107,10 @@ impl Server {
             for link in links.as_array().into_iter().flatten() {
                 let sink = link["sink"].as_str().unwrap_or_default();
                 if let Ok(sink) = self.objects.find(sink)
-                    && drawn < DRAWN_MAX
+                    && dot.len() <= DOT_BYTES_MAX
                 {
                     let kind = link["type"].as_str().unwrap_or_default();
                     let _ = writeln!(dot, "  e{number} -> e{} [label=\"{kind}\"];", sink.0);
-                    drawn += 1;
                 }
             }
         }

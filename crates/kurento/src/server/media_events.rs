@@ -1,12 +1,12 @@
 //! What the media server tells, in the words of the protocol.
 
-use media::{DtlsState, Event, IceCandidate, IceState, MediaState};
-use serde_json::{Value, json};
+use media::{DtlsState, Event, IceState, MediaState};
+use serde_json::json;
 
 use super::Server;
-use super::description;
 use super::endpoints::{Endpoint, dtls_members, ice_name, pair};
 use super::objects::flow_index;
+use super::view::View;
 use super::work::ObjectKey;
 use crate::model::marshal::register;
 use crate::model::{elements, events};
@@ -17,10 +17,11 @@ const COMPONENT: u8 = 1;
 impl Server {
     pub(super) fn media_event(&mut self, key: ObjectKey, event: Event) {
         match event {
-            Event::IceCandidateFound(candidate) => {
-                let Some(candidate) = self.shown_candidate(key, candidate) else {
+            Event::IceCandidateFound(mut candidate) => {
+                let Some(shown) = self.view(key).candidate(&candidate.candidate) else {
                     return;
                 };
+                candidate.candidate = shown;
                 if let Some(endpoint) = self.endpoint_state(key) {
                     endpoint.note_local_candidate(&candidate);
                 }
@@ -98,24 +99,13 @@ impl Server {
         }
     }
 
-    fn endpoint_state(&mut self, key: ObjectKey) -> Option<&mut Endpoint> {
-        self.objects.get_mut(key)?.endpoint.as_deref_mut()
+    /// How its properties want the addresses of an endpoint to be seen.
+    pub(super) fn view(&self, key: ObjectKey) -> View {
+        self.objects.get(key).map(View::of).unwrap_or_default()
     }
 
-    /// A candidate as the properties of its endpoint want it to be seen, if at all.
-    fn shown_candidate(&self, key: ObjectKey, mut candidate: IceCandidate) -> Option<IceCandidate> {
-        let object = self.objects.get(key)?;
-        let property = |name| object.properties.get(name).and_then(Value::as_str);
-        let addresses = ["externalIPv4", "externalIPv6"].map(property);
-        let without_tcp = object.properties.get("iceTcp") == Some(&Value::Bool(false));
-        if without_tcp && description::is_tcp(&candidate.candidate) {
-            return None;
-        }
-        let addresses = addresses.into_iter().flatten();
-        for address in addresses.filter_map(|address| address.parse().ok()) {
-            candidate.candidate = description::seen_at(&candidate.candidate, address);
-        }
-        Some(candidate)
+    fn endpoint_state(&mut self, key: ObjectKey) -> Option<&mut Endpoint> {
+        self.objects.get_mut(key)?.endpoint.as_deref_mut()
     }
 
     /// The media server may say only that the transport is up or down. Clients expect the steps that

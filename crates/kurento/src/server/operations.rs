@@ -161,12 +161,24 @@ impl Server {
             ("UriEndpoint" | "PlayerEndpoint" | "RecorderEndpoint", _) => {
                 self.call_file(key, method)
             }
-            ("HttpEndpoint", "getUrl") => done(format!("http://localhost:9091/{}", key.0).into()),
+            ("HttpEndpoint", "getUrl") => {
+                self.complain_about_uploads(key);
+                done(format!("http://localhost:9091/{}", key.0).into())
+            }
             ("Dispatcher" | "DispatcherOneToMany" | "Mixer" | "AlphaBlending", _) => {
                 self.call_hub(key, class.name, method, arguments)
             }
             // What is left are declarations for decoded media: accepted, without effect.
             _ => done(Value::Null),
+        }
+    }
+
+    /// Tells once that nobody listens where a client is about to send a file.
+    fn complain_about_uploads(&mut self, key: ObjectKey) {
+        let object = self.objects.get_mut(key);
+        if object.is_some_and(|object| !std::mem::replace(&mut object.complained, true)) {
+            let description = "uploads over HTTP are not available";
+            self.emit_error(key, "UNEXPECTED_ELEMENT_ERROR", 1, description);
         }
     }
 

@@ -152,6 +152,9 @@ pub struct Config {
     /// that begins with openvidu/mediasoup-controller.
     #[arg(long, value_name = "TEXT", default_value_t = kurento_defaults().version)]
     pub kurento_version: String,
+    /// What ServerManager.getMetadata tells them: a text of yours, by custom JSON.
+    #[arg(long, value_name = "TEXT", default_value_t = kurento_defaults().metadata)]
+    pub kurento_metadata: String,
     /// What becomes of elements that need decoded media, such as filters and mixers, and of uploads over HTTP:
     /// `declare` lets them be made, and tells by an Error event that they do nothing; `reject` refuses to make them.
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Unsupported::Declare)]

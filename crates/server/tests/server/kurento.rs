@@ -82,6 +82,29 @@ async fn text_and_binary_are_answered() {
 }
 
 #[tokio::test]
+async fn clients_are_told_what_the_operator_says() {
+    let listener = listen(&Config {
+        kurento_version: "openvidu/mediasoup-controller:1".to_owned(),
+        kurento_metadata: r#"{"rack":7}"#.to_owned(),
+        ..kurento_config()
+    });
+    let mut socket = connect(&listener).await;
+    for (operation, expected) in [
+        ("getInfo", r#""version":"openvidu/mediasoup-controller:1""#),
+        ("getMetadata", r#""value":"{\"rack\":7}""#),
+    ] {
+        let params = format!(r#"{{"object":"manager_ServerManager","operation":"{operation}"}}"#);
+        let request = format!(
+            r#"{{"jsonrpc":"2.0","id":"{operation}","method":"invoke","params":{params}}}"#
+        );
+        socket.send(Message::text(request)).await.unwrap();
+        let answer = socket.next().await.unwrap().unwrap();
+        let answer = answer.to_text().unwrap();
+        assert!(answer.contains(expected), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn other_paths_are_closed_and_plain_requests_refused() {
     let listener = listen(&kurento_config());
     for target in ["/", "/kurento/", "/room"] {

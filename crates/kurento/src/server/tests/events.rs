@@ -177,6 +177,25 @@ fn candidates_are_shown_as_the_endpoint_was_told_to() {
 }
 
 #[test]
+fn who_wants_to_upload_a_file_is_told_that_it_cannot_be() {
+    let mut desk = Desk::new();
+    let connection = desk.open();
+    let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+    let endpoint = desk.create(connection, "HttpPostEndpoint", in_pipeline(&pipeline));
+    desk.subscribe(connection, &endpoint, "Error");
+    assert!(desk.events(connection).is_empty());
+    for id in 0..2 {
+        let request = json!({ "jsonrpc": "2.0", "id": id, "method": "invoke", "params": {
+            "object": endpoint, "operation": "getUrl",
+        } });
+        desk.send(connection, &request.to_string());
+    }
+    let told = desk.events(connection);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].1["type"], "UNEXPECTED_ELEMENT_ERROR");
+}
+
+#[test]
 fn flows_are_told_along_connections_and_hubs() {
     let mut desk = Desk::new();
     let connection = desk.open();

@@ -157,3 +157,17 @@ fn the_first_video_of_a_pipeline_decides_what_others_are_asked_for() {
         assert_eq!(last, Some(offer(expected)));
     }
 }
+
+#[test]
+fn graphs_fit_into_a_message_of_any_client() {
+    let mut desk = Desk::new();
+    let connection = desk.open();
+    let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+    for _ in 0..5_500 {
+        desk.create(connection, "PassThrough", in_pipeline(&pipeline));
+    }
+    let dot = desk.invoke(connection, &pipeline, "getGstreamerDot", json!({}));
+    let dot = dot.as_str().unwrap();
+    assert!((700_000..1_000_000).contains(&dot.len()), "{}", dot.len());
+    assert!(dot.ends_with("}\n"));
+}
