@@ -5,6 +5,7 @@
 
 mod arguments;
 mod compatibility;
+mod kurento;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use clap::Arg;
 use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Format as _, Serialized, Toml};
+use figment::value::Dict;
 use figment::{Profile, Provider as _};
 
 use crate::backend::public_part;
@@ -54,7 +56,7 @@ pub enum ConfigError {
         /// All keys.
         known: String,
     },
-    /// A value has the wrong type, or the file is no TOML.
+    /// A value has the wrong type, or the file is no TOML or JSON.
     #[error("{0}")]
     Value(String),
     /// Values contradict each other.
@@ -64,20 +66,18 @@ pub enum ConfigError {
 
 impl Arguments {
     /// Combines flags and environment, which `self` holds, with the file and the defaults.
-    pub fn resolve(&self) -> Result<Config, ConfigError> {
+    pub fn resolve(&self) -> Result<Resolved, ConfigError> {
         let mut figment = Figment::from(Serialized::defaults(Config::default()));
+        let mut ignored = Vec::new();
         if let Some(path) = self.file() {
-            let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File {
-                path: path.clone(),
-                source,
-            })?;
-            let read = Toml::string(&text).data();
-            let mut read = read.map_err(|error| readable(error, path))?;
-            let mut file = read.remove(&Profile::Default).unwrap_or_default();
-            let translated = compatibility::translate(&mut file);
-            figment = figment
-                .merge(Serialized::defaults(translated))
-                .merge(Serialized::defaults(file));
+            let settings = if kurento::is_original(path) {
+                let translation = kurento::read(path)?;
+                ignored = translation.ignored;
+                translation.settings
+            } else {
+                read_toml(path)?
+            };
+            figment = figment.merge(Serialized::defaults(settings));
         }
         let path = self.file().map_or(Path::new(""), PathBuf::as_path);
         let given = self.given().map_err(ConfigError::Value)?;
@@ -86,8 +86,30 @@ impl Arguments {
             .extract()
             .map_err(|error| readable(error, path))?;
         config.check()?;
-        Ok(config)
+        Ok(Resolved { config, ignored })
     }
+}
+
+/// What [`Arguments::resolve`] finds.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The settings.
+    pub config: Config,
+    /// Keys of a Kurento Media Server's configuration that mean nothing here.
+    pub ignored: Vec<String>,
+}
+
+fn read_toml(path: &Path) -> Result<Dict, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let read = Toml::string(&text).data();
+    let mut read = read.map_err(|error| readable(error, path))?;
+    let mut file = read.remove(&Profile::Default).unwrap_or_default();
+    let mut settings = compatibility::translate(&mut file);
+    settings.extend(file);
+    Ok(settings)
 }
 
 /// Names among `variables` that look like settings and are none. Not refused: whoever runs containers sets some of

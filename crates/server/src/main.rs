@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use media::MediaServer;
 use room::pool::Pool;
 use tertulia::backend::{self, Backend};
-use tertulia::config::{Answers, Arguments, Config, unknown_variables};
+use tertulia::config::{Answers, Arguments, Config, Resolved, unknown_variables};
 use tertulia::{Server, TlsError, kms, native, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -38,12 +38,15 @@ fn warn_of_variables() {
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     warn_of_variables();
-    let config = arguments.resolve()?;
+    let Resolved { config, ignored } = arguments.resolve()?;
     if arguments.check_config() {
         show(&config);
         return Ok(());
     }
     telemetry::start_logging(&config)?;
+    for key in ignored {
+        tracing::info!(key, "this setting of Kurento has no effect here");
+    }
     files::raise_limit(config.max_connections);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -15,7 +15,8 @@ use super::settings::{Config, SECTIONS};
 #[derive(Debug, Parser)]
 #[command(name = "tertulia", version, max_term_width = 100, after_long_help = EXAMPLES)]
 struct Program {
-    /// TOML file with any of the long options below as keys, without dashes in front.
+    /// TOML file with any of the long options below as keys, without dashes in front. Or a Kurento Media Server's own
+    /// kurento.conf.json, with the files of its modules beside it: what has a meaning here counts.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print the settings that result from flags, environment and file, and exit.

@@ -136,6 +136,48 @@ fn keys_of_the_original_are_understood() {
 }
 
 #[test]
+fn configuration_of_a_kurento_media_server_is_understood() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("etc-kurento");
+    std::fs::create_dir_all(folder.join("modules/kurento")).unwrap();
+    for (name, content) in [
+        (
+            "kurento.conf.json",
+            r#"{ "mediaServer": { "net": { "websocket": { "port": 8888, "threads": 10 } } }, "metadata": { "rack": 7 } }"#,
+        ),
+        (
+            "modules/kurento/BaseRtpEndpoint.conf.ini",
+            "; ports\nminPort=40000\nmaxPort=40999\n",
+        ),
+        (
+            "modules/kurento/WebRtcEndpoint.conf.json",
+            r#"{ "externalIPv4": "203.0.113.7" }"#,
+        ),
+    ] {
+        std::fs::write(folder.join(name), content).unwrap();
+    }
+    let path = folder.join("kurento.conf.json");
+    let path = path.to_str().unwrap();
+    // Unlike there, whoever comes from elsewhere must show a token.
+    let complaint = complaint(&mut tertulia(&["--config", path]));
+    assert!(complaint.contains("kurento-token"), "{complaint}");
+    let token = ["--kurento-token", "0123456789abcdef"];
+    let mut told = tertulia(&["--config", path, "--udp-port", "7200", token[0], token[1]]);
+    let settings = settings(&mut told);
+    for line in [
+        "kurento = \"[::]:8888\"",
+        "kurento-metadata = \"{\\\"rack\\\":7}\"",
+        "announce = [\"203.0.113.7\"]",
+        "udp-port = 7200",
+        "rtp-ports = \"40001-40999\"",
+    ] {
+        assert!(
+            settings.lines().any(|shown| shown == line),
+            "{line} in {settings}"
+        );
+    }
+}
+
+#[test]
 fn media_rules_are_read_from_flags_environment_and_file() {
     let path = file("rules.toml", "media-rule = [\"room:a*=kms\"]\n");
     let uri = [
