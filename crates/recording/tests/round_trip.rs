@@ -278,6 +278,39 @@ fn file_of_a_writer_that_died_plays() {
 }
 
 #[test]
+fn recording_says_when_its_file_is_full() {
+    const BYTES_MAX: u64 = 15_000;
+    let start = Instant::now();
+    let packets = play(start, "vp8.webm");
+    for (container, extension) in CONTAINERS {
+        let mut out = Cursor::new(Vec::new());
+        let options = RecorderOptions {
+            container,
+            audio: true,
+            video: true,
+            bytes_max: BYTES_MAX,
+        };
+        let mut recorder = Recorder::new(start, &mut out, options);
+        let full_at = packets.iter().find_map(|(at, packet)| {
+            recorder.handle_packet(*at, packet).unwrap();
+            let mut events = std::iter::from_fn(|| recorder.poll_event());
+            events.any(|it| it == RecorderEvent::Full).then_some(*at)
+        });
+        recorder.finish(full_at.unwrap()).unwrap();
+        let bytes = out.into_inner();
+        let limit = BYTES_MAX as usize;
+        // What is over is the frame that was too much, and the index.
+        assert!(
+            (limit / 3..limit * 3 / 2).contains(&bytes.len()),
+            "{extension} {}",
+            bytes.len()
+        );
+        let (pictures, sounds, _) = OnDisk::new(&format!("full.{extension}"), &bytes).decode();
+        assert!(pictures > 5 && sounds > 5, "{pictures} {sounds}");
+    }
+}
+
+#[test]
 fn pause_is_left_out_and_ends_with_a_key_frame() {
     let start = Instant::now();
     let packets = play(start, "vp8.webm");

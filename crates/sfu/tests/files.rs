@@ -299,3 +299,56 @@ async fn release_completes_a_recording() {
     let gone = bed.server.invoke(&recorder.id, "record", &nothing).await;
     assert!(gone.is_err());
 }
+
+#[tokio::test]
+async fn shutdown_completes_all_recordings() {
+    let bed = Bed::new("shutdown", 1).await;
+    let player = bed.player("vp8.webm").await;
+    let names = ["first.webm", "second.mkv"];
+    let mut recorders = Vec::new();
+    for (name, profile) in names.into_iter().zip(["WEBM", "MKV"]) {
+        let recorder = bed.recorder(name, profile).await;
+        let connected = bed.server.connect(&player.id, &recorder.id, None).await;
+        connected.unwrap();
+        bed.call(&recorder, "record").await;
+        recorders.push(recorder);
+    }
+    bed.call(&player, "play").await;
+    for recorder in &mut recorders {
+        let active = Event::RecordingChanged(Recording::Active);
+        recorder.expect(&[STARTED, active]).await;
+    }
+
+    bed.server.shutdown();
+
+    for name in names {
+        let bytes = fs::read(bed.directory.join(name)).unwrap();
+        let demuxer = Demuxer::open(Cursor::new(bytes)).unwrap();
+        assert!(demuxer.duration().is_some(), "{name} is complete");
+    }
+}
+
+#[tokio::test]
+async fn files_are_used_by_a_bounded_number_of_elements() {
+    let bed = Bed::new("bounded", 1).await;
+    let parameters: Parameters =
+        [("uri".to_owned(), Parameter::Text("vp8.webm".to_owned()))].into();
+    let make = || {
+        let events = EventSender::discard();
+        bed.server
+            .create_custom_element(&bed.pipeline, "PlayerEndpoint", &parameters, events)
+    };
+    let mut made = Vec::new();
+    let refused = loop {
+        match make().await {
+            Ok(player) => made.push(player),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::Full(_)), "{refused}");
+    assert!((200..1_000).contains(&made.len()), "{}", made.len());
+
+    bed.server.release_element(&made[0]);
+
+    assert!(make().await.is_ok());
+}
