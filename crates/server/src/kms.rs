@@ -8,7 +8,7 @@ mod seats;
 mod socket;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -163,10 +163,17 @@ impl<M: MediaServer> Listener<M> {
     }
 }
 
-/// A listener, and the address it has.
+/// A listener, and the address it has. Like the original's, one on all addresses is content with those of IPv4 where
+/// there are no others.
 fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let listen_error = |source| StartError::Listen { address, source };
-    let listener = TcpListener::bind(address).map_err(listen_error)?;
+    let is_any = address.is_ipv6() && address.ip().is_unspecified();
+    let listener = TcpListener::bind(address).or_else(|error| match error.kind() {
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
+        _ if is_any => TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())),
+        _ => Err(error),
+    });
+    let listener = listener.map_err(listen_error)?;
     // Connections inherit it.
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE)

@@ -156,6 +156,19 @@ async fn strangers_need_the_token() {
 }
 
 #[tokio::test]
+async fn listening_everywhere_is_listening_to_ipv4_too() {
+    let listener = listen(&Config {
+        kurento: Some(SocketAddr::from(([0; 8], 0))),
+        kurento_token: Some(TOKEN.to_owned()),
+        ..kurento_config()
+    });
+    let port = listener.address().unwrap().port();
+    let url = format!("ws://127.0.0.1:{port}/kurento?access_token={TOKEN}");
+    let (mut socket, _) = connect_async(url).await.unwrap();
+    assert_alive(&mut socket).await;
+}
+
+#[tokio::test]
 async fn message_that_is_too_long_ends_its_connection_only() {
     let listener = listen(&kurento_config());
     let mut bystander = connect(&listener).await;
