@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::str::FromStr;
 
 use figment::value::{Dict, Value};
 use serde_json::{Map, Value as Json};
@@ -116,84 +117,111 @@ impl Keys {
         Some(text).filter(|text| !text.is_empty())
     }
 
-    fn take_port(&mut self, key: &str) -> Result<Option<u16>, ConfigError> {
+    fn take_number<T: FromStr>(&mut self, key: &str) -> Result<Option<T>, ConfigError> {
         let Some(text) = self.take(key) else {
             return Ok(None);
         };
-        let port = text.parse();
-        let port = port.map_err(|_| ConfigError::Value(format!("`{key}`: `{text}` is no port")))?;
-        Ok(Some(port).filter(|port| *port > 0))
+        let number = text.parse().map_err(|_| {
+            ConfigError::Value(format!("`{key}`: `{text}` is no number that can be used"))
+        })?;
+        Ok(Some(number))
     }
 }
 
-fn translate(mut keys: Keys, folder: &Path) -> Result<Translation, ConfigError> {
-    let mut settings = Dict::new();
-    let mut set = |name: &str, value: Value| {
-        settings.insert(name.to_owned(), value);
+fn translate(keys: Keys, folder: &Path) -> Result<Translation, ConfigError> {
+    let mut work = Work {
+        keys,
+        settings: Dict::new(),
     };
-    let socket = |key: &str| format!("mediaServer.net.websocket.{key}");
-
-    let is_path_other = |path: String| path != "kurento";
-    if keys.take(&socket("path")).is_some_and(is_path_other) {
-        let text = format!("`{}`: the path is `kurento` here", socket("path"));
-        return Err(ConfigError::Value(text));
-    }
-    let only_ipv4 = keys.take(&socket("ipv6")).is_some_and(|it| it == "false");
-    let address = match keys.take(&socket("address")).as_deref() {
-        Some("localhost") => "127.0.0.1".to_owned(),
-        Some(address) if address.contains(':') => format!("[{address}]"),
-        Some(address) => address.to_owned(),
-        None if only_ipv4 => "0.0.0.0".to_owned(),
-        None => "[::]".to_owned(),
-    };
-    for (key, name) in [("port", "kurento"), ("secure.port", "kurento-secure")] {
-        if let Some(port) = keys.take_port(&socket(key))? {
-            set(name, format!("{address}:{port}").into());
-        }
-    }
-    // Chain and key are in one file.
-    if let Some(certificate) = keys.take(&socket("secure.certificate")) {
-        let path = folder.join(certificate).to_string_lossy().into_owned();
-        for name in ["cert", "key"] {
-            set(name, path.clone().into());
-        }
-    }
-
-    let period = "mediaServer.resources.garbageCollectorPeriod";
-    if let Some(text) = keys.take(period) {
-        let seconds: Result<u32, _> = text.parse();
-        let seconds = seconds
-            .map_err(|_| ConfigError::Value(format!("`{period}`: `{text}` is no number")))?;
-        set("kurento-session-seconds", seconds.into());
-    }
-    if let Some(metadata) = keys.0.remove("metadata") {
-        set("kurento-metadata", metadata.to_string().into());
-    }
-
-    let module = |key: &str| format!("modules.kurento.{key}");
-    let announced = ["externalAddress", "externalIPv4", "externalIPv6"]
-        .into_iter()
-        .filter_map(|key| keys.take(&module(&format!("WebRtcEndpoint.{key}"))));
-    let announced: Vec<_> = announced.collect();
-    if !announced.is_empty() {
-        set("announce", announced.into());
-    }
-    let [first, last] = ["minPort", "maxPort"].map(|key| module(&format!("BaseRtpEndpoint.{key}")));
-    let (first, last) = (keys.take_port(&first)?, keys.take_port(&last)?);
-    let (first, last) = (first.unwrap_or(PORTS.0), last.unwrap_or(PORTS.1));
-    // Within what the firewall lets through: one port for browsers, the others for gateways.
-    if (first, last) != PORTS && first < last {
-        set("udp-port", first.into());
-        set("rtp-ports", format!("{}-{last}", first + 1).into());
-    }
-    if let Some(path) = keys.take(&module("UriEndpoint.defaultPath")) {
-        let path = path.strip_prefix("file://").unwrap_or(&path).to_owned();
-        set("recordings", path.into());
-    }
+    work.take_sockets(folder)?;
+    work.take_sessions()?;
+    work.take_media()?;
     Ok(Translation {
-        settings,
-        ignored: keys.0.into_keys().collect(),
+        settings: work.settings,
+        ignored: work.keys.0.into_keys().collect(),
     })
+}
+
+/// What is left to be translated, and what was.
+struct Work {
+    keys: Keys,
+    settings: Dict,
+}
+
+impl Work {
+    fn set(&mut self, name: &str, value: impl Into<Value>) {
+        self.settings.insert(name.to_owned(), value.into());
+    }
+
+    fn take_sockets(&mut self, folder: &Path) -> Result<(), ConfigError> {
+        let socket = |key: &str| format!("mediaServer.net.websocket.{key}");
+        let path = self.keys.take(&socket("path"));
+        if path.is_some_and(|path| path != "kurento") {
+            let text = format!("`{}`: the path is `kurento` here", socket("path"));
+            return Err(ConfigError::Value(text));
+        }
+        let ipv6 = self.keys.take(&socket("ipv6"));
+        let address = match self.keys.take(&socket("address")).as_deref() {
+            Some("localhost") => "127.0.0.1".to_owned(),
+            Some(address) if address.contains(':') => format!("[{address}]"),
+            Some(address) => address.to_owned(),
+            None if ipv6.as_deref() == Some("false") => "0.0.0.0".to_owned(),
+            None => "[::]".to_owned(),
+        };
+        for (key, name) in [("port", "kurento"), ("secure.port", "kurento-secure")] {
+            if let Some(port) = self.keys.take_number::<u16>(&socket(key))?
+                && port > 0
+            {
+                self.set(name, format!("{address}:{port}"));
+            }
+        }
+        // Chain and key are in one file.
+        if let Some(certificate) = self.keys.take(&socket("secure.certificate")) {
+            let path = folder.join(certificate).to_string_lossy().into_owned();
+            for name in ["cert", "key"] {
+                self.set(name, path.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn take_sessions(&mut self) -> Result<(), ConfigError> {
+        let period = "mediaServer.resources.garbageCollectorPeriod";
+        if let Some(seconds) = self.keys.take_number::<u32>(period)? {
+            self.set("kurento-session-seconds", seconds);
+        }
+        if let Some(metadata) = self.keys.0.remove("metadata") {
+            self.set("kurento-metadata", metadata.to_string());
+        }
+        Ok(())
+    }
+
+    fn take_media(&mut self) -> Result<(), ConfigError> {
+        let module = |key: &str| format!("modules.kurento.{key}");
+        let mut announced = Vec::new();
+        for key in ["externalAddress", "externalIPv4", "externalIPv6"] {
+            let key = module(&format!("WebRtcEndpoint.{key}"));
+            announced.extend(self.keys.take(&key));
+        }
+        if !announced.is_empty() {
+            self.set("announce", announced);
+        }
+        let first = module("BaseRtpEndpoint.minPort");
+        let first = self.keys.take_number(&first)?.unwrap_or(PORTS.0);
+        let last = module("BaseRtpEndpoint.maxPort");
+        let last = self.keys.take_number(&last)?.unwrap_or(PORTS.1);
+        let first = first.max(PORTS.0);
+        // Within what the firewall lets through: one port for browsers, the others for gateways.
+        if (first, last) != PORTS && first < last {
+            self.set("udp-port", first);
+            self.set("rtp-ports", format!("{}-{last}", first + 1));
+        }
+        if let Some(path) = self.keys.take(&module("UriEndpoint.defaultPath")) {
+            let path = path.strip_prefix("file://").unwrap_or(&path);
+            self.set("recordings", path);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -259,7 +287,7 @@ mod tests {
                 }),
             ),
             (
-                modules(json!({ "BaseRtpEndpoint": { "minPort": 1024, "maxPort": 65535 } })),
+                modules(json!({ "BaseRtpEndpoint": { "minPort": 1, "maxPort": 65535 } })),
                 json!({}),
             ),
         ] {
