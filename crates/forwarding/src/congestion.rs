@@ -154,6 +154,8 @@ pub struct SendEstimator {
     probe_interval: i64,
     probe_due: i64,
     probe_ended_at: i64,
+    /// What a probe found that is beyond all experience; the next one has to confirm it.
+    doubted: Option<Bitrate>,
     arrived: Vec<Arrived>,
     decreases: u64,
     probes: u64,
@@ -188,6 +190,7 @@ impl SendEstimator {
             probe_interval: PROBE_INTERVAL,
             probe_due: 0,
             probe_ended_at: i64::MIN / 2,
+            doubted: None,
             arrived: Vec::new(),
             decreases: 0,
             probes: 0,
@@ -423,10 +426,8 @@ impl SendEstimator {
         let is_long = queue > QUEUE_LONG_MS + noise.max(packet);
         let is_congested = (is_growing || self.standing >= 2 || is_long) && !is_echo;
 
-        if let Some(result) = self
-            .prober
-            .poll_result(self.loss.floor().min(LOSS_FLOOR_MAX))
-        {
+        let floor = self.loss.floor().min(LOSS_FLOOR_MAX);
+        if let Some(result) = self.prober.poll_result(floor) {
             self.probe_ended_at = micros;
             self.take_in_result(micros, result);
         }
@@ -576,7 +577,19 @@ impl SendEstimator {
         Some(arrives / (1.0 - self.loss.floor().min(LOSS_FLOOR_MAX)))
     }
 
-    fn take_in_result(&mut self, now: i64, result: ProbeResult) {
+    fn take_in_result(&mut self, now: i64, mut result: ProbeResult) {
+        let doubted = self.doubted.take();
+        let is_doubtful = self
+            .capacity
+            .is_some_and(|capacity| result.rate.0 as f64 > DOUBTED_FROM * capacity);
+        if is_doubtful && !result.is_full {
+            let Some(before) = doubted else {
+                self.doubted = Some(result.rate);
+                self.probe_due = now;
+                return;
+            };
+            result.rate = result.rate.min(before);
+        }
         let is_better = result.rate > self.bitrate;
         if self.phase == Phase::Growing && is_better {
             if result.is_full {

@@ -217,21 +217,18 @@ impl Prober {
         if !enough || cluster.arrived_packets < ARRIVED_MIN || send_span <= 0 {
             return None;
         }
-        let arrival_span = arrival_span.max(1_000);
-        let lossless = 1.0 / (1.0 - floor);
-        // Spans are compared, not rates: which packets lie between the first and the last to leave is not the same as
-        // which lie between the arrivals, and some are four times as long as others.
-        let is_full = send_span < (FULL * arrival_span as f64) as i64;
-        let rate = match is_full {
-            true => {
-                let arrived = cluster.arrived_bytes - cluster.first_arrival_bytes;
-                rate_of(arrived, arrival_span).scaled(lossless * FULL_USED)
-            }
-            // What arrives faster than it left was held up together; the rate at which it left is all that is known.
-            false => rate_of(
-                cluster.sent_bytes - cluster.last_sent_bytes,
-                send_span.max(arrival_span),
-            ),
+        // Two lower bounds of what the path carries. What came after the first packet says little if that one was large;
+        // the time since it left contains the noise of the path.
+        let behind_first = cluster.arrived_bytes - cluster.first_arrival_bytes;
+        let after_first = rate_of(behind_first, arrival_span);
+        let since_sent = rate_of(cluster.arrived_bytes, cluster.last_arrival - cluster.began);
+        let carried = after_first.max(since_sent).scaled(1.0 / (1.0 - floor));
+        let sent = rate_of(cluster.sent_bytes - cluster.last_sent_bytes, send_span);
+        let is_full = carried < sent.scaled(FULL);
+        let rate = if is_full {
+            carried.scaled(FULL_USED)
+        } else {
+            sent
         };
         Some(ProbeResult { rate, is_full })
     }
@@ -302,14 +299,34 @@ mod tests {
         while prober.sending().is_some() {
             let bytes = sizes.pop().unwrap_or(200);
             let id = prober.handle_sent(now, bytes);
-            // 20 ms at 5 Mbit/s.
-            prober.handle_report(id, Some(now + 20_000 + i64::from(bytes) * 8 / 5), bytes);
+            // At 5 Mbit/s.
+            prober.handle_report(id, Some(now + i64::from(bytes) * 8 / 5), bytes);
             now = prober.poll_timeout().unwrap().max(now);
         }
         let result = prober.poll_result(0.0).unwrap();
         assert!(!result.is_full);
         let Bitrate(rate) = result.rate;
         assert!((500_000..700_000).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn large_packet_in_front_of_small_ones_does_not_hide_a_full_path() {
+        let mut prober = Prober::default();
+        prober.begin(0, Bitrate::from_kbps(570));
+        let (mut now, mut free_at) = (0, 0);
+        let mut sizes = vec![1_200];
+        while prober.sending().is_some() {
+            let bytes = sizes.pop().unwrap_or(150);
+            let id = prober.handle_sent(now, bytes);
+            // At 300 kbit/s.
+            free_at = now.max(free_at) + i64::from(bytes) * 80 / 3;
+            prober.handle_report(id, Some(free_at), bytes);
+            now = prober.poll_timeout().unwrap().max(now);
+        }
+        let result = prober.poll_result(0.0).unwrap();
+        assert!(result.is_full);
+        let Bitrate(rate) = result.rate;
+        assert!((250_000..300_000).contains(&rate), "{rate}");
     }
 
     #[test]

@@ -75,6 +75,9 @@ pub(super) const LOSS_FLOOR_MAX: f64 = 0.5;
 /// First probes, as factors of the start, and the factor of each that follows a success.
 pub(super) const PROBE_FIRST: [f64; 2] = [3.0, 6.0];
 pub(super) const PROBE_NEXT: f64 = 2.0;
+/// A probe's result that exceeds the known capacity by this factor must be found twice. Too low → a path that has become
+/// better is used later; too high → packets that came together by chance are taken for a fast path, which floods a slow one.
+pub(super) const DOUBTED_FROM: f64 = 1.2;
 /// Time between probes, µs: from the first on, growing while they find nothing. Too low → each that fails leaves a
 /// short queue; too high → a path that has become better is not noticed.
 pub(super) const PROBE_INTERVAL: i64 = 2_000_000;
