@@ -20,7 +20,7 @@ const STEP_UP_MARGIN: f64 = 0.08;
 
 /// The same for a larger picture than the one that is seen, which begins with a key frame. Too low → that alone takes what
 /// is spare, and the step is taken back, again and again; too high → capacity lies idle.
-const LARGER_MARGIN: f64 = 0.2;
+const LARGER_MARGIN: f64 = 0.3;
 
 /// Levels of one stream that are looked at: four simulcast streams with four temporal layers twice. More are a bug of
 /// the caller's; the rest is never given.

@@ -98,6 +98,20 @@ pub struct FrameInfo {
     pub vp9: Option<Vp9Descriptor>,
     /// The dependency descriptor of the packet, if one came and could be read.
     pub dependency: Option<Dependency>,
+    /// What follows the last packet of a frame: an encoder may leave out the frame of any layer.
+    pub follower: Follower,
+}
+
+/// What follows a frame in its stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Follower {
+    /// Nothing has come yet, or it does not follow immediately.
+    #[default]
+    Unknown,
+    /// A frame of the same picture in this layer.
+    Layer(LayerId),
+    /// Another picture. libvpx does not mark the end of one whose highest layer it left out.
+    Picture,
 }
 
 impl FrameInfo {
@@ -110,6 +124,7 @@ impl FrameInfo {
         vp8: None,
         vp9: None,
         dependency: None,
+        follower: Follower::Unknown,
     };
     const INDEPENDENT: Self = Self {
         key_frame: true,

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::codec::Follower;
 use crate::packet::SourcePacket;
 use crate::rtp::ExtendedSeq;
 
@@ -64,6 +65,7 @@ pub struct History {
     filling: usize,
     /// How often a block was begun.
     generations: u64,
+    newest: Option<ExtendedSeq>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +100,7 @@ impl History {
             blocks: Vec::new(),
             filling: 0,
             generations: 0,
+            newest: None,
         }
     }
 
@@ -134,15 +137,50 @@ impl History {
         block.bytes.extend_from_slice(descriptor);
         block.bytes.extend_from_slice(payload);
         block.newest_at = now;
+        let generation = block.generation;
         self.table[place] = Some(Entry {
-            packet: *packet,
+            packet: self.link(packet),
             block: index as u32,
-            generation: block.generation,
+            generation,
             start,
             len: len as u32,
             descriptor_len,
         });
         true
+    }
+
+    /// Tells the last packet of a frame what follows it: when that comes in order, or when the packet itself is late, but
+    /// not afterwards, since it may have been sent by then.
+    fn link(&mut self, packet: &SourcePacket) -> SourcePacket {
+        let mut linked = *packet;
+        let is_newest = self.newest.is_none_or(|newest| newest < packet.seq);
+        if is_newest {
+            self.newest = Some(packet.seq);
+        }
+        if packet.frame.spatial_layer.is_none() && packet.frame.dependency.is_none() {
+            return linked;
+        }
+        let seq = match is_newest {
+            true => packet.seq.0.wrapping_sub(1),
+            false => packet.seq.0.wrapping_add(1),
+        };
+        let place = self.place(ExtendedSeq(seq));
+        let neighbour = self.table[place].as_mut().map(|entry| &mut entry.packet);
+        let Some(neighbour) = neighbour.filter(|neighbour| neighbour.seq.0 == seq) else {
+            return linked;
+        };
+        let (before, behind) = match is_newest {
+            true => (neighbour, packet),
+            false => (&mut linked, &*neighbour),
+        };
+        if before.frame.ends_layer_frame() {
+            before.frame.follower = match behind.frame.layer() {
+                _ if behind.timestamp != before.timestamp => Follower::Picture,
+                Some(layer) => Follower::Layer(layer),
+                None => Follower::Unknown,
+            };
+        }
+        linked
     }
 
     /// Finds a packet.
@@ -254,7 +292,8 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtp::Ssrc;
+    use crate::codec::{Codec, LayerId, inspect};
+    use crate::rtp::{RtpTime, Ssrc};
     use crate::test_support::video;
 
     const LIMITS: HistoryLimits = HistoryLimits {
@@ -305,6 +344,53 @@ mod tests {
         );
         assert!(!holds(&history, 65534));
         assert!(!holds(&history, 65535 + 65536));
+    }
+
+    #[test]
+    fn last_packet_of_a_frame_is_told_what_follows() {
+        let layer = |spatial| LayerId {
+            spatial,
+            temporal: 0,
+        };
+        // VP9 with one packet per frame.
+        let frame = |seq, picture, spatial: u8| SourcePacket {
+            frame: inspect(Codec::Vp9, &[0xac, 5, spatial << 1, 0]),
+            timestamp: RtpTime(picture),
+            ..video(Ssrc(1), seq)
+        };
+        let packets = [
+            frame(1, 1, 0),
+            frame(2, 1, 2),
+            frame(3, 2, 0),
+            // Another is missing in between.
+            frame(5, 3, 0),
+            frame(6, 3, 1),
+            frame(4, 3, 0),
+            frame(7, 4, 0),
+            frame(9, 5, 1),
+            frame(8, 5, 0),
+        ];
+        let mut history = History::new(LIMITS);
+        for packet in &packets {
+            assert!(history.insert(Instant::now(), packet, &[1; 10]));
+        }
+        let followers = (1..=9).map(|seq| {
+            let stored = history.get(ExtendedSeq(seq)).unwrap();
+            stored.packet.frame.follower
+        });
+        let expected = [
+            Follower::Layer(layer(2)),
+            Follower::Picture,
+            // Its follower came late, when it may have been sent.
+            Follower::Unknown,
+            Follower::Layer(layer(0)),
+            Follower::Layer(layer(1)),
+            Follower::Picture,
+            Follower::Unknown,
+            Follower::Layer(layer(1)),
+            Follower::Unknown,
+        ];
+        assert_eq!(followers.collect::<Vec<_>>(), expected);
     }
 
     #[test]

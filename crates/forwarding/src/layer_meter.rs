@@ -89,9 +89,9 @@ impl LayerMeter {
             if limit.spatial > 0 && !highest.as_ref().is_some_and(next_is_highest) {
                 continue;
             }
-            let within =
-                |id: &LayerId| id.spatial <= limit.spatial && id.temporal <= limit.temporal;
-            let below = rates[..=index].iter().filter(|(id, ..)| within(id));
+            let below = rates[..=index]
+                .iter()
+                .filter(|(id, ..)| limit.includes(*id));
             let bitrate: u64 = below.map(|(_, bitrate, _)| bitrate).sum();
             let pictures = rates
                 .iter()

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::codec::dependency::DependencyPatch;
-use crate::codec::{LayerBounds, PictureId, Vp8Patch};
+use crate::codec::{Follower, LayerBounds, PictureId, Vp8Patch};
 use crate::packet::SourcePacket;
 use crate::rtp::{ClockRate, ExtendedSeq, RtpTime, Seq, Ssrc};
 
@@ -120,7 +120,7 @@ impl Segment {
     fn apply(&self, packet: &SourcePacket) -> Rewritten {
         let is_whole = self.bounds == LayerBounds::UNLIMITED && self.turn.is_none();
         let (marker, empty) = match is_whole {
-            true => (packet.marker, packet.frame.empty),
+            true => (ends_picture(packet), packet.frame.empty),
             false => self.marker_and_empty(packet),
         };
         Rewritten {
@@ -145,9 +145,14 @@ impl Segment {
         if !bounds.admit(layer) {
             return (false, true);
         }
-        let ends_picture =
-            frame.ends_layer_frame() && bounds.top(layer.temporal) == Some(layer.spatial);
-        (packet.marker || ends_picture, false)
+        let is_last = || match frame.follower {
+            Follower::Layer(next) => !bounds.admit(next),
+            Follower::Unknown | Follower::Picture => {
+                bounds.top(layer.temporal) == Some(layer.spatial)
+            }
+        };
+        let is_cut = frame.ends_layer_frame() && is_last();
+        (ends_picture(packet) || is_cut, false)
     }
 
     #[inline]
@@ -179,6 +184,12 @@ impl Segment {
             tl0_picture_index,
         })
     }
+}
+
+/// True for the last packet of a picture, whether its sender knew or not.
+#[inline]
+fn ends_picture(packet: &SourcePacket) -> bool {
+    packet.marker || packet.frame.follower == Follower::Picture
 }
 
 /// Picture id and TL0PICIDX of VP8 or VP9, and where they are.
@@ -327,6 +338,21 @@ impl Rewriter {
             });
         }
         Some(self.advance(now, packet))
+    }
+
+    /// True if it is not known yet whether the latest packet, which was [rewritten](Self::rewrite) and ends a frame, is
+    /// the last of its picture that is forwarded: layers above may come or not.
+    #[inline]
+    pub fn is_open_ended(&self, packet: &SourcePacket) -> bool {
+        let frame = &packet.frame;
+        let is_open = || frame.follower == Follower::Unknown && frame.ends_layer_frame();
+        if packet.marker || !is_open() {
+            return false;
+        }
+        self.current.as_ref().is_some_and(|segment| {
+            let is_newest = packet.ssrc == segment.ssrc && packet.seq.0 + 1 == segment.end;
+            is_newest && !segment.apply(packet).marker
+        })
     }
 
     /// The numbers that a packet has had, or would have had if it had come in time: for retransmissions.

@@ -2,8 +2,10 @@
 //! are.
 //!
 //! Three temporal layers in the pattern of browsers (0 2 1 2), whose first picture of each round is of the base. Key
-//! frames are several times as large as others; those behind pay for it, as rate control makes them.
+//! frames are several times as large as others; those behind pay for it, as rate control makes them. A scalable encoder
+//! may leave out the frame of any layer of a picture that is not a key frame.
 
+use forwarding::codec::{Codec, SPATIAL_LAYERS_MAX};
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -57,6 +59,8 @@ pub(super) struct Frame {
     /// Distance in pictures to what it refers to in its own layer.
     pub(super) differences: [u8; 2],
     pub(super) is_last_of_picture: bool,
+    /// It has the marker bit.
+    pub(super) is_marked: bool,
 }
 
 /// One encoder: of a simulcast stream, or of a scalable one with several spatial layers.
@@ -66,8 +70,11 @@ pub(super) struct Encoder {
     picture: u32,
     /// Pictures since the key frame.
     position: u32,
-    /// Picture that last updated each temporal layer.
-    latest: [u32; 2],
+    /// Picture that last updated each temporal layer, by spatial layer.
+    latest: [[u32; 2]; SPATIAL_LAYERS_MAX],
+    /// Share of the frames that are left out.
+    skips: f64,
+    is_libvpx: bool,
     debt_bytes: f64,
     /// Spatial layers of the picture before.
     layers_before: usize,
@@ -75,12 +82,14 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(source: u32) -> Self {
+    pub(super) fn new(source: u32, codec: Codec, skips: f64) -> Self {
         Self {
             source,
             picture: 0,
             position: 0,
-            latest: [0; 2],
+            latest: [[0; 2]; SPATIAL_LAYERS_MAX],
+            skips,
+            is_libvpx: codec == Codec::Vp9,
             debt_bytes: 0.0,
             layers_before: 0,
             wants_key_frame: true,
@@ -104,25 +113,33 @@ impl Encoder {
         let at = self.position as usize % PATTERN.len();
         let temporal = PATTERN[at];
         let round = self.position / PATTERN.len() as u32;
-        let (references, is_switching_point): (Vec<u32>, bool) = match at {
-            _ if is_key => (vec![], true),
-            0 | 1 => (vec![self.latest[0]], true),
-            2 if round.is_multiple_of(SYNC_ROUNDS) => (vec![self.latest[0]], true),
-            _ => (vec![self.latest[1], self.latest[0]], false),
-        };
+        let is_synced = round.is_multiple_of(SYNC_ROUNDS);
+        let is_switching_point = is_key || at < 2 || at == 2 && is_synced;
         let rate: u64 = layers.iter().map(|(_, rate)| rate).sum();
         let average = rate as f64 / 8.0 / frames_per_second;
         let size = self.picture_bytes(is_key, temporal, average, random);
-        let mut differences = [0; 2];
-        for (difference, reference) in differences.iter_mut().zip(&references) {
-            *difference = (self.picture - reference) as u8;
-        }
-        let frames = (0..).zip(layers).map(|(spatial, (height, layer_rate))| {
-            let id = |picture, spatial| FrameId {
-                source: self.source,
-                picture,
-                spatial,
+        let id = |picture, spatial| FrameId {
+            source: self.source,
+            picture,
+            spatial,
+        };
+        let mut frames = Vec::with_capacity(layers.len());
+        for (spatial, (height, layer_rate)) in (0..).zip(layers) {
+            let is_left_out = !is_key && self.skips > 0.0 && random.random_bool(self.skips);
+            if is_left_out {
+                continue;
+            }
+            let [base, middle] = self.latest[usize::from(spatial)];
+            let references: &[u32] = match is_key {
+                true => &[],
+                // Where the middle layer was left out, what it had before is not referred to.
+                false if is_switching_point || middle < base => &[base],
+                false => &[middle, base],
             };
+            let mut differences = [0; 2];
+            for (difference, reference) in differences.iter_mut().zip(references) {
+                *difference = (self.picture - reference) as u8;
+            }
             let mut all: Vec<_> = references.iter().map(|it| id(*it, spatial)).collect();
             let is_inter_layer = is_key && spatial > 0;
             if is_inter_layer {
@@ -130,23 +147,30 @@ impl Encoder {
             }
             let share = *layer_rate as f64 / rate.max(1) as f64;
             let frame = id(self.picture, spatial);
-            Frame {
+            frames.push(Frame {
                 truth: Truth::new(frame, temporal, *height, captured_micros, &all),
                 size_bytes: ((size * share) as usize).max(FRAME_BYTES_MIN),
                 is_key,
                 is_switching_point,
                 is_inter_layer,
                 differences,
-                is_last_of_picture: usize::from(spatial) + 1 == layers.len(),
+                is_last_of_picture: false,
+                is_marked: false,
+            });
+            let latest = &mut self.latest[usize::from(spatial)];
+            if is_key {
+                *latest = [self.picture; 2];
+            } else if temporal < 2 {
+                latest[usize::from(temporal)] = self.picture;
             }
-        });
-        let frames = frames.collect();
-        if is_key {
-            self.latest = [self.picture; 2];
-        } else if temporal < 2 {
-            self.latest[usize::from(temporal)] = self.picture;
         }
-        self.picture += 1;
+        if let Some(last) = frames.last_mut() {
+            last.is_last_of_picture = true;
+            // libvpx says so of its highest layer only.
+            last.is_marked =
+                !self.is_libvpx || usize::from(last.truth.frame.spatial) + 1 == layers.len();
+            self.picture += 1;
+        }
         self.position += 1;
         frames
     }
@@ -180,7 +204,7 @@ mod tests {
     #[test]
     fn rate_is_kept_and_frames_refer_to_lower_layers_only() {
         let mut random = StdRng::seed_from_u64(1);
-        let mut encoder = Encoder::new(0);
+        let mut encoder = Encoder::new(0, Codec::Vp9, 0.0);
         let mut bytes = 0;
         let mut temporal = std::collections::HashMap::new();
         for picture in 0..300 {

@@ -92,7 +92,7 @@ impl Packetizer {
                 payload.resize(size, 0);
                 packets.push(Packet {
                     payload,
-                    marker: frame.is_last_of_picture && place.1,
+                    marker: frame.is_marked && place.1,
                     dependency: (self.codec == Codec::Av1).then(|| self.dependency(frame, place)),
                 });
             }
@@ -303,7 +303,7 @@ mod tests {
     /// Looks at the packets of 40 pictures as forwarding does.
     fn each(codec: Codec, layers: &[(u16, u64)], mut look: impl FnMut(&Frame, &Packet)) {
         let mut random = StdRng::seed_from_u64(1);
-        let mut encoder = Encoder::new(3);
+        let mut encoder = Encoder::new(3, codec, 0.0);
         let mut packetizer = Packetizer::new(codec, 0xfffa);
         for picture in 0..40 {
             encoder.wants_key_frame |= picture == 25;

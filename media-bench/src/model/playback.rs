@@ -1,6 +1,7 @@
 //! A jitter buffer and a decoder: [`Playback`] says which pictures are seen when, and which cannot be.
 //!
-//! Frames are decoded in order, at once. Where one is missing, those behind wait for as long as a jitter buffer may
+//! Pictures are decoded in order and whole, once the frame came that says it is the last (libwebrtc's `FrameBuffer` does
+//! so): where a frame of one cannot be decoded or none says so, none is. Where one is missing, those behind wait for as long as a jitter buffer may
 //! hold them; then it is given up. Each is judged twice: by the numbers on the wire, as a decoder would, and by what
 //! it truly refers to. A forwarder is at fault where the two differ.
 
@@ -65,7 +66,7 @@ pub struct PlaybackCounters {
     pub given_up: u64,
     /// Frames that came whole after they were given up.
     pub late: u64,
-    /// Pictures whose last frame did not say so, although all of it came.
+    /// Pictures whose last frame did not say so, although all came.
     pub unmarked: u64,
     /// Steps of the timestamps that the camera did not make.
     pub timestamp_jumps: u64,
@@ -82,7 +83,6 @@ impl PlaybackCounters {
 struct Picture {
     timestamp: RtpTime,
     shown: PictureShown,
-    is_shown: bool,
 }
 
 /// One video stream as its viewer sees it.
@@ -100,7 +100,9 @@ pub struct Playback {
     /// Least time from capture to the last packet, µs.
     transit_min: Option<u64>,
     picture: Option<Picture>,
-    /// Nothing is missing since the frame before.
+    /// The frames of the picture in progress.
+    unfinished: Vec<Frame>,
+    /// Nothing is missing since the latest picture of the base layer.
     is_whole: bool,
     needs_key: bool,
     /// When a key frame is asked for, unless something is decoded before.
@@ -122,6 +124,7 @@ impl Playback {
             fillers: BTreeSet::new(),
             transit_min: None,
             picture: None,
+            unfinished: Vec::new(),
             is_whole: true,
             needs_key: true,
             ask_at: now + KEY_FRAME_WAIT_MAX,
@@ -235,18 +238,56 @@ impl Playback {
             if !follows {
                 self.counters.given_up += 1;
             }
-            if self.needs_key && !frame.wire.is_key() {
-                // Not yet begun, or begun anew: what comes before a key frame is of no use.
-                if self.next.is_some() {
-                    self.next = Some(frame.last + 1);
-                    self.counters.undecodable += 1;
-                }
-                continue;
-            }
             self.next = Some(frame.last + 1);
             self.is_whole &= follows;
-            self.decode(now, &frame);
+            self.collect(now, frame, follows);
         }
+    }
+
+    /// Decodes a picture when the last of its frames came.
+    fn collect(&mut self, now: Instant, frame: Frame, follows: bool) {
+        let is_other = |first: &Frame| first.timestamp != frame.timestamp || !follows;
+        if self.unfinished.first().is_some_and(is_other) {
+            self.counters.unmarked += u64::from(follows);
+            self.counters.undecodable += self.unfinished.len() as u64;
+            self.unfinished.clear();
+            self.is_whole = false;
+        }
+        self.unfinished.push(frame);
+        if !frame.marker {
+            return;
+        }
+        let frames = std::mem::take(&mut self.unfinished);
+        let begins = frames.first().is_some_and(|first| first.wire.is_key());
+        if self.needs_key && !begins {
+            // Not yet begun, or begun anew: what comes before a key frame is of no use.
+            self.counters.undecodable += frames.len() as u64 * u64::from(!self.shown.is_empty());
+            return;
+        }
+        match self.first_refused(&frames) {
+            None => {
+                for frame in &frames {
+                    self.decode(now, frame);
+                }
+            }
+            Some(refused) => {
+                self.decode(now, refused);
+                self.counters.undecodable += frames.len() as u64 - 1;
+            }
+        }
+    }
+
+    /// The frame of a picture on account of which a decoder would wait.
+    fn first_refused<'a>(&self, frames: &'a [Frame]) -> Option<&'a Frame> {
+        if let [frame] = frames {
+            return (!self.references.admit(&frame.wire)).then_some(frame);
+        }
+        let mut references = self.references.clone();
+        frames.iter().find(|frame| {
+            let is_refused = !references.admit(&frame.wire);
+            references.handle_decoded(&frame.wire);
+            is_refused
+        })
     }
 
     fn decode(&mut self, now: Instant, frame: &Frame) {
@@ -287,7 +328,7 @@ impl Playback {
         self.show(now, frame);
     }
 
-    /// Shows a picture once the last of its frames is there, or the next one begins.
+    /// Shows a picture with the last of its frames.
     fn show(&mut self, now: Instant, frame: &Frame) {
         let shown = PictureShown {
             at: now,
@@ -299,13 +340,6 @@ impl Playback {
         if let Some(before) = self.picture
             && before.timestamp != frame.timestamp
         {
-            if !before.is_shown {
-                self.counters.unmarked += u64::from(self.is_whole);
-                self.shown.push(PictureShown {
-                    at: now,
-                    ..before.shown
-                });
-            }
             let ticks = frame.timestamp.ticks_from(before.timestamp);
             let stepped = match frame.timestamp.is_after(before.timestamp) {
                 true => ClockRate::VIDEO.duration(ticks),
@@ -318,11 +352,11 @@ impl Playback {
         if frame.marker {
             self.shown.push(shown);
         }
-        self.is_whole = true;
+        // What is lost of an upper layer matters until the next picture that needs the base only.
+        self.is_whole |= frame.truth.temporal == 0;
         self.picture = Some(Picture {
             timestamp: frame.timestamp,
             shown,
-            is_shown: frame.marker,
         });
     }
 }

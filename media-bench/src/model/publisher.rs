@@ -52,6 +52,9 @@ pub struct VideoConfig {
     pub is_scalable: bool,
     /// Of the highest temporal layer.
     pub frames_per_second: f64,
+    /// Share of the frames that a scalable encoder leaves out, each spatial layer by itself: what it does where a
+    /// picture costs more than it may spend.
+    pub skips: f64,
 }
 
 impl VideoConfig {
@@ -71,6 +74,27 @@ impl VideoConfig {
             ],
             is_scalable: false,
             frames_per_second: 30.0,
+            skips: 0.0,
+        }
+    }
+
+    /// A small picture in one stream, more often than its encoder can keep up with.
+    pub fn small(codec: Codec) -> Self {
+        let layer = |height, rate_min: u64, rate_max: u64| StreamConfig {
+            height,
+            rate_min: 1_000 * rate_min,
+            rate_max: 1_000 * rate_max,
+        };
+        Self {
+            codec,
+            layers: vec![
+                layer(135, 30, 120),
+                layer(270, 120, 375),
+                layer(540, 350, 1_500),
+            ],
+            is_scalable: true,
+            frames_per_second: 15.0,
+            skips: 0.2,
         }
     }
 
@@ -272,7 +296,7 @@ impl Publisher {
             let first = outgoing.first_seq ^ 0x0fff;
             VideoStream {
                 uplink: uplink.add(outgoing),
-                encoder: Encoder::new(self.source + index as u32),
+                encoder: Encoder::new(self.source + index as u32, config.codec, config.skips),
                 packetizer: Packetizer::new(config.codec, first),
             }
         });

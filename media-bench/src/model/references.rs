@@ -11,7 +11,7 @@ use super::assembly::Wire;
 const DECODED_MAX: usize = 256;
 
 /// The numbers of what one stream's decoder has.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct References {
     /// VP9: picture id and spatial layer. Dependency descriptor: frame number and 0.
     decoded: VecDeque<(u16, u8)>,

@@ -10,6 +10,10 @@ mod report;
 
 use std::time::Duration;
 
+use forwarding::codec::Codec;
+
+use crate::model::VideoConfig;
+
 pub use measure::Budget;
 pub use report::{Row, Table};
 
@@ -88,7 +92,9 @@ scenarios! {
     "reorder", cases::reorder, "5 % of the packets overtaken by those of 30 ms, 1 % doubled";
     "bufferbloat", cases::bufferbloat, "1 Mbit/s behind a queue of two seconds";
     "nine-streams", cases::nine_streams, "nine cameras over 3 Mbit/s, a connection each, one participant";
-    "two-viewers", cases::two_viewers, "300 kbit/s and 5 Mbit/s watch together";
+    "two-viewers", |seed| cases::two_viewers(seed, VideoConfig::simulcast()), "300 kbit/s and 5 Mbit/s watch together";
+    "two-viewers-vp9", |seed| cases::two_viewers(seed, VideoConfig::small(Codec::Vp9)), "the same with VP9 SVC (L3T3_KEY) at 15 frames per second, of which the encoder leaves some out";
+    "two-viewers-av1", |seed| cases::two_viewers(seed, VideoConfig::small(Codec::Av1)), "the same with AV1 SVC (L3T3_KEY)";
     "join-middle", cases::join_middle, "a viewer joins after ten seconds";
     "join-100", cases::join_storm, "a hundred viewers join in one second";
     "new-resolution", cases::new_resolution, "the publisher changes its resolution, and back";

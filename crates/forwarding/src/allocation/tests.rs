@@ -170,7 +170,7 @@ fn reason_of_a_pause_is_told() {
     allocate(Bitrate::from_kbps(10), &requests, &mut grants);
     let reasons = [PauseReason::Wish, PauseReason::NoLevel, PauseReason::NoRoom];
     assert_eq!(grants, reasons.map(Grant::Paused));
-    assert_eq!(demand(&requests), Bitrate::from_kbps(1_500).scaled(1.2));
+    assert_eq!(demand(&requests), Bitrate::from_kbps(1_500).scaled(1.3));
 }
 
 #[test]
@@ -203,8 +203,8 @@ fn larger_picture_needs_more_room_than_a_smoother_one() {
     // (has, budget, gets)
     let rows = [
         (0, 217, 1),
-        (1, 350, 1),
-        (1, 361, 2),
+        (1, 389, 1),
+        (1, 391, 2),
         (2, 539, 2),
         (2, 541, 3),
     ];

@@ -34,6 +34,12 @@ impl LayerId {
         (spatial <= Self::HIGHEST.spatial && temporal <= Self::HIGHEST.temporal).then_some(layer)
     }
 
+    /// True if all of `other` is needed for this one, or it is the same.
+    #[inline]
+    pub fn includes(self, other: Self) -> bool {
+        other.spatial <= self.spatial && other.temporal <= self.temporal
+    }
+
     /// Its place in a mask of 32 layers: eight temporal layers for each spatial one.
     #[inline]
     pub fn index(self) -> u32 {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::codec::{Codec, FrameInfo, LayerId, inspect};
 use crate::rtp::PayloadType;
 use crate::test_support::{audio, key, picture, video};
 
@@ -398,4 +399,54 @@ fn only_numbers_change() {
         ..audio(A, 2)
     };
     assert_eq!(rewriter.rewrite(now, &packet).unwrap().vp8, None);
+}
+
+#[test]
+fn last_layer_that_is_forwarded_ends_the_picture() {
+    let now = Instant::now();
+    let layer = |spatial| LayerId {
+        spatial,
+        temporal: 0,
+    };
+    let two = LayerBounds::up_to(LayerId {
+        spatial: 1,
+        temporal: 2,
+    });
+    // The last packet of a VP9 frame in the lowest layer; what follows; (marker, not known yet) by what is forwarded.
+    let rows = [
+        (Follower::Unknown, [(false, true), (false, true)]),
+        (Follower::Layer(layer(1)), [(false, false), (false, false)]),
+        (Follower::Layer(layer(2)), [(false, false), (true, false)]),
+        (Follower::Picture, [(true, false), (true, false)]),
+    ];
+    for (follower, expected) in rows {
+        for (bounds, expected) in [LayerBounds::UNLIMITED, two].into_iter().zip(expected) {
+            let mut rewriter = rewriter(1);
+            let packet = SourcePacket {
+                frame: FrameInfo {
+                    follower,
+                    ..inspect(Codec::Vp9, &[0xac, 5, 0, 0])
+                },
+                marker: false,
+                ..video(A, 7)
+            };
+            let rewritten = rewriter.start_with(now, &packet, bounds);
+            let found = (rewritten.marker, rewriter.is_open_ended(&packet));
+            assert_eq!(found, expected, "{follower:?} {bounds:?}");
+            assert_eq!(rewriter.replay(&packet), Some(rewritten));
+        }
+    }
+    // Of one layer only, nothing is waited for.
+    let mut rewriter = rewriter(1);
+    let packet = SourcePacket {
+        frame: inspect(Codec::Vp9, &[0xac, 5, 0, 0]),
+        marker: false,
+        ..video(A, 7)
+    };
+    let lowest = LayerBounds::up_to(LayerId {
+        spatial: 0,
+        temporal: 2,
+    });
+    assert!(rewriter.start_with(now, &packet, lowest).marker);
+    assert!(!rewriter.is_open_ended(&packet));
 }

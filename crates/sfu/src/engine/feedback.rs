@@ -124,7 +124,7 @@ impl MediaPath {
                 }
                 // Its viewer would ask itself, but only after seconds without a picture.
                 if is_lost {
-                    self.request_key_frame(now, subscriber);
+                    self.grant_key_frame(now, subscriber, budget);
                 }
             }
             Packet::PictureLoss(media) => {

@@ -78,11 +78,14 @@ impl MediaPath {
             return true;
         };
         let (run, subscribers_done) = self.waiting.run();
-        let arrivals = run.iter().map(|waiting| Arrival {
-            packet: &waiting.packet,
-            kept: source.stored(&waiting.packet),
-            codec: waiting.codec,
-            padding: waiting.padding,
+        let arrivals = run.iter().map(|waiting| {
+            let kept = source.stored(&waiting.packet);
+            Arrival {
+                packet: kept.map_or(&waiting.packet, |(_, stored)| stored.packet),
+                kept,
+                codec: waiting.codec,
+                padding: waiting.padding,
+            }
         });
         let arrivals: SmallVec<[Arrival<'_>; WAITING_MAX]> = arrivals.collect();
         while let Some(&subscriber) = source.subscribers.get(*subscribers_done) {

@@ -86,7 +86,11 @@ impl StreamMeter {
         let heights = self.heights;
         self.meter
             .levels(now, 0, |spatial| heights.of(spatial), scratch);
-        if scratch.is_empty() {
+        // At few frames a second there may be none in the window that the others build on.
+        if scratch
+            .first()
+            .is_none_or(|least| least.top != LayerId::BASE)
+        {
             return;
         }
         let began_at = *self.began_at.get_or_insert(now);
@@ -101,6 +105,13 @@ impl StreamMeter {
                 let (was, is) = (former.bitrate.0 as f64, level.bitrate.0 as f64);
                 level.bitrate = Bitrate((was + weight * (is - was)) as u64);
             }
+        }
+        // One that has just come is not smoothed as those are that it contains.
+        for index in 1..scratch.len() {
+            let (below, level) = scratch.split_at_mut(index);
+            let contained = below.iter().filter(|it| level[0].top.includes(it.top));
+            let least = contained.map(|it| it.bitrate).max();
+            level[0].bitrate = level[0].bitrate.max(least.unwrap_or_default());
         }
         self.measured_at = Some(now);
         self.levels = SmallVec::from_slice(scratch);
@@ -171,11 +182,8 @@ impl Levels {
 
     /// The index in `list`, one of ours, of the level that has all of a stream up to `limit`.
     pub(super) fn position(&self, list: &[Level], stream: Ssrc, limit: LayerId) -> Option<usize> {
-        list.iter().rposition(|level| {
-            self.stream_of(level) == Some(stream)
-                && level.top.spatial <= limit.spatial
-                && level.top.temporal <= limit.temporal
-        })
+        list.iter()
+            .rposition(|level| self.stream_of(level) == Some(stream) && limit.includes(level.top))
     }
 
     /// How many picture sizes there are, those included that sleep.

@@ -10,7 +10,8 @@ use forwarding::pacer::PacketClass;
 use forwarding::packet::SourcePacket;
 use forwarding::rewriter::Rewritten;
 use forwarding::rtp::{
-    AbsSendTime, ExtensionId, HEADER_LEN_MAX, PayloadType, RawExtension, RtpTime, Seq, Ssrc,
+    AbsSendTime, ExtendedSeq, ExtensionId, HEADER_LEN_MAX, PayloadType, RawExtension, RtpTime, Seq,
+    Ssrc,
 };
 use forwarding::selector::DropReason;
 use forwarding::send::aligned_offset;
@@ -135,6 +136,13 @@ impl Route<'_> {
         let Some((layer, stored)) = &arrival.kept else {
             return self.withhold();
         };
+        if let Some((id, seq)) = self.subscriber.open_ended
+            && id == packet.ssrc
+            && seq < packet.seq
+        {
+            self.subscriber.open_ended = None;
+            self.release(layer, seq, mapping);
+        }
         if packet.frame.key_frame {
             align(source, self.subscriber, layer, mapping);
         }
@@ -142,10 +150,27 @@ impl Route<'_> {
         let Some(rewritten) = subscription.handle_packet(self.now, packet) else {
             return self.withhold();
         };
+        if subscription.rewriter.is_open_ended(packet) {
+            self.subscriber.open_ended = Some((packet.ssrc, packet.seq));
+            return;
+        }
         if self.hold_back(layer, stored, &rewritten) {
             return;
         }
         self.send(layer, stored, rewritten, mapping, arrival.padding);
+    }
+
+    /// Sends a packet of which it was not known if it ends its picture.
+    fn release(&mut self, layer: &Layer, seq: ExtendedSeq, mapping: Mapping) {
+        let rewriter = &self.subscriber.subscription.rewriter;
+        let stored = layer.history.get(seq);
+        let numbered = stored.and_then(|stored| Some((stored, rewriter.replay(stored.packet)?)));
+        let Some((stored, rewritten)) = numbered else {
+            return self.withhold();
+        };
+        if !self.hold_back(layer, &stored, &rewritten) {
+            self.send(layer, &stored, rewritten, mapping, 0);
+        }
     }
 
     /// Sends a packet whose numbers are given.

@@ -66,6 +66,8 @@ pub(super) struct Subscriber {
     pub(super) delivery: Delivery,
     /// When it was sent what others had seen before.
     pub(super) caught_up_at: Option<Instant>,
+    /// A packet of which the next one tells if it ends its picture: its layer's id and its number.
+    pub(super) open_ended: Option<(Ssrc, ExtendedSeq)>,
     /// The stream that its peer should see if all were sent that nobody watches.
     pub(super) hoped: Option<Ssrc>,
     /// What the way to its peer has room for.
@@ -134,6 +136,7 @@ impl Subscriber {
             limits: BandwidthLimits::default(),
             delivery: Delivery::default(),
             caught_up_at: None,
+            open_ended: None,
             hoped: None,
             room: Room::Unknown,
             room_at: None,
