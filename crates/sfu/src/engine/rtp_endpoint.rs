@@ -32,7 +32,8 @@ use super::sdp::{self, CryptoKey, Description, OfferedSections, PlainNegotiated,
 use super::srtp::KeyingMaterial;
 use super::transport::{Protection, Session, Transport, TransportKey};
 
-/// Ports opened for one RTP endpoint. Each is even, and the next one is open for RTCP.
+/// Ports opened for one RTP endpoint. Each is even, and the next one is open for RTCP. No other endpoint of the engine
+/// has the same number, not even at another address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RtpPorts {
     /// Address of the sockets; may be the unspecified one.

@@ -128,7 +128,7 @@ pub(crate) struct RtpSockets {
     offload: UdpOffload,
     registry: Registry,
     sockets: Slab<UdpPort>,
-    /// Their place, by port.
+    /// Their place, by port, which is of one address only.
     by_port: FxHashMap<u16, usize>,
     /// Those that may have something to receive. With hundreds of sockets, looking at all in every turn
     /// would cost more than the packets.
@@ -166,9 +166,12 @@ impl RtpSockets {
     /// there is nothing else.
     pub(crate) fn open(&mut self, ipv6: bool) -> Result<RtpPorts, Error> {
         let full = || Error::Full("no port is left for an RTP endpoint".to_owned());
-        let RtpAddresses { usual, ipv6: other } = self.addresses;
-        let address = if ipv6 { other } else { usual };
-        let RtpAddress { bound, told } = address.ok_or_else(full)?;
+        let address = match ipv6 {
+            true => self.addresses.ipv6,
+            false => self.addresses.usual,
+        };
+        let RtpAddress { bound, told } = address
+            .ok_or_else(|| Error::Full("there is no address for an RTP endpoint".to_owned()))?;
         let audio = self.open_pair(bound).ok_or_else(full)?;
         let Some(video) = self.open_pair(bound) else {
             self.close_pair(audio);
@@ -293,6 +296,13 @@ impl RtpSockets {
     fn try_open_pair(&mut self, ip: IpAddr, slot: u16) -> io::Result<u16> {
         let (rtp, rtcp) = open_rtp_pair(ip, slot)?;
         let (rtp_port, rtcp_port) = (rtp.local_addr()?.port(), rtcp.local_addr()?.port());
+        // The system may choose a number again for another address.
+        if [rtp_port, rtcp_port]
+            .iter()
+            .any(|port| self.by_port.contains_key(port))
+        {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
         let (rtp, rtcp) = (
             UdpPort::new(rtp, self.offload)?,
             UdpPort::new(rtcp, self.offload)?,
@@ -386,6 +396,21 @@ mod tests {
 
         assert_eq!(sockets.pool.free.lock().len(), 1);
         assert!(sockets.sockets.is_empty());
+    }
+
+    #[test]
+    fn port_of_one_address_is_not_opened_for_another() {
+        let mut sockets = sockets(0..=0);
+        let ports = sockets.open(false).unwrap();
+        let PlainPorts { audio, .. } = ports.told;
+
+        let again = sockets.try_open_pair(IpAddr::from([127, 0, 0, 2]), audio);
+
+        assert_eq!(again.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        for port in [audio, audio + 1] {
+            let local = SocketAddr::new(ports.bound, port);
+            assert!(sockets.sender(port).unwrap().serves(local));
+        }
     }
 
     #[test]
