@@ -210,8 +210,8 @@ impl Config {
         self.check_media()?;
         let contradiction = if self.cert.is_some() != self.key.is_some() {
             "`cert` and `key` go together: give both or none"
-        } else if self.http && self.cert.is_some() {
-            "`http` and `cert` exclude each other: plain HTTP has no certificate"
+        } else if self.http && self.cert.is_some() && self.kurento_secure.is_none() {
+            "`http` and `cert` exclude each other unless `kurento-secure` is given: plain HTTP has no certificate"
         } else if self.video_max_kbps != 0 && self.video_min_kbps > self.video_max_kbps {
             "`video-min-kbps` is greater than `video-max-kbps`"
         } else if self.max_connections == 0 {

@@ -1,5 +1,6 @@
 //! The certificate of the HTTPS side: the operator's, or one made on the first run and kept.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -113,13 +114,13 @@ fn self_signed(config: &Config) -> Result<(PathBuf, PathBuf), TlsError> {
 }
 
 fn names(config: &Config) -> Vec<String> {
-    let mut addresses = vec![config.listen.ip()];
+    let mut addresses = BTreeSet::from([config.listen.ip()]);
+    addresses.extend(config.kurento_secure.map(|address| address.ip()));
     addresses.extend(&config.announce);
     addresses.retain(|address| !address.is_unspecified() && !address.is_loopback());
     let fixed = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let mut names: Vec<_> = fixed.into();
     names.extend(addresses.iter().map(ToString::to_string));
-    names.dedup();
     names
 }
 
@@ -175,6 +176,19 @@ mod tests {
             assert_eq!(mode(&config.data_dir), 0o700);
         }
         fs::remove_dir_all(&config.data_dir).unwrap();
+    }
+
+    #[test]
+    fn certificate_names_all_addresses_once() {
+        let config = Config {
+            listen: ([192, 0, 2, 1], 8443).into(),
+            kurento_secure: Some(([192, 0, 2, 2], 8433).into()),
+            announce: vec![[203, 0, 113, 7].into(), [192, 0, 2, 1].into()],
+            ..Config::default()
+        };
+        let expected = ["192.0.2.1", "192.0.2.2", "203.0.113.7"];
+        assert_eq!(names(&config)[3..], expected);
+        assert_eq!(names(&Config::default()).len(), 3);
     }
 
     #[test]

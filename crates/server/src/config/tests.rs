@@ -82,8 +82,8 @@ fn contradictions_are_refused() {
             ..Config::default()
         },
         Config {
-            cert,
-            key,
+            cert: cert.clone(),
+            key: key.clone(),
             http: true,
             ..Config::default()
         },
@@ -133,6 +133,14 @@ fn contradictions_are_refused() {
         ..Config::default()
     };
     assert!(unbounded.check().is_ok());
+    let secure_behind_proxy = Config {
+        cert,
+        key,
+        http: true,
+        kurento_secure: Some(([127, 0, 0, 1], 8433).into()),
+        ..Config::default()
+    };
+    assert!(secure_behind_proxy.check().is_ok());
 }
 
 #[test]
