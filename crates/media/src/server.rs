@@ -267,7 +267,7 @@ pub enum ElementKind {
     RtpEndpoint {
         /// Encrypted with keys that the descriptions tell; `None`: not at all. Its peer must do the same.
         sdes: Option<Sdes>,
-        /// Over IPv6 if the server has it; else over IPv4 if it has that.
+        /// `true`: over IPv6 if the server has it, else over IPv4. `false`: the other way round.
         ipv6: bool,
     },
     /// Forwards what it gets; the fixed point from which a publisher fans out.

@@ -70,7 +70,7 @@ impl Arguments {
         let mut figment = Figment::from(Serialized::defaults(Config::default()));
         let mut ignored = Vec::new();
         if let Some(path) = self.file() {
-            let settings = if kurento::is_original(path) {
+            let settings = if kurento::is_kurento_file(path) {
                 let translation = kurento::read(path)?;
                 ignored = translation.ignored;
                 translation.settings

@@ -17,22 +17,23 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&*error);
+            complain(&error.to_string());
             ExitCode::FAILURE
         }
     }
 }
 
 #[expect(clippy::print_stderr, reason = "the log may not have been started")]
-fn complain(error: &dyn Error) {
-    eprintln!("tertulia: {error}");
+fn complain(text: &str) {
+    eprintln!("tertulia: {text}");
 }
 
-#[expect(clippy::print_stderr, reason = "the log may not have been started")]
 fn warn_of_variables() {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for name in unknown_variables(names) {
-        eprintln!("tertulia: the environment variable {name} is no setting; --help lists them");
+        complain(&format!(
+            "the environment variable {name} is no setting; --help lists them"
+        ));
     }
 }
 
@@ -41,6 +42,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let Resolved { config, ignored } = arguments.resolve()?;
     if arguments.check_config() {
         show(&config);
+        for key in ignored {
+            complain(&format!("`{key}` of Kurento has no effect here"));
+        }
         return Ok(());
     }
     telemetry::start_logging(&config)?;

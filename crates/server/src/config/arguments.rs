@@ -16,7 +16,8 @@ use super::settings::{Config, SECTIONS};
 #[command(name = "tertulia", version, max_term_width = 100, after_long_help = EXAMPLES)]
 struct Program {
     /// TOML file with any of the long options below as keys, without dashes in front. Or a Kurento Media Server's own
-    /// kurento.conf.json, with the files of its modules beside it: what has a meaning here counts.
+    /// kurento.conf.json, with the files of WebRtcEndpoint, BaseRtpEndpoint and UriEndpoint below modules/kurento
+    /// beside it; other files are not looked at, and keys without effect are told.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print the settings that result from flags, environment and file, and exit.

@@ -1,11 +1,12 @@
-//! The configuration of a Kurento Media Server in our words: `kurento.conf.json`, and the files of its modules beside it.
+//! The configuration of a Kurento Media Server in our words: `kurento.conf.json`, and files of its modules beside it.
 //!
-//! What has no meaning here is named and not refused, for these files are full of it. Deliberately absent: the forms of
-//! the main file that nobody ships, INFO and XML.
+//! Keys without meaning here are named and not refused, for these files are full of them. Deliberately absent: files of
+//! other modules, and the forms of the main file that nobody ships, INFO and XML.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -17,7 +18,7 @@ use super::ConfigError;
 /// Classes whose files say something to us, in their folder.
 const CLASSES: [&str; 3] = ["WebRtcEndpoint", "BaseRtpEndpoint", "UriEndpoint"];
 const MODULES: &str = "modules/kurento";
-/// The bounds that the original's media ports have anyhow.
+/// The bounds that Kurento's media ports have anyhow.
 const PORTS: (u16, u16) = (1024, u16::MAX);
 
 /// What such files say.
@@ -28,13 +29,19 @@ pub(super) struct Translation {
     pub(super) ignored: Vec<String>,
 }
 
-/// Whether a file is one of these, by the name that the original asks for.
-pub(super) fn is_original(path: &Path) -> bool {
-    path.to_string_lossy().ends_with(".conf.json")
+/// Whether a file is one of these.
+pub(super) fn is_kurento_file(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "json")
 }
 
 /// Reads the main file, and those of modules beside it, which win.
 pub(super) fn read(path: &Path) -> Result<Translation, ConfigError> {
+    // Kurento asks for that too, and other JSON is likely meant for something else.
+    if !path.to_string_lossy().ends_with(".conf.json") {
+        let text = "a configuration of Kurento must be named `NAME.conf.json`, any other is TOML";
+        return Err(ConfigError::Value(format!("{}: {text}", path.display())));
+    }
     let text = read_file(path)?.ok_or_else(|| ConfigError::File {
         path: path.to_owned(),
         source: io::ErrorKind::NotFound.into(),
@@ -92,7 +99,7 @@ impl Keys {
         match value {
             // Any JSON is its value.
             Json::Object(members) if path != "metadata" => {
-                // How the original's files say that something is a comment.
+                // How Kurento's files say that something is a comment.
                 let members = members
                     .into_iter()
                     .filter(|(key, _)| !key.starts_with("//"));
@@ -117,66 +124,73 @@ impl Keys {
         Some(text).filter(|text| !text.is_empty())
     }
 
-    fn take_number<T: FromStr>(&mut self, key: &str) -> Result<Option<T>, ConfigError> {
+    /// Refused if it is no `what`.
+    fn take_parsed<T: FromStr>(&mut self, key: &str, what: &str) -> Result<Option<T>, ConfigError> {
         let Some(text) = self.take(key) else {
             return Ok(None);
         };
-        let number = text.parse().map_err(|_| {
-            ConfigError::Value(format!("`{key}`: `{text}` is no number that can be used"))
-        })?;
-        Ok(Some(number))
+        match text.parse() {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => Err(refused(key, &format!("`{text}` is no {what}"))),
+        }
     }
 }
 
+fn refused(key: &str, reason: &str) -> ConfigError {
+    ConfigError::Value(format!("`{key}`: {reason}"))
+}
+
 fn translate(keys: Keys, folder: &Path) -> Result<Translation, ConfigError> {
-    let mut work = Work {
+    let mut translator = Translator {
         keys,
         settings: Dict::new(),
     };
-    work.take_sockets(folder)?;
-    work.take_sessions()?;
-    work.take_media()?;
+    translator.take_sockets(folder)?;
+    translator.take_sessions()?;
+    translator.take_media()?;
     Ok(Translation {
-        settings: work.settings,
-        ignored: work.keys.0.into_keys().collect(),
+        settings: translator.settings,
+        ignored: translator.keys.0.into_keys().collect(),
     })
 }
 
 /// What is left to be translated, and what was.
-struct Work {
+struct Translator {
     keys: Keys,
     settings: Dict,
 }
 
-impl Work {
+impl Translator {
     fn set(&mut self, name: &str, value: impl Into<Value>) {
         self.settings.insert(name.to_owned(), value.into());
     }
 
     fn take_sockets(&mut self, folder: &Path) -> Result<(), ConfigError> {
-        let socket = |key: &str| format!("mediaServer.net.websocket.{key}");
-        let path = self.keys.take(&socket("path"));
-        if path.is_some_and(|path| path != "kurento") {
-            let text = format!("`{}`: the path is `kurento` here", socket("path"));
-            return Err(ConfigError::Value(text));
+        let path_key = socket("path");
+        let path = self.keys.take(&path_key);
+        if let Some(path) = path.filter(|path| path != "kurento") {
+            let reason = format!("`{path}` is not served here: remove it, or set it to `kurento`");
+            return Err(refused(&path_key, &reason));
         }
-        let ipv6 = self.keys.take(&socket("ipv6"));
-        let address = match self.keys.take(&socket("address")).as_deref() {
-            Some("localhost") => "127.0.0.1".to_owned(),
-            Some(address) if address.contains(':') => format!("[{address}]"),
-            Some(address) => address.to_owned(),
-            None if ipv6.as_deref() == Some("false") => "0.0.0.0".to_owned(),
-            None => "[::]".to_owned(),
+        let mut take_port = |key| -> Result<Option<u16>, ConfigError> {
+            let port = self.keys.take_parsed(&socket(key), "port")?;
+            Ok(port.filter(|port| *port > 0))
         };
-        for (key, name) in [("port", "kurento"), ("secure.port", "kurento-secure")] {
-            if let Some(port) = self.keys.take_number::<u16>(&socket(key))?
-                && port > 0
-            {
-                self.set(name, format!("{address}:{port}"));
+        let (plain, secure) = (take_port("port")?, take_port("secure.port")?);
+        if plain.or(secure).is_none() {
+            // What else is said of sockets has no effect then.
+            return Ok(());
+        }
+        let address = self.take_address()?;
+        for (port, name) in [(plain, "kurento"), (secure, "kurento-secure")] {
+            if let Some(port) = port {
+                self.set(name, SocketAddr::new(address, port).to_string());
             }
         }
         // Chain and key are in one file.
-        if let Some(certificate) = self.keys.take(&socket("secure.certificate")) {
+        if secure.is_some()
+            && let Some(certificate) = self.keys.take(&socket("secure.certificate"))
+        {
             let path = folder.join(certificate).to_string_lossy().into_owned();
             for name in ["cert", "key"] {
                 self.set(name, path.clone());
@@ -185,9 +199,29 @@ impl Work {
         Ok(())
     }
 
+    fn take_address(&mut self) -> Result<IpAddr, ConfigError> {
+        let key = socket("address");
+        if self
+            .keys
+            .0
+            .get(&key)
+            .is_some_and(|text| text == "localhost")
+        {
+            self.keys.0.remove(&key);
+            return Ok(Ipv4Addr::LOCALHOST.into());
+        }
+        if let Some(address) = self.keys.take_parsed(&key, "IP address")? {
+            return Ok(address);
+        }
+        Ok(match self.keys.take(&socket("ipv6")).as_deref() {
+            Some("false") => Ipv4Addr::UNSPECIFIED.into(),
+            _ => Ipv6Addr::UNSPECIFIED.into(),
+        })
+    }
+
     fn take_sessions(&mut self) -> Result<(), ConfigError> {
         let period = "mediaServer.resources.garbageCollectorPeriod";
-        if let Some(seconds) = self.keys.take_number::<u32>(period)? {
+        if let Some(seconds) = self.keys.take_parsed::<u32>(period, "number of seconds")? {
             self.set("kurento-session-seconds", seconds);
         }
         if let Some(metadata) = self.keys.0.remove("metadata") {
@@ -201,18 +235,23 @@ impl Work {
         let mut announced = Vec::new();
         for key in ["externalAddress", "externalIPv4", "externalIPv6"] {
             let key = module(&format!("WebRtcEndpoint.{key}"));
-            announced.extend(self.keys.take(&key));
+            let address = self.keys.take_parsed::<IpAddr>(&key, "IP address")?;
+            announced.extend(address.map(|address| address.to_string()));
         }
         if !announced.is_empty() {
             self.set("announce", announced);
         }
-        let first = module("BaseRtpEndpoint.minPort");
-        let first = self.keys.take_number(&first)?.unwrap_or(PORTS.0);
+        let first_key = module("BaseRtpEndpoint.minPort");
+        let first = self.keys.take_parsed(&first_key, "port")?;
+        let first = first.unwrap_or(PORTS.0).max(PORTS.0);
         let last = module("BaseRtpEndpoint.maxPort");
-        let last = self.keys.take_number(&last)?.unwrap_or(PORTS.1);
-        let first = first.max(PORTS.0);
+        let last = self.keys.take_parsed(&last, "port")?.unwrap_or(PORTS.1);
+        if first >= last {
+            let reason = format!("{first} must be less than maxPort, which is {last}");
+            return Err(refused(&first_key, &reason));
+        }
         // Within what the firewall lets through: one port for browsers, the others for gateways.
-        if (first, last) != PORTS && first < last {
+        if (first, last) != PORTS {
             self.set("udp-port", first);
             self.set("rtp-ports", format!("{}-{last}", first + 1));
         }
@@ -222,6 +261,10 @@ impl Work {
         }
         Ok(())
     }
+}
+
+fn socket(key: &str) -> String {
+    format!("mediaServer.net.websocket.{key}")
 }
 
 #[cfg(test)]
@@ -236,11 +279,16 @@ mod tests {
         translate(keys, Path::new("/etc/kurento"))
     }
 
+    fn websocket(websocket: Json) -> Json {
+        json!({ "mediaServer": { "net": { "websocket": websocket } } })
+    }
+
+    fn modules(modules: Json) -> Json {
+        json!({ "modules": { "kurento": modules } })
+    }
+
     #[test]
     fn keys_are_translated() {
-        let websocket =
-            |websocket: Json| json!({ "mediaServer": { "net": { "websocket": websocket } } });
-        let modules = |modules: Json| json!({ "modules": { "kurento": modules } });
         for (main, expected) in [
             (json!({}), json!({})),
             (
@@ -299,20 +347,69 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_here_is_named_and_nonsense_refused() {
-        let foreign = json!({ "mediaServer": { "net": { "websocket": { "threads": 10 } } } });
-        let translation = translated(foreign).unwrap();
-        assert!(translation.settings.is_empty());
-        assert_eq!(translation.ignored, ["mediaServer.net.websocket.threads"]);
-        for (key, value) in [("port", "many"), ("path", "media")] {
-            let main = json!({ "mediaServer": { "net": { "websocket": { key: value } } } });
-            let refused = translated(main).unwrap_err().to_string();
-            assert!(refused.contains(key), "{refused}");
+    fn what_means_nothing_here_is_named() {
+        for (main, expected) in [
+            (websocket(json!({ "threads": 10 })), &["threads"][..]),
+            (
+                websocket(json!({
+                    "address": "192.0.2.1",
+                    "ipv6": false,
+                    "secure": { "port": 0, "certificate": "cert.pem" },
+                })),
+                &["address", "ipv6", "secure.certificate"],
+            ),
+        ] {
+            let translation = translated(main).unwrap();
+            assert!(translation.settings.is_empty());
+            let expected: Vec<_> = expected.iter().map(|key| socket(key)).collect();
+            assert_eq!(translation.ignored, expected);
         }
     }
 
     #[test]
-    fn files_of_modules_are_read() {
+    fn nonsense_is_refused_by_the_key_of_the_file() {
+        let ports = |ports: Json| modules(json!({ "BaseRtpEndpoint": ports }));
+        let minimum = "modules.kurento.BaseRtpEndpoint.minPort";
+        let maximum = "modules.kurento.BaseRtpEndpoint.maxPort";
+        for (main, key) in [
+            (websocket(json!({ "port": "many" })), &*socket("port")),
+            (websocket(json!({ "port": 65_536 })), &*socket("port")),
+            (websocket(json!({ "path": "media" })), &*socket("path")),
+            (
+                websocket(json!({ "port": 8888, "address": "kms.example" })),
+                &*socket("address"),
+            ),
+            (
+                modules(json!({ "WebRtcEndpoint": { "externalIPv4": "kms.example" } })),
+                "modules.kurento.WebRtcEndpoint.externalIPv4",
+            ),
+            (
+                ports(json!({ "minPort": 50_000, "maxPort": 40_000 })),
+                minimum,
+            ),
+            (
+                ports(json!({ "minPort": 40_000, "maxPort": 40_000 })),
+                minimum,
+            ),
+            (ports(json!({ "maxPort": 1000 })), minimum),
+            (ports(json!({ "maxPort": -1 })), maximum),
+        ] {
+            let refused = translated(main).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("`{key}`: ")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn other_json_is_refused() {
+        let path = Path::new("/etc/kurento/kurento.json");
+        assert!(is_kurento_file(path));
+        let refused = read(path).unwrap_err().to_string();
+        assert!(refused.contains("NAME.conf.json"), "{refused}");
+        assert!(!is_kurento_file(Path::new("/etc/tertulia.toml")));
+    }
+
+    #[test]
+    fn lines_of_ini_are_pairs() {
         let found =
             parse_ini("; a comment\n# another\n[section]\n\nminPort = 1\nname=a=b\nnothing\n");
         assert_eq!(

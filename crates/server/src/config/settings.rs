@@ -152,7 +152,7 @@ pub struct Config {
     /// that begins with openvidu/mediasoup-controller.
     #[arg(long, value_name = "TEXT", default_value_t = kurento_defaults().version)]
     pub kurento_version: String,
-    /// What ServerManager.getMetadata tells them: a text of yours, by custom JSON.
+    /// What ServerManager.getMetadata tells them: a text of yours, usually JSON.
     #[arg(long, value_name = "TEXT", default_value_t = kurento_defaults().metadata)]
     pub kurento_metadata: String,
     /// What becomes of elements that need decoded media, such as filters and mixers, and of uploads over HTTP:

@@ -162,7 +162,11 @@ fn configuration_of_a_kurento_media_server_is_understood() {
     assert!(complaint.contains("kurento-token"), "{complaint}");
     let token = ["--kurento-token", "0123456789abcdef"];
     let mut told = tertulia(&["--config", path, "--udp-port", "7200", token[0], token[1]]);
-    let settings = settings(&mut told);
+    let output = run(told.arg("--check-config"));
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    let ignored = "`mediaServer.net.websocket.threads` of Kurento has no effect here";
+    assert!(complaint.contains(ignored), "{complaint}");
+    let settings = String::from_utf8(output.stdout).unwrap();
     for line in [
         "kurento = \"[::]:8888\"",
         "kurento-metadata = \"{\\\"rack\\\":7}\"",
