@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-mod core;
+mod our_core;
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -48,7 +48,7 @@ async fn serve(recordings: Option<PathBuf>) -> String {
             .collect(),
         ..Config::default()
     };
-    behind_the_protocol(core::start(recordings), config).await
+    behind_the_protocol(our_core::start(recordings), config).await
 }
 
 async fn behind_the_protocol(core: NativeMediaServer, config: Config) -> String {
@@ -67,7 +67,7 @@ async fn behind_the_protocol(core: NativeMediaServer, config: Config) -> String 
 
 #[tokio::test]
 async fn our_core_is_a_media_server() {
-    media::conformance::check(&core::start(None), OFFER).await;
+    media::conformance::check(&our_core::start(None), OFFER).await;
 }
 
 #[tokio::test]
@@ -281,7 +281,7 @@ a=rtcp-fb:96 transport-cc\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\na=rtcp
 a=rid:h send\r\na=rid:l send\r\na=simulcast:send h;l\r\n";
     let kurento = "a=extmap:2 http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time\r\na=rtcp-fb:96 goog-remb\r\n";
     let offer = OFFER.replace("SAVPF 96", "SAVPF 96 97") + kurento + modern;
-    let core = core::start(None);
+    let core = our_core::start(None);
     for (core, is_strict) in [(core.clone(), false), (core.strict(), true)] {
         let kms = Kms::new(websocket(
             behind_the_protocol(core, Config::default()).await,
@@ -342,7 +342,7 @@ async fn plain_rtp_is_of_the_family_that_the_application_asks_for() {
     // A machine without IPv6 does what it can.
     for (ipv6, told) in [
         (false, families[0]),
-        (true, families[core::localhost().len() - 1]),
+        (true, families[our_core::localhost().len() - 1]),
     ] {
         let kind = ElementKind::RtpEndpoint { sdes: None, ipv6 };
         let endpoint = kms.create_element(&pipeline, kind, EventSender::discard());

@@ -8,7 +8,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-mod core;
+mod our_core;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -82,7 +82,7 @@ async fn the_official_client_is_answered_in_the_recorded_shape() {
 
 /// Our core, answering as Kurento does.
 fn strict_core() -> NativeMediaServer {
-    core::start(None).strict()
+    our_core::start(None).strict()
 }
 
 #[tokio::test]
