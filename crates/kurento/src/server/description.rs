@@ -1,5 +1,7 @@
 //! The little that this layer knows about session descriptions (RFC 8866): their sections.
 
+use std::collections::HashSet;
+
 use media::IceCandidate;
 
 use crate::fault::Fault;
@@ -43,10 +45,14 @@ pub(super) fn section(text: &str, index: Option<u16>, mid: &str) -> Option<u16> 
 pub(super) fn with_candidates(text: &str, candidates: &[IceCandidate]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut section: Option<usize> = None;
+    let shown: HashSet<_> = text
+        .lines()
+        .filter_map(|line| line.trim_end().strip_prefix("a="))
+        .collect();
     let add = |out: &mut String, section: Option<usize>| {
         let own = candidates.iter().filter(|candidate| {
             section == Some(usize::from(candidate.sdp_m_line_index))
-                && !text.contains(&candidate.candidate)
+                && !shown.contains(candidate.candidate.as_str())
         });
         for candidate in own {
             out.push_str("a=");

@@ -9,6 +9,7 @@ use super::Server;
 use super::config::Unsupported;
 use super::operations::{done, is_element};
 use super::requests::Step;
+use super::wiring::kind_name;
 use super::work::{After, Call, ObjectKey};
 use crate::fault::Fault;
 use crate::model::marshal::{Arguments, register};
@@ -18,7 +19,8 @@ use crate::model::{Class, Module, core, descriptor};
 const MEASURE_MAX: Duration = Duration::from_secs(5);
 /// When the tables of the model were last changed, in the form that the real server's build gives.
 const GENERATED: &str = "Nov 23 2026 06:00:00";
-/// Bytes of a graph, of which what comes later is left out. Clients limit messages to a megabyte.
+/// Bytes of a graph, of which what comes later is left out; as JSON it is some tenths longer, since line feeds and
+/// quotation marks are escaped. Too low: large pipelines are cut. Too high: clients refuse messages of over a megabyte.
 const DOT_BYTES_MAX: usize = 750_000;
 
 impl Server {
@@ -103,15 +105,12 @@ impl Server {
             let (number, class) = (element.key.0, element.class.name);
             // Writing to a string cannot fail.
             let _ = writeln!(dot, "  e{number} [label=\"{class}\\n{}\"];", element.id);
-            let links = self.connections_of(element.key, false, &Arguments::default());
-            for link in links.as_array().into_iter().flatten() {
-                let sink = link["sink"].as_str().unwrap_or_default();
-                if let Ok(sink) = self.objects.find(sink)
-                    && dot.len() <= DOT_BYTES_MAX
-                {
-                    let kind = link["type"].as_str().unwrap_or_default();
-                    let _ = writeln!(dot, "  e{number} -> e{} [label=\"{kind}\"];", sink.0);
+            for (sink, kind) in self.objects.wires.fed_by(element.key) {
+                if dot.len() > DOT_BYTES_MAX {
+                    break;
                 }
+                let (sink, kind) = (sink.0, kind_name(kind));
+                let _ = writeln!(dot, "  e{number} -> e{sink} [label=\"{kind}\"];");
             }
         }
         dot.push_str("}\n");

@@ -131,7 +131,8 @@ impl Server {
             ("ServerManager", _) => self.call_manager(method, arguments),
             (_, "getGstreamerDot") => done(self.dot(key).into()),
             (_, "dumpGstreamerDot") => {
-                tracing::info!(dot = self.dot(key), "dumped");
+                // A log that cannot keep up would hold up everybody.
+                tracing::debug!(dot = self.dot(key), "dumped");
                 done(Value::Null)
             }
             ("MediaElement", "connect") => self.connect_elements(key, arguments),
@@ -177,7 +178,7 @@ impl Server {
     fn complain_about_uploads(&mut self, key: ObjectKey) {
         let object = self.objects.get_mut(key);
         if object.is_some_and(|object| !std::mem::replace(&mut object.complained, true)) {
-            let description = "uploads over HTTP are not available";
+            let description = "uploads over HTTP are not available here: send by RTP or WebRTC, or use a real server";
             self.emit_error(key, "UNEXPECTED_ELEMENT_ERROR", 1, description);
         }
     }

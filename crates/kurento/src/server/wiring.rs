@@ -10,11 +10,17 @@ use super::objects::{Object, flow_index};
 use super::requests::{Answer, Outcome, Step};
 use super::work::{After, Call, ObjectKey};
 use crate::fault::Fault;
-use crate::model::marshal::{Arguments, TEXT_BYTES_MAX, register};
+use crate::model::marshal::{Arguments, register};
 use crate::model::{EventType, core, elements, events};
 
 /// Connections into one element. Media flows over three of them.
 const CONNECTIONS_PER_SINK_MAX: usize = 64;
+/// Connections out of one element: three to each of as many elements as a pipeline may have. Too low: a large broadcast
+/// is refused. Too high: listing them holds up everybody.
+const CONNECTIONS_PER_SOURCE_MAX: usize = 60_000;
+/// Bytes of the name of a pad; real ones have some ten. Too low: odd clients are refused. Too high: thousands of
+/// connections keep it, and one request lists them all.
+const PAD_BYTES_MAX: usize = 64;
 /// The name of the one pad of each kind that carries media. Others can be connected, as on the real
 /// server, where they wait for a pad that never comes.
 const DEFAULT: &str = "default";
@@ -93,6 +99,15 @@ impl Wires {
         });
         links.collect()
     }
+
+    /// What an element is connected to, once for each connection.
+    pub(super) fn fed_by(
+        &self,
+        source: ObjectKey,
+    ) -> impl Iterator<Item = (ObjectKey, MediaKind)> + '_ {
+        let places = self.sinks.get(&source).into_iter().flatten();
+        places.map(|(sink, kind, _)| (*sink, *kind))
+    }
 }
 
 impl Link {
@@ -130,8 +145,12 @@ impl Server {
             let message = "Media elements do not share pipeline";
             return Err(Fault::kurento(Fault::CONNECT, message));
         }
-        if self.objects.wires.links_into(sink).len() >= CONNECTIONS_PER_SINK_MAX {
+        let wires = &self.objects.wires;
+        if wires.links_into(sink).len() >= CONNECTIONS_PER_SINK_MAX {
             return Err(Fault::full("connections", CONNECTIONS_PER_SINK_MAX));
+        }
+        if wires.sinks.get(&source).map_or(0, BTreeSet::len) >= CONNECTIONS_PER_SOURCE_MAX {
+            return Err(Fault::full("connections", CONNECTIONS_PER_SOURCE_MAX));
         }
         match (from.output(), to.input()) {
             (Some(source), Some(sink)) if links[0].carries_media() => Ok(Step::Media {
@@ -183,7 +202,7 @@ impl Server {
         let sink = self.objects.find_as("sink", sink, &core::MEDIA_ELEMENT)?;
         let description = |name| {
             let text = arguments.optional_text(name).unwrap_or(DEFAULT);
-            if text.len() > TEXT_BYTES_MAX {
+            if text.len() > PAD_BYTES_MAX {
                 return Err(super::lifecycle::too_long(name));
             }
             Ok(text.to_owned())

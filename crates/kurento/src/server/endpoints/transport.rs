@@ -5,13 +5,19 @@ use serde_json::Value;
 
 use super::super::Server;
 use super::super::description;
+use super::super::lifecycle;
 use super::super::objects::flow_index;
 use super::super::operations::done;
 use super::super::requests::Step;
 use super::super::work::{After, Call, ObjectKey};
 use super::CANDIDATES_MAX;
 use crate::fault::Fault;
-use crate::model::marshal::{Arguments, TEXT_BYTES_MAX};
+use crate::model::marshal::Arguments;
+
+/// Bytes of a candidate and of the name of its section, which the media server takes no longer either; browsers' have
+/// 200 and 2. Too low: candidates with many extensions are refused. Too high: each endpoint keeps hundreds of them.
+const CANDIDATE_BYTES_MAX: usize = 512;
+const MID_BYTES_MAX: usize = 64;
 
 impl Server {
     pub(super) fn gather_candidates(&mut self, key: ObjectKey) -> Result<Step, Fault> {
@@ -42,8 +48,8 @@ impl Server {
                 .unwrap_or_default()
         };
         let (line, mid) = (text("candidate"), text("sdpMid"));
-        if line.len() > TEXT_BYTES_MAX || mid.len() > TEXT_BYTES_MAX {
-            return Err(refused());
+        if line.len() > CANDIDATE_BYTES_MAX || mid.len() > MID_BYTES_MAX {
+            return Err(lifecycle::too_long("candidate"));
         }
         if line.is_empty() {
             return done(Value::Null);

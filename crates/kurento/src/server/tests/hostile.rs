@@ -174,6 +174,42 @@ fn subscriptions_to_one_event_are_bounded() {
 }
 
 #[test]
+fn what_elements_keep_of_pads_and_candidates_is_short() {
+    let mut desk = Desk::new();
+    let connection = desk.open();
+    let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+    let [source, sink, endpoint] = ["PassThrough", "PassThrough", "WebRtcEndpoint"]
+        .map(|class| desk.create(connection, class, in_pipeline(&pipeline)));
+    for (bytes, expected) in [(64, json!(null)), (65, json!(40001))] {
+        for pad in ["sourceMediaDescription", "sinkMediaDescription"] {
+            let mut given = json!({
+                "sink": sink,
+                "mediaType": "AUDIO",
+                "sourceMediaDescription": "default",
+                "sinkMediaDescription": "default",
+            });
+            given[pad] = "x".repeat(bytes).into();
+            let code = desk.invoke(connection, &source, "connect", given);
+            assert_eq!(code, expected, "{pad}");
+        }
+    }
+    for (line, mid, expected) in [
+        (512, 64, json!(null)),
+        (513, 1, json!(40001)),
+        (200, 65, json!(40001)),
+    ] {
+        let candidate = json!({
+            "candidate": "x".repeat(line),
+            "sdpMid": "x".repeat(mid),
+            "sdpMLineIndex": 0,
+        });
+        let given = json!({ "candidate": candidate });
+        let code = desk.invoke(connection, &endpoint, "addIceCandidate", given);
+        assert_eq!(code, expected, "{line} {mid}");
+    }
+}
+
+#[test]
 fn a_client_that_does_not_read_loses_its_connection_only() {
     let mut desk = Desk::new();
     let (lazy, busy) = (desk.open(), desk.open());
