@@ -1,5 +1,8 @@
 // Ends of connections without signaling, for a page that the impairment test steers.
 
+/** How often it is looked at what is encoded and decoded. */
+const SAMPLE_MS = 50;
+
 /** One connection; the test carries descriptions and candidates. */
 class End {
   constructor() {
@@ -86,6 +89,21 @@ class Publisher extends End {
     return Math.max(...rates);
   }
 
+  /** Longest time without another frame of the smallest encoding or layer, ms: what a busy machine does by itself. */
+  async watch(seconds) {
+    const end = performance.now() + seconds * 1000;
+    let longest = 0;
+    let changed = { at: performance.now(), frames: 0 };
+    while (performance.now() < end) {
+      const { frames } = (await this.layers()).at(-1);
+      const at = performance.now();
+      longest = Math.max(longest, at - changed.at);
+      if (frames !== changed.frames) changed = { at, frames };
+      await new Promise((resolve) => setTimeout(resolve, SAMPLE_MS));
+    }
+    return Math.round(longest);
+  }
+
   /** What is sent by each encoding, the largest first. */
   async layers() {
     const layers = await this.stats('outbound-rtp', 'video');
@@ -101,9 +119,6 @@ class Publisher extends End {
       .sort((one, other) => other.width - one.width);
   }
 }
-
-/** How often it is looked at what a viewer decodes. */
-const SAMPLE_MS = 50;
 
 /** Receives a tone and a picture, and keeps a record. */
 class Viewer extends End {

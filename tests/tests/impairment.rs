@@ -27,8 +27,11 @@ const PUBLISHED: u64 = 1_900_000;
 const WATCH_SECONDS: u32 = 20;
 const SETTLING_SECONDS: u32 = 5;
 
-/// Longest time without another picture.
+/// Longest time without another picture, beyond [`STALL_MS`] of the publisher's.
 const FREEZE_MS_MAX: u64 = 500;
+
+/// A publisher without another picture for longer is on a machine that is too busy.
+const STALL_MS: u64 = 200;
 
 /// Least share of the published pictures that the viewer with the wide link gets.
 const FLUENT: f64 = 0.9;
@@ -63,6 +66,8 @@ async fn viewers_get_the_layer_that_fits_of_av1_svc() {
 struct Outcome {
     published: Value,
     published_fps: f64,
+    /// Longest time without a picture of the publisher's, ms.
+    stalled_ms: u64,
     narrow: Value,
     wide: Value,
     report: String,
@@ -82,7 +87,8 @@ impl Outcome {
         assert!(narrow_widths.iter().any(fits), "{report}");
         for viewer in [&self.narrow, &self.wide] {
             let freeze = viewer["longest_freeze"]["ms"].as_u64();
-            assert!(freeze.is_some_and(|ms| ms <= FREEZE_MS_MAX), "{report}");
+            let most = FREEZE_MS_MAX + self.stalled_ms.saturating_sub(STALL_MS);
+            assert!(freeze.is_some_and(|ms| ms <= most), "{report}");
         }
         let fps = self.wide["fps"].as_f64();
         assert!(
@@ -135,10 +141,13 @@ async fn watch(codec: &str, encodings: Value) -> Outcome {
     let script = format!("lab.watch({WATCH_SECONDS}, {SETTLING_SECONDS})");
     let before = publisher.evaluate("lab.pictures()").await;
     let begin = std::time::Instant::now();
-    let (narrow, wide) = tokio::join!(
+    let publishing = format!("lab.watch({WATCH_SECONDS})");
+    let (stalled, narrow, wide) = tokio::join!(
+        publisher.evaluate(&publishing),
         viewers[0].0.evaluate(&script),
         viewers[1].0.evaluate(&script)
     );
+    let stalled_ms = stalled.as_u64().expect("milliseconds");
     let published = publisher.evaluate("lab.layers()").await;
     let after = publisher.evaluate("lab.pictures()").await;
     let taken = after
@@ -147,7 +156,9 @@ async fn watch(codec: &str, encodings: Value) -> Outcome {
         .map(|(after, before)| after - before);
     let published_fps = taken.unwrap_or_default() / begin.elapsed().as_secs_f64();
 
-    let mut report = format!("published at {published_fps:.1} fps: {published:#}\n");
+    let mut report = format!(
+        "published at {published_fps:.1} fps, stalled for {stalled_ms} ms: {published:#}\n"
+    );
     for (viewer, (page, impairer, _)) in [&narrow, &wide].into_iter().zip(&viewers) {
         let (name, counters) = (page.name(), impairer.counters());
         writeln!(report, "{name}: {viewer:#}\n{counters:#?}").expect("a text");
@@ -155,6 +166,7 @@ async fn watch(codec: &str, encodings: Value) -> Outcome {
     Outcome {
         published,
         published_fps,
+        stalled_ms,
         narrow,
         wide,
         report,
