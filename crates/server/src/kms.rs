@@ -17,8 +17,8 @@ use axum::extract::{ConnectInfo, FromRequestParts as _, Request, State, WebSocke
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Router, routing::any};
-use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use axum_server::{Handle, Server};
 use kurento::server::{ClientFrame, Service, Totals};
 use media::MediaServer;
 use socket2::{SockRef, TcpKeepalive};
@@ -99,24 +99,26 @@ impl<M: MediaServer> Listener<M> {
         let service = Service::new(media, service_config(config));
         let connections_max = config.kurento_max_connections;
         let tasks = TaskTracker::new();
-        let shared = Arc::new(Shared {
+        let seats = Seats::new(connections_max, config.kurento_max_per_address);
+        // The doors count connections each for itself: one peer may come to both from the same port of its own.
+        let shared = || Shared {
             service: service.clone(),
             token: config.kurento_token.clone(),
             admission: Admission::new(connections_max.saturating_add(IDLERS_MAX)),
-            seats: Seats::new(connections_max, config.kurento_max_per_address),
+            seats: seats.clone(),
             tasks: tasks.clone(),
-        });
-        let plain = plain.map(|listener| Door::open(listener, &shared, None));
-        let secure = secure.map(|(listener, certificate)| {
-            let door = Door::open(listener, &shared, Some(&certificate));
-            Ok::<_, StartError>((door?, certificate))
+        };
+        let plain = plain.map(|bound| Door::open(bound, shared(), None));
+        let secure = secure.map(|(bound, certificate)| {
+            let door = Door::open(bound, shared(), Some(&certificate));
+            (door, certificate)
         });
         Ok(Some(Self {
             config: config.clone(),
             service,
             tasks,
-            plain: plain.transpose()?,
-            secure: secure.transpose()?,
+            plain,
+            secure,
         }))
     }
 
@@ -163,17 +165,10 @@ impl<M: MediaServer> Listener<M> {
     }
 }
 
-/// A listener, and the address it has. Like the original's, one on all addresses is content with those of IPv4 where
-/// there are no others.
-fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+/// What accepts connections once it is told to, and the address it has.
+fn bind(address: SocketAddr) -> Result<(Server<SocketAddr>, SocketAddr), StartError> {
     let listen_error = |source| StartError::Listen { address, source };
-    let is_any = address.is_ipv6() && address.ip().is_unspecified();
-    let listener = TcpListener::bind(address).or_else(|error| match error.kind() {
-        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
-        _ if is_any => TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())),
-        _ => Err(error),
-    });
-    let listener = listener.map_err(listen_error)?;
+    let listener = bind_or_ipv4(address, TcpListener::bind).map_err(listen_error)?;
     // Connections inherit it.
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE)
@@ -182,26 +177,39 @@ fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
         .set_tcp_keepalive(&keepalive)
         .map_err(listen_error)?;
     let address = listener.local_addr().map_err(listen_error)?;
-    Ok((listener, address))
+    let server = axum_server::from_tcp(listener).map_err(listen_error)?;
+    Ok((server, address))
+}
+
+/// Like Kurento, who listens on all addresses is content with those of IPv4 where there are no others.
+fn bind_or_ipv4<T>(
+    address: SocketAddr,
+    bind: impl Fn(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let is_any = address.is_ipv6() && address.ip().is_unspecified();
+    bind(address).or_else(|error| match error.kind() {
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
+        _ if is_any => bind((Ipv4Addr::UNSPECIFIED, address.port()).into()),
+        _ => Err(error),
+    })
 }
 
 impl Door {
     /// Accepts connections from here on, over TLS if there is a certificate.
     fn open<M: MediaServer>(
-        (listener, address): (TcpListener, SocketAddr),
-        shared: &Arc<Shared<M>>,
+        (server, address): (Server<SocketAddr>, SocketAddr),
+        shared: Shared<M>,
         certificate: Option<&RustlsConfig>,
-    ) -> Result<Self, StartError> {
-        let router = Router::new()
-            .fallback(any(upgrade::<M>))
-            .with_state(Arc::clone(shared))
-            .into_make_service_with_connect_info::<SocketAddr>();
+    ) -> Self {
         let handle = Handle::new();
-        let mut server = axum_server::from_tcp(listener)
-            .map_err(|source| StartError::Listen { address, source })?
+        let mut server = server
             .handle(handle.clone())
             .first_request_timeout(HEADER_DEADLINE)
             .acceptor(shared.admission.clone());
+        let router = Router::new()
+            .fallback(any(upgrade::<M>))
+            .with_state(Arc::new(shared))
+            .into_make_service_with_connect_info::<SocketAddr>();
         server
             .http_builder()
             .http1()
@@ -216,11 +224,11 @@ impl Door {
             }
         };
         tracing::info!("Kurento clients connect to {scheme}://{address}/{PATH}");
-        Ok(Self {
+        Self {
             address,
             handle,
             accepting,
-        })
+        }
     }
 }
 
@@ -359,4 +367,29 @@ fn publish<M: MediaServer>(service: &Service<M>) {
     metrics::counter!("tertulia_kurento_requests_total").absolute(requests);
     metrics::counter!("tertulia_kurento_errors_total").absolute(refusals);
     metrics::counter!("tertulia_kurento_events_total").absolute(events);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_addresses_are_those_of_ipv4_where_there_is_no_other() {
+        use io::ErrorKind::{AddrInUse, PermissionDenied, Unsupported};
+        for (address, refusal, expected) in [
+            ("[::]:8888", Unsupported, Ok("0.0.0.0:8888")),
+            ("[::]:8888", AddrInUse, Err(AddrInUse)),
+            ("[::]:888", PermissionDenied, Err(PermissionDenied)),
+            ("[::1]:8888", Unsupported, Err(Unsupported)),
+            ("192.0.2.1:8888", Unsupported, Ok("192.0.2.1:8888")),
+        ] {
+            let address: SocketAddr = address.parse().unwrap();
+            let bound = bind_or_ipv4(address, |address| match address.is_ipv6() {
+                true => Err(io::Error::from(refusal)),
+                false => Ok(address.to_string()),
+            });
+            let bound = bound.map_err(|error| error.kind());
+            assert_eq!(bound, expected.map(str::to_owned), "{address}");
+        }
+    }
 }
