@@ -145,7 +145,7 @@ pub struct Config {
     /// Such connections at once.
     #[arg(long, value_name = "N", default_value_t = kurento_defaults().connections_max)]
     pub kurento_max_connections: usize,
-    /// Such connections at once from one address; this machine may have all.
+    /// Such connections at once from one address of IPv4 or one /64 network of IPv6; this machine may have all.
     #[arg(long, value_name = "N", default_value_t = KURENTO_MAX_PER_ADDRESS)]
     pub kurento_max_per_address: usize,
     /// The version they are told. Some applications adapt to it: OpenVidu expects no transcoding of one

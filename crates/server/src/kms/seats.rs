@@ -1,7 +1,7 @@
 //! How many WebSockets there may be: in all, and from one address.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -40,7 +40,7 @@ impl Seats {
     /// A place for a connection from that address, if there is one left. This machine may take them all: everybody
     /// who comes through a proxy on it has its address.
     pub(super) fn take(&self, address: IpAddr) -> Option<Seat> {
-        let address = address.to_canonical();
+        let address = household(address);
         let mut taken = self.0.taken.lock();
         let same = taken.by_address.get(&address).copied().unwrap_or(0);
         let is_crowd = same >= self.0.per_address_max && !address.is_loopback();
@@ -53,6 +53,16 @@ impl Seats {
             seats: self.clone(),
             address,
         })
+    }
+}
+
+/// What one party has at least: an address of IPv4, or a network of IPv6, whose last 64 bits its machines choose.
+fn household(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+        address => address,
     }
 }
 
