@@ -20,6 +20,9 @@ const CLASSES: [&str; 3] = ["WebRtcEndpoint", "BaseRtpEndpoint", "UriEndpoint"];
 const MODULES: &str = "modules/kurento";
 /// The bounds that Kurento's media ports have anyhow.
 const PORTS: (u16, u16) = (1024, u16::MAX);
+/// Ports after the first, which is for browsers. Of fewer, one gateway may not get its two pairs, which begin with even
+/// numbers.
+const GATEWAY_PORTS_MIN: u16 = 5;
 
 /// What such files say.
 #[derive(Debug, Default)]
@@ -77,8 +80,46 @@ fn read_file(path: &Path) -> Result<Option<String>, ConfigError> {
 }
 
 fn parse(path: &Path, text: &str) -> Result<Json, ConfigError> {
-    serde_json::from_str(text)
+    serde_json::from_str(&without_comments(text))
         .map_err(|error| ConfigError::Value(format!("{}: {error}", path.display())))
+}
+
+/// The same JSON with spaces in place of comments, which Kurento's own files have though JSON knows none.
+fn without_comments(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['"', '/']) {
+        plain.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let (len, is_comment) = match rest.as_bytes() {
+            [b'/', b'/', ..] => (rest.find('\n'), true),
+            [b'/', b'*', ..] => (rest[2..].find("*/").map(|end| end + 4), true),
+            [b'"', ..] => (string_len(rest), false),
+            _ => (Some(1), false),
+        };
+        let (token, others) = rest.split_at(len.unwrap_or(rest.len()));
+        if is_comment {
+            // So that errors name the right line.
+            let blank = |character: char| if character == '\n' { '\n' } else { ' ' };
+            plain.extend(token.chars().map(blank));
+        } else {
+            plain.push_str(token);
+        }
+        rest = others;
+    }
+    plain + rest
+}
+
+/// Bytes of the string that a text begins with, quotation marks included. `None`: it does not end.
+fn string_len(text: &str) -> Option<usize> {
+    let mut is_escaped = false;
+    let mut bytes = text.bytes().enumerate().skip(1);
+    let end = bytes.find(|(_, byte)| {
+        let ends = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        ends
+    });
+    end.map(|(at, _)| at + 1)
 }
 
 fn parse_ini(text: &str) -> Map<String, Json> {
@@ -148,6 +189,7 @@ fn translate(keys: Keys, folder: &Path) -> Result<Translation, ConfigError> {
     translator.take_sockets(folder)?;
     translator.take_sessions()?;
     translator.take_media()?;
+    translator.take_files(folder)?;
     Ok(Translation {
         settings: translator.settings,
         ignored: translator.keys.0.into_keys().collect(),
@@ -231,7 +273,6 @@ impl Translator {
     }
 
     fn take_media(&mut self) -> Result<(), ConfigError> {
-        let module = |key: &str| format!("modules.kurento.{key}");
         let mut announced = Vec::new();
         for key in ["externalAddress", "externalIPv4", "externalIPv6"] {
             let key = module(&format!("WebRtcEndpoint.{key}"));
@@ -246,8 +287,10 @@ impl Translator {
         let first = first.unwrap_or(PORTS.0).max(PORTS.0);
         let last = module("BaseRtpEndpoint.maxPort");
         let last = self.keys.take_parsed(&last, "port")?.unwrap_or(PORTS.1);
-        if first >= last {
-            let reason = format!("{first} must be less than maxPort, which is {last}");
+        if last.saturating_sub(first) < GATEWAY_PORTS_MIN {
+            let reason = format!(
+                "from {first} to maxPort, which is {last}, there must be {GATEWAY_PORTS_MIN} ports more"
+            );
             return Err(refused(&first_key, &reason));
         }
         // Within what the firewall lets through: one port for browsers, the others for gateways.
@@ -255,12 +298,36 @@ impl Translator {
             self.set("udp-port", first);
             self.set("rtp-ports", format!("{}-{last}", first + 1));
         }
-        if let Some(path) = self.keys.take(&module("UriEndpoint.defaultPath")) {
-            let path = path.strip_prefix("file://").unwrap_or(&path);
-            self.set("recordings", path);
-        }
         Ok(())
     }
+
+    fn take_files(&mut self, folder: &Path) -> Result<(), ConfigError> {
+        let key = module("UriEndpoint.defaultPath");
+        let Some(uri) = self.keys.take(&key) else {
+            return Ok(());
+        };
+        let path = match uri.strip_prefix("file://") {
+            Some(path) if path.starts_with('/') && !path.contains('%') => path,
+            None if !uri.contains("://") => &uri,
+            _ => {
+                let reason = format!(
+                    "`{uri}` is no directory of this machine, such as file:///var/lib/kurento/, without %"
+                );
+                return Err(refused(&key, &reason));
+            }
+        };
+        let directory = folder.join(path);
+        if directory.parent().is_none() {
+            let reason = "applications would reach all files: name a directory for them";
+            return Err(refused(&key, reason));
+        }
+        self.set("recordings", directory.to_string_lossy().into_owned());
+        Ok(())
+    }
+}
+
+fn module(key: &str) -> String {
+    format!("modules.kurento.{key}")
 }
 
 fn socket(key: &str) -> String {
@@ -335,6 +402,17 @@ mod tests {
                 }),
             ),
             (
+                modules(json!({
+                    "BaseRtpEndpoint": { "minPort": 40000, "maxPort": 40005 },
+                    "UriEndpoint": { "defaultPath": "files" },
+                })),
+                json!({
+                    "udp-port": 40000,
+                    "rtp-ports": "40001-40005",
+                    "recordings": "/etc/kurento/files",
+                }),
+            ),
+            (
                 modules(json!({ "BaseRtpEndpoint": { "minPort": 1, "maxPort": 65535 } })),
                 json!({}),
             ),
@@ -371,6 +449,8 @@ mod tests {
         let ports = |ports: Json| modules(json!({ "BaseRtpEndpoint": ports }));
         let minimum = "modules.kurento.BaseRtpEndpoint.minPort";
         let maximum = "modules.kurento.BaseRtpEndpoint.maxPort";
+        let path = |path: &str| modules(json!({ "UriEndpoint": { "defaultPath": path } }));
+        let default_path = module("UriEndpoint.defaultPath");
         for (main, key) in [
             (websocket(json!({ "port": "many" })), &*socket("port")),
             (websocket(json!({ "port": 65_536 })), &*socket("port")),
@@ -388,15 +468,37 @@ mod tests {
                 minimum,
             ),
             (
-                ports(json!({ "minPort": 40_000, "maxPort": 40_000 })),
+                ports(json!({ "minPort": 40_000, "maxPort": 40_004 })),
                 minimum,
             ),
             (ports(json!({ "maxPort": 1000 })), minimum),
             (ports(json!({ "maxPort": -1 })), maximum),
+            (path("http://store.example/recordings"), &*default_path),
+            (path("file:///var/my%20files"), &*default_path),
+            (path("file://host/recordings"), &*default_path),
+            (path("file:///"), &*default_path),
         ] {
             let refused = translated(main).unwrap_err().to_string();
             assert!(refused.starts_with(&format!("`{key}`: ")), "{refused}");
         }
+    }
+
+    #[test]
+    fn comments_are_passed_over() {
+        let text = r#"{ // "port": 1,
+            "path": "a//b/*c*/\"//", /* several
+            "lines" */ "ends": "\\" /*/ one */
+        } // and no end of line"#;
+        let found = parse(Path::new("a.conf.json"), text).unwrap();
+        assert_eq!(found, json!({ "path": "a//b/*c*/\"//", "ends": "\\" }));
+        for text in ["{ /* no end", "{ \"no end", "{} /", "{\n// é\n;", "/*é*/"] {
+            let refused = parse(Path::new("a.conf.json"), text).unwrap_err();
+            assert!(
+                refused.to_string().starts_with("a.conf.json: "),
+                "{refused}"
+            );
+        }
+        assert_eq!(without_comments("1/*é\n*/2//3"), "1   \n  2   ");
     }
 
     #[test]
