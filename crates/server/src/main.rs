@@ -3,6 +3,7 @@
 mod files;
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use media::MediaServer;
@@ -103,6 +104,13 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
         tracing::warn!(
             "clients are told private addresses only: fine within this network; for the internet \
              start with --announce and the public address"
+        );
+    }
+    let announce = &config.announce;
+    if core.is_some() && !announce.is_empty() && announce.iter().all(IpAddr::is_ipv6) {
+        tracing::warn!(
+            "clients are told addresses of IPv6 only, so those of IPv4 cannot connect: give --announce \
+             one of IPv4 too"
         );
     }
     let reload = || {

@@ -40,6 +40,12 @@ pub enum TlsError {
         /// What is missing.
         what: &'static str,
     },
+    /// The key cannot be read without a password.
+    #[error("the key in {path} is encrypted: decrypt it first, with `openssl pkey`")]
+    Encrypted {
+        /// The key.
+        path: PathBuf,
+    },
     /// The certificate and the key do not fit each other or cannot be used.
     #[error("certificate {cert} cannot be used with key {key}: {source}")]
     Unusable {
@@ -66,8 +72,14 @@ pub(crate) fn load(config: &Config) -> Result<Arc<ServerConfig>, TlsError> {
         .ok()
         .filter(|chain: &Vec<_>| !chain.is_empty())
         .ok_or_else(|| pem_error(&cert, "certificate"))?;
-    let private =
-        PrivateKeyDer::from_pem_slice(&read(&key)?).map_err(|_| pem_error(&key, "private key"))?;
+    let pem = read(&key)?;
+    let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+        // Both as the kind of a section and, in older files, as a header of it.
+        if String::from_utf8_lossy(&pem).contains("ENCRYPTED") {
+            return TlsError::Encrypted { path: key.clone() };
+        }
+        pem_error(&key, "private key")
+    })?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut tls = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -209,6 +221,15 @@ mod tests {
         config.cert = Some(folder.join("cert.pem"));
         config.key = Some(folder.join("cert.pem"));
         check(&config, "no usable private key");
+        let locked = folder.join("locked.pem");
+        let section = "ENCRYPTED PRIVATE KEY-----\n";
+        fs::write(
+            &locked,
+            format!("-----BEGIN {section}AAAA\n-----END {section}"),
+        )
+        .unwrap();
+        config.key = Some(locked);
+        check(&config, "is encrypted");
         let other = super::tests::config("other");
         load(&other).unwrap();
         config.key = Some(other.data_dir.join("key.pem"));
