@@ -274,7 +274,10 @@ impl Engine {
         ports: &RtpPorts,
         negotiated: &PlainNegotiated,
     ) -> Result<(), Error> {
-        let is_reachable = |address: SocketAddr| address.is_ipv4() == ports.bound.is_ipv4();
+        let is_reachable = |address: SocketAddr| {
+            let is_mapped = address.ip() != address.ip().to_canonical();
+            address.is_ipv4() == ports.bound.is_ipv4() && !is_mapped
+        };
         let peers = &negotiated.transports;
         if !peers
             .iter()

@@ -170,8 +170,10 @@ impl RtpSockets {
             true => self.addresses.ipv6,
             false => self.addresses.usual,
         };
-        let RtpAddress { bound, told } = address
-            .ok_or_else(|| Error::Full("there is no address for an RTP endpoint".to_owned()))?;
+        let RtpAddress { bound, told } = address.ok_or_else(|| {
+            let text = "this server announces no address for plain RTP; see --announce";
+            Error::Full(text.to_owned())
+        })?;
         let audio = self.open_pair(bound).ok_or_else(full)?;
         let Some(video) = self.open_pair(bound) else {
             self.close_pair(audio);
