@@ -64,7 +64,8 @@ fn count_boxes(bytes: &[u8], wanted: &[u8; 4]) -> usize {
 #[test]
 fn what_a_table_claims_beyond_the_file_is_not_counted_to_the_end() {
     let mut bytes = fixture("h264.mp4");
-    // As many samples of one byte as can be said, all in the first chunk, which is nowhere: four thousand million steps.
+    // As many samples of one byte as can be said, all in the first chunk, which is nowhere: 2^32 steps. None is a frame
+    // either way, so that they are not taken shows only as time: milliseconds, not minutes.
     for (kind, place, value) in [
         (b"stsz", 4, 1),
         (b"stsz", 8, u32::MAX),
@@ -84,6 +85,7 @@ fn what_a_table_claims_beyond_the_file_is_not_counted_to_the_end() {
 fn what_a_fragment_claims_without_a_byte_is_not_counted() {
     const DEFAULT_SIZE: u32 = 0x10;
     let bytes = fixture("h264.mp4");
+    // 2^32 samples without size, duration or flags of their own. Shows only as time too.
     let header = words(b"tfhd", &[DEFAULT_SIZE, 1, 0]);
     let run = words(b"trun", &[0, u32::MAX]);
     let fragment = boxed(b"moof", &boxed(b"traf", &[header, run].concat()));
