@@ -17,7 +17,7 @@ use axum::extract::{ConnectInfo, FromRequestParts as _, Request, State, WebSocke
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Router, routing::any};
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use axum_server::tls_rustls::RustlsConfig;
 use axum_server::{Handle, Server};
 use kurento::server::{ClientFrame, Service, Totals};
 use media::MediaServer;
@@ -28,9 +28,7 @@ use tokio_util::task::TaskTracker;
 use self::seats::Seats;
 use crate::admission::Admission;
 use crate::config::{Answers, Config, Unsupported};
-use crate::{
-    HEADER_BYTES_MAX, HEADER_DEADLINE, SHUTDOWN_DEADLINE, StartError, TlsError, access, tls,
-};
+use crate::{Certificate, SHUTDOWN_DEADLINE, StartError, access};
 
 /// The path of the protocol, without slash, as every client has it configured.
 const PATH: &str = "kurento";
@@ -57,7 +55,6 @@ pub fn is_wanted(config: &Config) -> bool {
 
 /// The mounted protocol. Dropping it does not stop it; [`shut_down`](Self::shut_down) does.
 pub struct Listener<M> {
-    config: Config,
     service: Service<M>,
     tasks: TaskTracker,
     plain: Option<Door>,
@@ -90,7 +87,7 @@ impl<M: MediaServer> Listener<M> {
         let plain = config.kurento.map(bind).transpose()?;
         let secure = match config.kurento_secure {
             Some(address) => {
-                let certificate = RustlsConfig::from_config(tls::load(config)?);
+                let certificate = Certificate::load(config)?.into();
                 Some((bind(address)?, certificate))
             }
             None => None,
@@ -114,7 +111,6 @@ impl<M: MediaServer> Listener<M> {
             (door, certificate)
         });
         Ok(Some(Self {
-            config: config.clone(),
             service,
             tasks,
             plain,
@@ -132,12 +128,9 @@ impl<M: MediaServer> Listener<M> {
         self.secure.as_ref().map(|(door, _)| door.address)
     }
 
-    /// Loads the certificate again, for connections made from here on.
-    pub fn reload_certificate(&self) -> Result<(), TlsError> {
-        if let Some((_, certificate)) = &self.secure {
-            certificate.reload_from_config(tls::load(&self.config)?);
-        }
-        Ok(())
+    /// Shows another certificate, if it listens with TLS, on connections made from here on.
+    pub fn renew_certificate(&self, certificate: &Certificate) {
+        certificate.replace(self.secure.as_ref().map(|(_, shown)| shown));
     }
 
     /// What brings the process's counters up to date, for each view of the metrics page.
@@ -202,27 +195,14 @@ impl Door {
         certificate: Option<&RustlsConfig>,
     ) -> Self {
         let handle = Handle::new();
-        let mut server = server
-            .handle(handle.clone())
-            .first_request_timeout(HEADER_DEADLINE)
-            .acceptor(shared.admission.clone());
+        let admission = shared.admission.clone();
         let router = Router::new()
             .fallback(any(upgrade::<M>))
             .with_state(Arc::new(shared))
             .into_make_service_with_connect_info::<SocketAddr>();
-        server
-            .http_builder()
-            .http1()
-            .header_read_timeout(HEADER_DEADLINE)
-            .max_buf_size(HEADER_BYTES_MAX);
-        let (accepting, scheme) = match certificate {
-            None => (tokio::spawn(server.serve(router)), "ws"),
-            Some(certificate) => {
-                let tls = RustlsAcceptor::new(certificate.clone());
-                let server = server.map(|admission| tls.acceptor(admission));
-                (tokio::spawn(server.serve(router)), "wss")
-            }
-        };
+        let server = server.handle(handle.clone());
+        let accepting = crate::serve(server, admission, certificate, router);
+        let scheme = if certificate.is_some() { "wss" } else { "ws" };
         tracing::info!("Kurento clients connect to {scheme}://{address}/{PATH}");
         Self {
             address,

@@ -24,6 +24,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use futures_util::future::BoxFuture;
@@ -33,7 +35,7 @@ use room::Rooms;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-pub use tls::TlsError;
+pub use tls::{Certificate, TlsError};
 
 use crate::admission::Admission;
 use crate::config::Config;
@@ -82,7 +84,7 @@ pub struct Server<M> {
     gateway: Arc<Gateway>,
     tasks: TaskTracker,
     handle: Handle<SocketAddr>,
-    certificate: Option<(Config, RustlsConfig)>,
+    certificate: Option<RustlsConfig>,
     accepting: JoinHandle<io::Result<()>>,
     timeouts: JoinHandle<()>,
     running: JoinHandle<()>,
@@ -100,7 +102,7 @@ impl<M: MediaServer> Server<M> {
         let _ = telemetry::counters();
         let certificate = match config.http {
             true => None,
-            false => Some(RustlsConfig::from_config(tls::load(config)?)),
+            false => Some(Certificate::load(config)?.into()),
         };
         let listen_error = |source| StartError::Listen {
             address: config.listen,
@@ -128,27 +130,10 @@ impl<M: MediaServer> Server<M> {
         let service = http::router(shared).into_make_service_with_connect_info::<SocketAddr>();
 
         let handle = Handle::new();
-        let mut server = axum_server::from_tcp(listener)
+        let acceptor = axum_server::from_tcp(listener)
             .map_err(listen_error)?
-            .handle(handle.clone())
-            .first_request_timeout(HEADER_DEADLINE)
-            .acceptor(admission);
-        server
-            .http_builder()
-            .http1()
-            .header_read_timeout(HEADER_DEADLINE)
-            .max_buf_size(HEADER_BYTES_MAX);
-        let accepting = match &certificate {
-            None => tokio::spawn(server.serve(service)),
-            Some(tls) => {
-                let tls = RustlsAcceptor::new(tls.clone());
-                tokio::spawn(
-                    server
-                        .map(|admission| tls.acceptor(admission))
-                        .serve(service),
-                )
-            }
-        };
+            .handle(handle.clone());
+        let accepting = serve(acceptor, admission, certificate.as_ref(), service);
         let running = tokio::spawn({
             let rooms = rooms.clone();
             async move { rooms.run().await }
@@ -163,7 +148,7 @@ impl<M: MediaServer> Server<M> {
             gateway,
             tasks,
             handle,
-            certificate: certificate.map(|tls| (config.clone(), tls)),
+            certificate,
             accepting,
             timeouts,
             running,
@@ -180,12 +165,9 @@ impl<M: MediaServer> Server<M> {
         &self.rooms
     }
 
-    /// Loads the certificate again, for connections made from here on.
-    pub fn reload_certificate(&self) -> Result<(), TlsError> {
-        if let Some((config, tls)) = &self.certificate {
-            tls.reload_from_config(tls::load(config)?);
-        }
-        Ok(())
+    /// Shows another certificate, if this is one with TLS, on connections made from here on.
+    pub fn renew_certificate(&self, certificate: &Certificate) {
+        certificate.replace(self.certificate.as_ref());
     }
 
     /// Tells all rooms that they are closed, closes all sockets, and stops. Takes a few seconds at most,
@@ -227,6 +209,31 @@ fn session_config(config: &Config) -> jsonrpc::Config {
             sessions: config.max_connections.saturating_mul(2),
             ..jsonrpc::Limits::default()
         },
+    }
+}
+
+/// Accepts connections from here on, over TLS if there is a certificate.
+fn serve(
+    acceptor: axum_server::Server<SocketAddr>,
+    admission: Admission,
+    certificate: Option<&RustlsConfig>,
+    service: IntoMakeServiceWithConnectInfo<Router, SocketAddr>,
+) -> JoinHandle<io::Result<()>> {
+    let mut server = acceptor
+        .first_request_timeout(HEADER_DEADLINE)
+        .acceptor(admission);
+    server
+        .http_builder()
+        .http1()
+        .header_read_timeout(HEADER_DEADLINE)
+        .max_buf_size(HEADER_BYTES_MAX);
+    match certificate {
+        None => tokio::spawn(server.serve(service)),
+        Some(tls) => {
+            let tls = RustlsAcceptor::new(tls.clone());
+            let server = server.map(|admission| tls.acceptor(admission));
+            tokio::spawn(server.serve(service))
+        }
     }
 }
 

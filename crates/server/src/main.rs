@@ -10,7 +10,7 @@ use media::MediaServer;
 use room::pool::Pool;
 use tertulia::backend::{self, Backend};
 use tertulia::config::{Answers, Arguments, Config, Resolved, unknown_variables};
-use tertulia::{Server, TlsError, kms, native, telemetry};
+use tertulia::{Certificate, Server, TlsError, kms, native, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -114,10 +114,15 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
         );
     }
     let reload = || {
-        server.reload_certificate()?;
-        listener
-            .as_ref()
-            .map_or(Ok(()), kms::Listener::reload_certificate)
+        if config.http && config.kurento_secure.is_none() {
+            return Ok(());
+        }
+        let certificate = Certificate::load(config)?;
+        server.renew_certificate(&certificate);
+        if let Some(listener) = &listener {
+            listener.renew_certificate(&certificate);
+        }
+        Ok(())
     };
     signals.wait(reload).await;
     tracing::info!("shutting down; a second signal stops at once");

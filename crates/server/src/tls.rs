@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use axum_server::tls_rustls::RustlsConfig;
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -61,8 +62,31 @@ pub enum TlsError {
     Generate(#[from] rcgen::Error),
 }
 
-/// Loads the certificate that `config` names. Makes one if it names none and there is none yet.
-pub(crate) fn load(config: &Config) -> Result<Arc<ServerConfig>, TlsError> {
+/// A certificate with its key, as servers show it.
+#[derive(Clone, Debug)]
+pub struct Certificate(Arc<ServerConfig>);
+
+impl Certificate {
+    /// Loads the one that `config` names. Makes one if it names none and there is none yet.
+    pub fn load(config: &Config) -> Result<Self, TlsError> {
+        load(config).map(Self)
+    }
+
+    /// Puts this one in the place of another, if there is one.
+    pub(crate) fn replace(&self, other: Option<&RustlsConfig>) {
+        if let Some(other) = other {
+            other.reload_from_config(self.0.clone());
+        }
+    }
+}
+
+impl From<Certificate> for RustlsConfig {
+    fn from(certificate: Certificate) -> Self {
+        Self::from_config(certificate.0)
+    }
+}
+
+fn load(config: &Config) -> Result<Arc<ServerConfig>, TlsError> {
     let (cert, key) = match (&config.cert, &config.key) {
         (Some(cert), Some(key)) => (cert.clone(), key.clone()),
         _ => self_signed(config)?,

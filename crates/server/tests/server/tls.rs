@@ -10,6 +10,7 @@ use media::Fake;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
+use tertulia::Certificate;
 use tertulia::config::Config;
 use tertulia::kms::Listener;
 use tokio::net::TcpStream;
@@ -21,12 +22,13 @@ use tokio_tungstenite::tungstenite::Message;
 #[tokio::test]
 async fn websocket_works_over_tls_and_survives_a_reload_of_the_certificate() {
     let data_dir = data_dir("tls");
-    let server = start(&Config {
+    let config = Config {
         http: false,
         data_dir: data_dir.clone(),
         ..config()
-    });
-    server.reload_certificate().unwrap();
+    };
+    let server = start(&config);
+    server.renew_certificate(&Certificate::load(&config).unwrap());
     for name in ["localhost", "127.0.0.1"] {
         connect(server.listen(), name, &data_dir, "/room").await;
     }
@@ -45,7 +47,7 @@ async fn kurento_clients_come_over_tls_beside_the_others_or_alone() {
         };
         let listener = Listener::start(&config, Fake::new()).unwrap().unwrap();
         assert_eq!(listener.address().is_some(), kurento.is_some());
-        listener.reload_certificate().unwrap();
+        listener.renew_certificate(&Certificate::load(&config).unwrap());
         let address = listener.secure_address().unwrap();
 
         let mut socket = connect(address, "localhost", &data_dir, "/kurento").await;
