@@ -350,6 +350,7 @@ impl SendEstimator {
     pub fn handle_timeout(&mut self, now: Instant) {
         let micros = self.micros(now);
         if self.prober.expire(micros) {
+            self.doubted = None;
             self.probe_ended_at = micros;
             self.schedule_probe(micros, false);
         }
@@ -361,6 +362,7 @@ impl SendEstimator {
         {
             self.feedback_at = Some(micros - 2 * self.rtt);
             self.prober.cancel();
+            self.doubted = None;
             self.set_bitrate(self.bitrate.scaled(SILENCE_FACTOR));
         }
         self.begin_probe_if_due(now, micros);
@@ -481,6 +483,7 @@ impl SendEstimator {
         self.decreases += 1;
         self.decreased_at = now;
         self.prober.cancel();
+        self.doubted = None;
         self.loss.cancel_trial();
         let capacity = match self.capacity {
             Some(capacity) if (0.75..1.33).contains(&(found / capacity)) => {

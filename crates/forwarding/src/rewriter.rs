@@ -145,12 +145,10 @@ impl Segment {
         if !bounds.admit(layer) {
             return (false, true);
         }
-        let is_last = || match frame.follower {
-            Follower::Layer(next) => !bounds.admit(next),
-            Follower::Unknown | Follower::Picture => {
-                bounds.top(layer.temporal) == Some(layer.spatial)
-            }
-        };
+        let is_left_out =
+            |follower| matches!(follower, Follower::Layer(next) if !bounds.admit(next));
+        let is_last =
+            || bounds.top(layer.temporal) == Some(layer.spatial) || is_left_out(frame.follower);
         let is_cut = frame.ends_layer_frame() && is_last();
         (ends_picture(packet) || is_cut, false)
     }
@@ -346,7 +344,7 @@ impl Rewriter {
     pub fn is_open_ended(&self, packet: &SourcePacket) -> bool {
         let frame = &packet.frame;
         let is_open = || frame.follower == Follower::Unknown && frame.ends_layer_frame();
-        if packet.marker || !is_open() {
+        if packet.marker || !is_open() || frame.layer().is_none() {
             return false;
         }
         self.current.as_ref().is_some_and(|segment| {
@@ -355,7 +353,8 @@ impl Rewriter {
         })
     }
 
-    /// The numbers that a packet has had, or would have had if it had come in time: for retransmissions.
+    /// The numbers that a packet has had, or would have had if it had come in time: for retransmissions. The marker of the
+    /// last packet of a frame may have changed with what follows it.
     pub fn replay(&self, packet: &SourcePacket) -> Option<Rewritten> {
         let covers = |segment: &&Segment| segment.contains(packet.ssrc, packet.seq.0);
         let segment = self.segments().find(covers)?;

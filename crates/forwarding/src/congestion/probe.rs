@@ -54,6 +54,7 @@ struct Cluster {
     arrived_bytes: i64,
     first_arrival: i64,
     first_arrival_bytes: i64,
+    least_arrived_bytes: i64,
     last_arrival: i64,
 }
 
@@ -114,6 +115,7 @@ impl Prober {
             arrived_bytes: 0,
             first_arrival: i64::MAX,
             first_arrival_bytes: 0,
+            least_arrived_bytes: i64::MAX,
             last_arrival: i64::MIN,
         });
     }
@@ -198,6 +200,7 @@ impl Prober {
             cluster.first_arrival = arrival;
             cluster.first_arrival_bytes = i64::from(size_bytes);
         }
+        cluster.least_arrived_bytes = cluster.least_arrived_bytes.min(i64::from(size_bytes));
         cluster.last_arrival = cluster.last_arrival.max(arrival);
     }
 
@@ -218,17 +221,18 @@ impl Prober {
             return None;
         }
         // Two lower bounds of what the path carries. What came after the first packet says little if that one was large;
-        // the time since it left contains the noise of the path.
+        // the time since it left contains the noise of the path, but not the time that the smallest packet takes.
         let behind_first = cluster.arrived_bytes - cluster.first_arrival_bytes;
-        let after_first = rate_of(behind_first, arrival_span);
-        let since_sent = rate_of(cluster.arrived_bytes, cluster.last_arrival - cluster.began);
+        let after_first = rate_of(behind_first, arrival_span.max(1_000));
+        let but_least = cluster.arrived_bytes - cluster.least_arrived_bytes;
+        let since_sent = rate_of(but_least, cluster.last_arrival - cluster.began);
         let carried = after_first.max(since_sent).scaled(1.0 / (1.0 - floor));
         let sent = rate_of(cluster.sent_bytes - cluster.last_sent_bytes, send_span);
         let is_full = carried < sent.scaled(FULL);
         let rate = if is_full {
             carried.scaled(FULL_USED)
         } else {
-            sent
+            sent.min(carried)
         };
         Some(ProbeResult { rate, is_full })
     }

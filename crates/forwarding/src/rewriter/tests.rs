@@ -436,17 +436,26 @@ fn last_layer_that_is_forwarded_ends_the_picture() {
             assert_eq!(rewriter.replay(&packet), Some(rewritten));
         }
     }
-    // Of one layer only, nothing is waited for.
-    let mut rewriter = rewriter(1);
-    let packet = SourcePacket {
-        frame: inspect(Codec::Vp9, &[0xac, 5, 0, 0]),
-        marker: false,
-        ..video(A, 7)
-    };
+    // What left with a marker keeps it, whatever follows.
     let lowest = LayerBounds::up_to(LayerId {
         spatial: 0,
         temporal: 2,
     });
-    assert!(rewriter.start_with(now, &packet, lowest).marker);
-    assert!(!rewriter.is_open_ended(&packet));
+    let mut rewriter = rewriter(1);
+    let mut packet = SourcePacket {
+        frame: inspect(Codec::Vp9, &[0xac, 5, 0, 0]),
+        marker: false,
+        ..video(A, 7)
+    };
+    let rewritten = rewriter.start_with(now, &packet, lowest);
+    // Of one layer only, nothing is waited for.
+    assert!(rewritten.marker && !rewriter.is_open_ended(&packet));
+    for follower in [
+        Follower::Layer(layer(0)),
+        Follower::Layer(layer(1)),
+        Follower::Picture,
+    ] {
+        packet.frame.follower = follower;
+        assert_eq!(rewriter.replay(&packet), Some(rewritten), "{follower:?}");
+    }
 }

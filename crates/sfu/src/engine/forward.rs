@@ -142,6 +142,8 @@ impl MediaPath {
         };
         let mut route = route!(self, now, key);
         route.is_burst = true;
+        // It comes again, under another number.
+        route.subscriber.open_ended = None;
         route.subscriber.caught_up_at = Some(now);
         for stored in numbers.filter_map(|seq| layer.history.get(seq)) {
             if let Some(Payload::Media(codec)) = source.payload(stored.packet.payload_type) {
@@ -178,6 +180,9 @@ impl MediaPath {
         let subscriber = &self.subscribers[key.0];
         let source = &self.sources[subscriber.source?.0];
         let origin = subscriber.subscription.rewriter.unmap(seq)?;
+        if subscriber.open_ended.is_some_and(|held| held.is(origin)) {
+            return None;
+        }
         let layer = &source.layers[source.layer_of(origin.ssrc)?];
         let stored = layer.history.get(origin.seq)?;
         let Some(Payload::Media(codec)) = source.payload(stored.packet.payload_type) else {
@@ -256,6 +261,9 @@ impl MediaPath {
             } => (*layer, *seq, Some(*rewritten)),
             PacedPacket::Repair(seq) => {
                 let origin = subscriber.subscription.rewriter.unmap(*seq)?;
+                if subscriber.open_ended.is_some_and(|held| held.is(origin)) {
+                    return None;
+                }
                 (origin.ssrc, origin.seq, None)
             }
         };

@@ -256,7 +256,7 @@ impl Levels {
 
 #[cfg(test)]
 mod tests {
-    use forwarding::codec::FrameInfo;
+    use forwarding::codec::{Codec, FrameInfo, inspect};
     use forwarding::rtp::{ExtendedSeq, PayloadType, RtpTime};
 
     use super::*;
@@ -364,6 +364,36 @@ mod tests {
         bed.meters[2].may_sleep = false;
         assert_eq!(bed.run(50, &[500, 1_000, 0]), 1);
         assert_eq!(bed.streams(), [0, 1]);
+    }
+
+    #[test]
+    fn levels_without_the_base_layer_are_not_measured() {
+        let mut meter = StreamMeter::default();
+        let mut scratch = Vec::new();
+        let began_at = Instant::now();
+        let packet = |seq, temporal: u8| SourcePacket {
+            ssrc: Ssrc(1),
+            seq: ExtendedSeq(seq),
+            timestamp: RtpTime(seq as u32),
+            marker: true,
+            payload_type: PayloadType(96),
+            frame: inspect(Codec::Vp9, &[0xac, 5, temporal << 5, 0]),
+            audio_level: None,
+            video_orientation: None,
+        };
+        for (seq, temporal) in (0..).zip([0, 2, 1, 2].repeat(8)) {
+            let now = began_at + Duration::from_millis(50 * seq);
+            meter.handle_packet(now, &packet(seq, temporal), 1_000);
+            meter.measure(now, &mut scratch);
+        }
+        let before = meter.levels().to_vec();
+        assert_eq!(before.len(), 3);
+        assert!(before.is_sorted_by_key(|level| level.bitrate));
+        // Of the next two seconds only one frame of an upper layer comes.
+        let later = began_at + Duration::from_millis(3_600);
+        meter.handle_packet(later, &packet(33, 2), 1_000);
+        meter.measure(later, &mut scratch);
+        assert_eq!(meter.levels(), before);
     }
 
     #[test]

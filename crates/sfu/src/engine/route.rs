@@ -1,6 +1,8 @@
 //! From a source to one subscriber: [`Route`], with everything at hand that its packets touch.
 //!
-//! Decides, numbers, holds back what may not leave yet, and sends. Built once for a run of packets.
+//! Decides, numbers, holds back what may not leave yet, and sends. Built once for a run of packets. The last packet of a
+//! frame in a lower layer is held until the next one of its layer tells if it ends its picture; there is no deadline, since
+//! what ends a picture has a marker or is followed by another.
 
 use std::time::Instant;
 
@@ -10,8 +12,7 @@ use forwarding::pacer::PacketClass;
 use forwarding::packet::SourcePacket;
 use forwarding::rewriter::Rewritten;
 use forwarding::rtp::{
-    AbsSendTime, ExtendedSeq, ExtensionId, HEADER_LEN_MAX, PayloadType, RawExtension, RtpTime, Seq,
-    Ssrc,
+    AbsSendTime, ExtensionId, HEADER_LEN_MAX, PayloadType, RawExtension, RtpTime, Seq, Ssrc,
 };
 use forwarding::selector::DropReason;
 use forwarding::send::aligned_offset;
@@ -25,8 +26,8 @@ use super::downlink::{Downlink, Membership, Paced, PacedPacket};
 use super::flow::{Flow, FlowProtocol};
 use super::outbox::Outbox;
 use super::outgoing::Outgoing;
-use super::source::{Layer, Source};
-use super::subscriber::{Mapping, Subscriber, SubscriberKey};
+use super::source::{Layer, Payload, Source};
+use super::subscriber::{Mapping, OpenEnded, Subscriber, SubscriberKey};
 use super::transport::{Protection, Transport, TransportKey};
 use super::waiting::WAITING_MAX;
 
@@ -136,12 +137,12 @@ impl Route<'_> {
         let Some((layer, stored)) = &arrival.kept else {
             return self.withhold();
         };
-        if let Some((id, seq)) = self.subscriber.open_ended
-            && id == packet.ssrc
-            && seq < packet.seq
+        if let Some(held) = self.subscriber.open_ended
+            && held.layer == packet.ssrc
+            && held.seq < packet.seq
         {
             self.subscriber.open_ended = None;
-            self.release(layer, seq, mapping);
+            self.release(source, layer, held);
         }
         if packet.frame.key_frame {
             align(source, self.subscriber, layer, mapping);
@@ -150,8 +151,17 @@ impl Route<'_> {
         let Some(rewritten) = subscription.handle_packet(self.now, packet) else {
             return self.withhold();
         };
-        if subscription.rewriter.is_open_ended(packet) {
-            self.subscriber.open_ended = Some((packet.ssrc, packet.seq));
+        let is_open_ended = subscription.rewriter.is_open_ended(packet);
+        // It is a hole then, as if it were lost.
+        if self.subscriber.open_ended.take().is_some() {
+            self.withhold();
+        }
+        if is_open_ended {
+            self.subscriber.open_ended = Some(OpenEnded {
+                layer: packet.ssrc,
+                seq: packet.seq,
+                sent_as: rewritten.seq,
+            });
             return;
         }
         if self.hold_back(layer, stored, &rewritten) {
@@ -160,12 +170,18 @@ impl Route<'_> {
         self.send(layer, stored, rewritten, mapping, arrival.padding);
     }
 
-    /// Sends a packet of which it was not known if it ends its picture.
-    fn release(&mut self, layer: &Layer, seq: ExtendedSeq, mapping: Mapping) {
-        let rewriter = &self.subscriber.subscription.rewriter;
-        let stored = layer.history.get(seq);
-        let numbered = stored.and_then(|stored| Some((stored, rewriter.replay(stored.packet)?)));
-        let Some((stored, rewritten)) = numbered else {
+    /// Sends a packet of which it was not known if it ends its picture, unless its number has another meaning by now.
+    fn release(&mut self, source: &Source, layer: &Layer, held: OpenEnded) {
+        let released = layer.history.get(held.seq).and_then(|stored| {
+            let rewriter = &self.subscriber.subscription.rewriter;
+            let rewritten = rewriter.replay(stored.packet)?;
+            let Some(Payload::Media(codec)) = source.payload(stored.packet.payload_type) else {
+                return None;
+            };
+            let mapping = self.subscriber.mapping(codec)?;
+            (rewritten.seq == held.sent_as).then_some((stored, rewritten, mapping))
+        });
+        let Some((stored, rewritten, mapping)) = released else {
             return self.withhold();
         };
         if !self.hold_back(layer, &stored, &rewritten) {
@@ -236,8 +252,9 @@ impl Route<'_> {
                 Some(rewritten.seq.seq()),
                 payload_type,
             ),
-            // Two packets of one index must be one packet.
+            // Two packets of one index must be one packet; what follows the last of a frame may have changed its marker.
             None if !subscriber.may_repeat(rewritten.seq) => return None,
+            None if stored.packet.frame.ends_layer_frame() && !stored.packet.marker => return None,
             None => (
                 &subscriber.template,
                 subscriber.ssrc,

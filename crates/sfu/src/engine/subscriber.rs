@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use forwarding::codec::Codec;
-use forwarding::rewriter::Rewriter;
+use forwarding::rewriter::{Origin, Rewriter};
 use forwarding::rtp::{
     ClockRate, ExtendedSeq, ExtensionId, HeaderTemplate, NegotiatedExtensions, PayloadType,
     RtpTime, Seq, Ssrc,
@@ -66,8 +66,8 @@ pub(super) struct Subscriber {
     pub(super) delivery: Delivery,
     /// When it was sent what others had seen before.
     pub(super) caught_up_at: Option<Instant>,
-    /// A packet of which the next one tells if it ends its picture: its layer's id and its number.
-    pub(super) open_ended: Option<(Ssrc, ExtendedSeq)>,
+    /// A packet that is held: the next one tells if it ends its picture.
+    pub(super) open_ended: Option<OpenEnded>,
     /// The stream that its peer should see if all were sent that nobody watches.
     pub(super) hoped: Option<Ssrc>,
     /// What the way to its peer has room for.
@@ -87,6 +87,24 @@ pub(super) struct Subscriber {
     /// When it was measured last, and how many bytes had been sent by then.
     measured: Option<(Instant, u64)>,
     sent_bps: Option<u64>,
+}
+
+/// A packet that has its number and was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OpenEnded {
+    /// The id of its layer.
+    pub(super) layer: Ssrc,
+    /// Its number there.
+    pub(super) seq: ExtendedSeq,
+    /// Its number towards the subscriber.
+    pub(super) sent_as: ExtendedSeq,
+}
+
+impl OpenEnded {
+    /// True if it is this packet of a layer.
+    pub(super) fn is(self, origin: Origin) -> bool {
+        (self.layer, self.seq) == (origin.ssrc, origin.seq)
+    }
 }
 
 /// Random numbers a new outgoing stream begins with (RFC 3550, section 5.1).
@@ -164,6 +182,7 @@ impl Subscriber {
         let former = std::mem::replace(&mut self.source, source.map(|(key, _)| key));
         if self.source != former {
             self.subscription.selector.aim(None);
+            self.open_ended = None;
             self.hoped = None;
             self.room = Room::Unknown;
             self.short_at = None;
