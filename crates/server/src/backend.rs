@@ -36,7 +36,7 @@ pub enum Backend {
 #[non_exhaustive]
 pub enum TrustError {
     /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path} (--kms-ca): {source}{}", crate::tls::advice(.source))]
     Read {
         /// Which.
         path: PathBuf,
@@ -69,13 +69,8 @@ pub fn start(
         })
         .into_iter()
         .collect();
-    let uris = config.kms_uri.iter().filter(|_| config.media().kms());
-    let uris: Vec<_> = uris.collect();
-    let is_secure = uris.iter().any(|uri| uri.starts_with("wss:"));
-    let tls = is_secure
-        .then(|| trust(config.kms_ca.as_deref()))
-        .transpose()?;
-    for uri in uris {
+    let tls = trust(config)?;
+    for uri in uris(config) {
         members.push(Member {
             name: public_part(uri).to_owned(),
             group: KMS.to_owned(),
@@ -96,8 +91,24 @@ pub(crate) fn public_part(uri: &str) -> &str {
     uri.split('?').next().unwrap_or(uri)
 }
 
-/// Whom to believe: the given authorities and nobody else, or those of the system.
-fn trust(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, TrustError> {
+fn uris(config: &Config) -> impl Iterator<Item = &String> {
+    config.kms_uri.iter().filter(|_| config.media().kms())
+}
+
+/// Whom to believe about the certificates of other media servers; none of them may have one.
+///
+/// # Errors
+///
+/// If the file of `kms-ca` is needed and unusable.
+pub(crate) fn trust(config: &Config) -> Result<Option<Arc<ClientConfig>>, TrustError> {
+    uris(config)
+        .any(|uri| uri.starts_with("wss:"))
+        .then(|| believe(config.kms_ca.as_deref()))
+        .transpose()
+}
+
+/// The given authorities and nobody else, or those of the system.
+fn believe(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, TrustError> {
     let mut roots = RootCertStore::empty();
     match authorities {
         Some(path) => {

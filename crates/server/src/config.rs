@@ -3,6 +3,7 @@
 //! Read [`Config`] first. A flag beats an environment variable, which beats the file, which beats the
 //! default. All four use the same names.
 
+mod addresses;
 mod arguments;
 mod compatibility;
 mod kurento;

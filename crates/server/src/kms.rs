@@ -32,6 +32,9 @@ use crate::{Certificate, SHUTDOWN_DEADLINE, StartError, access};
 
 /// The path of the protocol, without slash, as every client has it configured.
 const PATH: &str = "kurento";
+/// The settings of the two addresses.
+const PLAIN: &str = "kurento";
+const SECURE: &str = "kurento-secure";
 
 /// What each WebSocket holds even if nothing is said. Too low: more system calls for one description.
 /// Too high: idle connections cost memory.
@@ -84,11 +87,12 @@ impl<M: MediaServer> Listener<M> {
             return Ok(None);
         }
         // What can fail comes before anything is served.
-        let plain = config.kurento.map(bind).transpose()?;
+        let plain = config.kurento.map(|address| bind(PLAIN, address));
+        let plain = plain.transpose()?;
         let secure = match config.kurento_secure {
             Some(address) => {
                 let certificate = Certificate::load(config)?.into();
-                Some((bind(address)?, certificate))
+                Some((bind(SECURE, address)?, certificate))
             }
             None => None,
         };
@@ -128,6 +132,13 @@ impl<M: MediaServer> Listener<M> {
         self.secure.as_ref().map(|(door, _)| door.address)
     }
 
+    /// Both, if there are, each with the name of its setting.
+    pub fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        let plain = self.address().map(|address| (PLAIN, address));
+        let secure = self.secure_address().map(|address| (SECURE, address));
+        plain.into_iter().chain(secure).collect()
+    }
+
     /// Shows another certificate, if it listens with TLS, on connections made from here on.
     pub fn renew_certificate(&self, certificate: &Certificate) {
         certificate.replace(self.secure.as_ref().map(|(_, shown)| shown));
@@ -159,8 +170,15 @@ impl<M: MediaServer> Listener<M> {
 }
 
 /// What accepts connections once it is told to, and the address it has.
-fn bind(address: SocketAddr) -> Result<(Server<SocketAddr>, SocketAddr), StartError> {
-    let listen_error = |source| StartError::Listen { address, source };
+fn bind(
+    setting: &'static str,
+    address: SocketAddr,
+) -> Result<(Server<SocketAddr>, SocketAddr), StartError> {
+    let listen_error = |source| StartError::Listen {
+        setting,
+        address,
+        source,
+    };
     let listener = bind_or_ipv4(address, TcpListener::bind).map_err(listen_error)?;
     // Connections inherit it.
     let keepalive = TcpKeepalive::new()

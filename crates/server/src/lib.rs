@@ -15,6 +15,7 @@ mod gateway;
 mod http;
 pub mod kms;
 pub mod native;
+pub mod preflight;
 mod socket;
 pub mod telemetry;
 mod tls;
@@ -56,8 +57,10 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(3);
 #[non_exhaustive]
 pub enum StartError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}{}", hint(.source))]
+    #[error("cannot listen on {address} (--{setting}): {source}{}", hint(.source, .setting))]
     Listen {
+        /// Its name, as a flag has it.
+        setting: &'static str,
         /// As configured.
         address: SocketAddr,
         /// Why.
@@ -68,12 +71,14 @@ pub enum StartError {
     Tls(#[from] TlsError),
 }
 
-fn hint(error: &io::Error) -> &'static str {
+fn hint(error: &io::Error, setting: &str) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "; is it running already? --listen takes another port",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges",
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
-        _ => "",
+        io::ErrorKind::AddrInUse => {
+            format!("; is it running already? --{setting} takes another port")
+        }
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address".to_owned(),
+        _ => String::new(),
     }
 }
 
@@ -105,6 +110,7 @@ impl<M: MediaServer> Server<M> {
             false => Some(Certificate::load(config)?.into()),
         };
         let listen_error = |source| StartError::Listen {
+            setting: "listen",
             address: config.listen,
             source,
         };
@@ -262,19 +268,37 @@ fn room_options(config: &Config) -> room::Options {
     }
 }
 
-/// Where a browser finds the files of a running server, and what else the operator should know.
-pub fn announce_start(config: &Config, listen: SocketAddr, media_ports: &[u16]) {
+/// Where a browser finds the files of a running server, and what else the operator should know. `kurento` has the
+/// addresses for Kurento's applications, each with the setting that it comes from.
+pub fn announce_start(
+    config: &Config,
+    listen: SocketAddr,
+    media_ports: &[u16],
+    kurento: &[(&str, SocketAddr)],
+) {
     let url = config.local_url(listen);
     tracing::info!("open {url} in a browser");
     let (tcp, media) = (listen.port(), ports(media_ports));
     if media_ports.is_empty() {
         tracing::info!("firewall: open TCP {tcp} for pages and signaling; media goes elsewhere");
-        return;
+    } else {
+        tracing::info!(
+            "firewall: open TCP {tcp} for pages and signaling, UDP {media} for media, and TCP {media} \
+             for clients without UDP"
+        );
     }
-    tracing::info!(
-        "firewall: open TCP {tcp} for pages and signaling, UDP {media} for media, and TCP {media} \
-         for clients without UDP"
-    );
+    for (setting, address) in kurento {
+        let port = address.port();
+        if address.ip().is_loopback() {
+            tracing::info!(
+                "firewall: leave TCP {port} (--{setting}) closed, it is for programs of this machine"
+            );
+        } else {
+            tracing::info!(
+                "firewall: open TCP {port} (--{setting}) to your application servers only"
+            );
+        }
+    }
 }
 
 fn ports(ports: &[u16]) -> String {

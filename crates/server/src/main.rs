@@ -10,7 +10,7 @@ use media::MediaServer;
 use room::pool::Pool;
 use tertulia::backend::{self, Backend};
 use tertulia::config::{Answers, Arguments, Config, Resolved, unknown_variables};
-use tertulia::{Certificate, Server, TlsError, kms, native, telemetry};
+use tertulia::{Certificate, Server, TlsError, kms, native, preflight, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -46,11 +46,17 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         for key in ignored {
             complain(&format!("`{key}` of Kurento has no effect here"));
         }
+        for remark in preflight::check(&config)? {
+            complain(&remark);
+        }
         return Ok(());
     }
     telemetry::start_logging(&config)?;
     for key in ignored {
         tracing::info!(key, "this setting of Kurento has no effect here");
+    }
+    for remark in preflight::check(&config)? {
+        tracing::info!("{remark}");
     }
     files::raise_limit(config.max_connections);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -99,7 +105,8 @@ async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
         }
     })?;
     let ports = core.as_ref().map_or(&[][..], |core| core.ports());
-    tertulia::announce_start(config, server.listen(), ports);
+    let kurento = listener.as_ref().map(kms::Listener::addresses);
+    tertulia::announce_start(config, server.listen(), ports, &kurento.unwrap_or_default());
     if core.as_ref().is_some_and(native::needs_announce) {
         tracing::warn!(
             "clients are told private addresses only: fine within this network; for the internet \

@@ -18,8 +18,10 @@ use crate::config::Config;
 #[non_exhaustive]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path} (--{setting}): {source}{}", advice(.source))]
     Read {
+        /// The setting that names it, or its folder.
+        setting: &'static str,
         /// Which.
         path: PathBuf,
         /// Why.
@@ -62,6 +64,15 @@ pub enum TlsError {
     Generate(#[from] rcgen::Error),
 }
 
+/// What to do about a file that cannot be read.
+pub(crate) fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; name a file that exists",
+        io::ErrorKind::PermissionDenied => "; let the user who runs this program read it",
+        _ => "",
+    }
+}
+
 /// A certificate with its key, as servers show it.
 #[derive(Clone, Debug)]
 pub struct Certificate(Arc<ServerConfig>);
@@ -70,6 +81,11 @@ impl Certificate {
     /// Loads the one that `config` names. Makes one if it names none and there is none yet.
     pub fn load(config: &Config) -> Result<Self, TlsError> {
         load(config).map(Self)
+    }
+
+    /// Whether [`load`](Self::load) would make one.
+    pub(crate) fn is_to_be_made(config: &Config) -> bool {
+        config.cert.is_none() && kept(config).is_none()
     }
 
     /// Puts this one in the place of another, if there is one.
@@ -87,16 +103,19 @@ impl From<Certificate> for RustlsConfig {
 }
 
 fn load(config: &Config) -> Result<Arc<ServerConfig>, TlsError> {
-    let (cert, key) = match (&config.cert, &config.key) {
-        (Some(cert), Some(key)) => (cert.clone(), key.clone()),
-        _ => self_signed(config)?,
+    let (cert, key, settings) = match (&config.cert, &config.key) {
+        (Some(cert), Some(key)) => (cert.clone(), key.clone(), ["cert", "key"]),
+        _ => {
+            let (cert, key) = self_signed(config)?;
+            (cert, key, ["data-dir"; 2])
+        }
     };
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(&cert)?)
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(&cert, settings[0])?)
         .collect::<Result<_, _>>()
         .ok()
         .filter(|chain: &Vec<_>| !chain.is_empty())
         .ok_or_else(|| pem_error(&cert, "certificate"))?;
-    let pem = read(&key)?;
+    let pem = read(&key, settings[1])?;
     let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         // Both as the kind of a section and, in older files, as a header of it.
         if String::from_utf8_lossy(&pem).contains("ENCRYPTED") {
@@ -123,20 +142,31 @@ fn pem_error(path: &Path, what: &'static str) -> TlsError {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+fn read(path: &Path, setting: &'static str) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|source| TlsError::Read {
+        setting,
         path: path.to_owned(),
         source,
     })
 }
 
+/// Where the self-made certificate and its key are kept.
+fn places(config: &Config) -> (PathBuf, PathBuf) {
+    let folder = &config.data_dir;
+    (folder.join("cert.pem"), folder.join("key.pem"))
+}
+
+/// The same, if there are such files.
+fn kept(config: &Config) -> Option<(PathBuf, PathBuf)> {
+    Some(places(config)).filter(|(cert, key)| cert.exists() && key.exists())
+}
+
 /// Paths of the self-made certificate, which a browser asks its user to accept once.
 fn self_signed(config: &Config) -> Result<(PathBuf, PathBuf), TlsError> {
-    let cert = config.data_dir.join("cert.pem");
-    let key = config.data_dir.join("key.pem");
-    if cert.exists() && key.exists() {
-        return Ok((cert, key));
+    if let Some(kept) = kept(config) {
+        return Ok(kept);
     }
+    let (cert, key) = places(config);
     let write_error = |path: &Path| {
         let path = path.to_owned();
         |source| TlsError::Write { path, source }

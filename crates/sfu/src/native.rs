@@ -65,7 +65,7 @@ pub enum StartError {
     #[error("cannot start a media worker: {0}")]
     Worker(#[source] io::Error),
     /// The directory for recordings cannot be used.
-    #[error("cannot keep recordings in {path}: {source}")]
+    #[error("cannot keep recordings in {path} (--recordings): {source}")]
     Recordings {
         /// Which.
         path: PathBuf,

@@ -20,7 +20,8 @@ struct Program {
     /// beside it; other files are not looked at, and keys without effect are told.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print the settings that result from flags, environment and file, and exit.
+    /// Print the settings that result from flags, environment and file, look whether the files and directories that
+    /// they name can be used, and exit.
     #[arg(long)]
     check_config: bool,
     #[command(flatten)]

@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, Command, FromArgMatches as _};
 use room::pool::Rule;
 use serde::{Deserialize, Serialize};
 
+use super::addresses;
 use super::values::{
     Answers, LogFormat, MediaPolicy, MediaServers, PinWorkers, PortRange, UdpOffload, Unsupported,
     VideoCodec,
@@ -20,7 +21,9 @@ use super::values::{
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     /// Where to accept browsers: HTTPS and WebSocket.
-    #[arg(long, value_name = "ADDR:PORT", default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)))]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = addresses::parse,
+        default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)))]
+    #[serde(deserialize_with = "addresses::deserialize")]
     pub listen: SocketAddr,
     /// Plain HTTP instead of HTTPS, for use behind a proxy. Browsers give the camera only to HTTPS
     /// pages and to http://localhost.
@@ -132,11 +135,15 @@ pub struct Config {
     pub media_rule: Vec<Rule>,
     /// Where to accept applications that use this server as their Kurento Media Server, at
     /// ws://ADDR:PORT/kurento; off unless given. Any address but this machine's own needs --kurento-token.
-    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:8888")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = addresses::parse, num_args = 0..=1,
+        default_missing_value = "127.0.0.1:8888")]
+    #[serde(default, deserialize_with = "addresses::deserialize_optional")]
     pub kurento: Option<SocketAddr>,
     /// The same over TLS, at wss://ADDR:PORT/kurento, with the certificate of the web pages. With or without
     /// --kurento.
-    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:8433")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = addresses::parse, num_args = 0..=1,
+        default_missing_value = "127.0.0.1:8433")]
+    #[serde(default, deserialize_with = "addresses::deserialize_optional")]
     pub kurento_secure: Option<SocketAddr>,
     /// Secret of 16 characters or more that those applications send, as `Authorization: Bearer` or as
     /// /kurento?access_token=SECRET. Without one, only programs and pages of this machine are let in.

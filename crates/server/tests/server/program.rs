@@ -225,6 +225,7 @@ fn unknown_key_is_refused_by_name_and_file() {
 fn unusable_settings_are_explained() {
     let wrong_type = file("type.toml", "udp-port = \"many\"\n");
     let no_toml = file("syntax.toml", "udp-port = \n");
+    let port_only = file("port-only.toml", "listen = 9443\n");
     for (arguments, part) in [
         (
             vec!["--config", wrong_type.to_str().unwrap()],
@@ -237,6 +238,9 @@ fn unusable_settings_are_explained() {
         ),
         (vec!["--cert", "c.pem"], "`cert` and `key` go together"),
         (vec!["--udp-port", "many"], "--udp-port"),
+        (vec!["--listen", "9443"], "say 0.0.0.0:9443"),
+        (vec!["--kurento", "9443"], "say 0.0.0.0:9443"),
+        (vec!["--config", port_only.to_str().unwrap()], "`listen` in"),
         (vec!["--kurento", "0.0.0.0:8888"], "set `kurento-token`"),
         (
             vec!["--kurento-secure", "0.0.0.0:8433"],
@@ -250,7 +254,7 @@ fn unusable_settings_are_explained() {
                 "--kms-ca",
                 "/no/ca.pem",
             ],
-            "cannot read /no/ca.pem",
+            "cannot read /no/ca.pem (--kms-ca)",
         ),
         (
             vec![
@@ -261,7 +265,7 @@ fn unusable_settings_are_explained() {
                 "--udp-port",
                 "0",
             ],
-            "cannot read /no/c.pem",
+            "cannot read /no/c.pem (--cert)",
         ),
     ] {
         let complaint = complaint(&mut tertulia(&arguments));
@@ -270,23 +274,80 @@ fn unusable_settings_are_explained() {
 }
 
 #[test]
-fn taken_port_is_explained() {
+fn files_that_a_start_needs_are_looked_at_with_the_settings() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let no_folder = file("no-folder", "");
+    let no_folder = no_folder.to_str().unwrap();
+    let below = format!("{no_folder}/below");
+    let cert = ["--cert", "/no/c.pem", "--key", "/no/k.pem"];
+    for (arguments, parts) in [
+        (
+            &cert[..],
+            &["/no/c.pem", "--cert", "name a file that exists"][..],
+        ),
+        (
+            &["--recordings", no_folder],
+            &[no_folder, "--recordings", "name a directory"],
+        ),
+        (&["--recordings", &below], &["--recordings"]),
+        (&["--data-dir", &below], &["--data-dir"]),
+        (
+            &[
+                "--kms-uri",
+                "wss://192.0.2.1/kurento",
+                "--kms-ca",
+                "/no/ca.pem",
+            ],
+            &["/no/ca.pem", "--kms-ca"],
+        ),
+    ] {
+        let output = run(tertulia(arguments).arg("--check-config"));
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {complaint}");
+        for part in parts {
+            assert!(complaint.contains(part), "{part} in {complaint}");
+        }
+    }
+    let missing = folder.join("no-recordings-yet");
+    let mut command = tertulia(&["--recordings", missing.to_str().unwrap(), "--data-dir"]);
+    let output = run(command.arg(&folder).arg("--check-config"));
+    assert!(output.status.success(), "{output:?}");
+    let remark = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        remark.contains("does not exist, the start makes it"),
+        "{remark}"
+    );
+    assert!(!missing.exists());
+}
+
+#[test]
+fn taken_port_is_explained_by_its_own_setting() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let arguments = [
-        "--http",
-        "--listen",
-        &address,
-        "--udp-port",
-        "0",
-        "--workers",
-        "1",
-    ];
-    let complaint = complaint(&mut tertulia(&arguments));
-    assert!(
-        complaint.contains(&format!("cannot listen on {address}")),
-        "{complaint}"
-    );
+    let port = taken.local_addr().unwrap().port().to_string();
+    let data = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("taken-port");
+    for (setting, value) in [
+        ("--listen", &address),
+        ("--kurento", &address),
+        ("--kurento-secure", &address),
+        ("--udp-port", &port),
+    ] {
+        let mut command = tertulia(&["--http", "--workers", "1", "--data-dir"]);
+        command.arg(&data).args([setting, value]);
+        for (other, value) in [("--listen", "127.0.0.1:0"), ("--udp-port", "0")] {
+            if other != setting {
+                command.args([other, value]);
+            }
+        }
+        let complaint = complaint(&mut command);
+        for part in [
+            format!("({setting})"),
+            format!("{port} "),
+            format!("is it running already? {setting} takes another port"),
+        ] {
+            assert!(complaint.contains(&part), "{part} in {complaint}");
+        }
+    }
 }
 
 #[test]
@@ -313,6 +374,8 @@ fn program_tells_where_to_look_and_stops_on_sigterm() {
         "0",
         "--workers",
         "1",
+        "--kurento",
+        "127.0.0.1:0",
     ];
     let mut child = tertulia(&arguments).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap())
@@ -320,6 +383,8 @@ fn program_tells_where_to_look_and_stops_on_sigterm() {
         .map(Result::unwrap);
     let line = lines.find(|line| line.contains("in a browser")).unwrap();
     assert!(line.contains("http://localhost:"), "{line}");
+    let line = lines.find(|line| line.contains("(--kurento)")).unwrap();
+    assert!(line.contains("programs of this machine"), "{line}");
     let signalled = Command::new("kill")
         .args(["-TERM", &child.id().to_string()])
         .status();

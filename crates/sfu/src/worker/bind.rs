@@ -36,12 +36,20 @@ pub(crate) struct Sockets {
 
 /// A socket could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open the media port {address} (setting udp-port): {source}")]
+#[error("cannot open the media port {address} (--udp-port): {source}{}", hint(.source))]
 pub struct BindError {
     /// The address asked for.
     pub address: SocketAddr,
     /// What the system said.
     pub source: io::Error,
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; is it running already? --udp-port takes another port",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges",
+        _ => "",
+    }
 }
 
 impl Sockets {
