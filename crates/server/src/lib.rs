@@ -33,6 +33,7 @@ use futures_util::future::BoxFuture;
 use media::{BandwidthLimits, Kilobits, MediaServer};
 use parking_lot::Mutex;
 use room::Rooms;
+use room::protocol::Notification;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
@@ -49,6 +50,9 @@ use crate::http::Shared;
 const HEADER_DEADLINE: Duration = Duration::from_secs(20);
 /// A browser's headers have some kilobytes.
 const HEADER_BYTES_MAX: usize = 64 << 10;
+/// What users are told of a shutdown, in the form that errors of media have; the number is that of the closed WebSocket.
+const SHUTDOWN_ERROR: &str =
+    "SERVER_SHUTDOWN: the server is shutting down, join again later(errCode=1001)";
 /// How long clients may take to be told of a shutdown.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -176,12 +180,15 @@ impl<M: MediaServer> Server<M> {
         certificate.replace(self.certificate.as_ref());
     }
 
-    /// Tells all rooms that they are closed, closes all sockets, and stops. Takes a few seconds at most,
-    /// whatever the clients do.
+    /// Tells all rooms that the server stops and that they are closed, closes all sockets, and stops. Takes a few
+    /// seconds at most, whatever the clients do.
     pub async fn shut_down(self) {
         self.handle.graceful_shutdown(Some(SHUTDOWN_DEADLINE));
         for room in self.rooms.rooms() {
+            // `roomClosed` gives no reason, and clients of the original do not even listen for it. They show errors.
+            let error = SHUTDOWN_ERROR.to_owned();
             // A room that closed by itself meanwhile is fine too.
+            let _ = self.rooms.notify(&room, Notification::MediaError { error });
             let _ = self.rooms.close_room(&room);
         }
         self.gateway.shut_down();

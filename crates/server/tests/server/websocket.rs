@@ -327,7 +327,16 @@ async fn shutdown_tells_rooms_and_closes_sockets_with_1001() {
     let mut alice = Client::join(&server, "alice", "lab").await;
     let mut idle = Client::connect(&server).await;
     let clients = async {
-        assert_eq!(alice.notification().await["method"], "roomClosed");
+        // Clients of the original show errors, and do not know of closed rooms.
+        let error = alice.notification().await;
+        assert_eq!(error["method"], "mediaError");
+        let text = error["params"]["error"].as_str().unwrap();
+        assert!(text.contains("the server is shutting down"), "{text}");
+        let closed = alice.notification().await;
+        assert_eq!(
+            closed,
+            json!({"method": "roomClosed", "params": {"room": "lab"}, "jsonrpc": "2.0"})
+        );
         assert_eq!(alice.closed().await.0, 1001);
         assert_eq!(idle.closed().await.0, 1001);
     };
