@@ -4,6 +4,7 @@ use media::MediaKind;
 use serde_json::Value;
 
 use super::Server;
+use super::config::Unsupported;
 use super::operations::done;
 use super::requests::{Answer, Outcome, Step};
 use super::wiring::kind_named;
@@ -71,13 +72,14 @@ impl Server {
             .collect()
     }
 
-    /// A sink gets one source of each kind: adding up sounds needs decoded media.
+    /// A sink gets one source of each kind, the last: adding up sounds needs decoded media.
     fn mix(&self, hub: ObjectKey, arguments: &Arguments) -> Result<Step, Fault> {
         let kind = routed_kind(arguments)?;
         let source = self.port(hub, "source", arguments)?;
         let sink = self.port(hub, "sink", arguments)?;
         let former = self.objects.wires.routes.get(&(sink, kind));
-        if kind == MediaKind::Audio && former.is_some_and(|former| *former != source) {
+        let adds_up = kind == MediaKind::Audio && former.is_some_and(|former| *former != source);
+        if adds_up && self.config.unsupported == Unsupported::Reject {
             let message = "Can not connect video ports";
             return Err(Fault::kurento(Fault::CONNECT, message));
         }
@@ -93,6 +95,10 @@ impl Server {
         let source = self.port(hub, "source", arguments)?;
         let sink = self.port(hub, "sink", arguments)?;
         if self.objects.wires.routes.get(&(sink, kind)) != Some(&source) {
+            // It may have been connected, and another one came.
+            if self.objects.get(sink).is_some_and(|sink| sink.complained) {
+                return done(Value::Null);
+            }
             let message = "Can not connect video ports";
             return Err(Fault::kurento(Fault::CONNECT, message));
         }
@@ -168,10 +174,14 @@ impl Server {
         for (sink, kind, source) in &routes {
             let both_exist = self.objects.get(*sink).is_some()
                 && source.is_none_or(|source| self.objects.get(source).is_some());
-            match source.filter(|_| both_exist) {
+            let former = match source.filter(|_| both_exist) {
                 Some(source) => self.objects.wires.routes.insert((*sink, *kind), source),
                 None => self.objects.wires.routes.remove(&(*sink, *kind)),
             };
+            let is_replaced = former.is_some() && source.is_some() && former != *source;
+            if *kind == MediaKind::Audio && is_replaced {
+                self.complain_about_mixing(*sink, &[&elements::MIXER]);
+            }
         }
         if let Some((port, ..)) = routes.first() {
             self.refresh_flows_around(*port);

@@ -11,7 +11,7 @@ use super::requests::{Answer, Outcome, Step};
 use super::work::{After, Call, ObjectKey};
 use crate::fault::Fault;
 use crate::model::marshal::{Arguments, register};
-use crate::model::{EventType, core, elements, events};
+use crate::model::{Class, EventType, core, elements, events};
 
 /// Connections into one element. Media flows over three of them.
 const CONNECTIONS_PER_SINK_MAX: usize = 64;
@@ -237,7 +237,8 @@ impl Server {
             self.emit_link(link, &events::ELEMENT_CONNECTED);
         }
         if let Some(link) = links.first() {
-            self.complain_about_mixing(link.sink);
+            let mixers = [&elements::COMPOSITE, &elements::ALPHA_BLENDING];
+            self.complain_about_mixing(link.sink, &mixers);
             if flows {
                 self.refresh_flows_around(link.sink);
             }
@@ -245,16 +246,14 @@ impl Server {
         Ok(Outcome::Value(Value::Null))
     }
 
-    /// Tells once that nothing comes out of a hub that would have to mix.
-    fn complain_about_mixing(&mut self, port: ObjectKey) {
+    /// Tells once that a hub would have to mix, if it is one of these.
+    pub(super) fn complain_about_mixing(&mut self, port: ObjectKey, mixers: &[&'static Class]) {
         let Some(object) = self.objects.get_mut(port) else {
             return;
         };
         let (parent, complained) = (object.parent, object.complained);
         let hub = parent.and_then(|parent| self.objects.get(parent));
-        let mixes = hub.is_some_and(|hub| {
-            hub.class.is(&elements::COMPOSITE) || hub.class.is(&elements::ALPHA_BLENDING)
-        });
+        let mixes = hub.is_some_and(|hub| mixers.iter().any(|mixer| hub.class.is(mixer)));
         if !mixes || complained {
             return;
         }

@@ -196,6 +196,57 @@ fn who_wants_to_upload_a_file_is_told_that_it_cannot_be() {
 }
 
 #[test]
+fn a_mixer_that_would_have_to_add_up_voices_says_so_once() {
+    let mut desk = Desk::new();
+    let connection = desk.open();
+    let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+    let hub = desk.create(connection, "Mixer", in_pipeline(&pipeline));
+    let [ana, bob, sink] =
+        [(); 3].map(|()| desk.create(connection, "HubPort", json!({ "hub": hub })));
+    desk.subscribe(connection, &sink, "Error");
+    let mut ids = 1000;
+    let mut route = |desk: &mut Desk, operation: &str, media: &str, source: &str| {
+        ids += 1;
+        let parameters = json!({ "media": media, "source": source, "sink": sink });
+        let request = json!({ "jsonrpc": "2.0", "id": ids, "method": "invoke", "params": {
+            "object": hub, "operation": operation, "operationParams": parameters,
+        } });
+        desk.send(connection, &request.to_string());
+        let (events, answers): (Vec<_>, Vec<_>) = desk
+            .messages(connection)
+            .into_iter()
+            .partition(|message| message["method"] == "onEvent");
+        assert!(answers[0].get("error").is_none(), "{answers:?}");
+        events
+    };
+    // Video is chosen and not mixed, and one voice needs no mixing.
+    for (media, source) in [
+        ("VIDEO", &ana),
+        ("VIDEO", &bob),
+        ("AUDIO", &ana),
+        ("AUDIO", &ana),
+    ] {
+        assert!(route(&mut desk, "connect", media, source).is_empty());
+    }
+    let told = route(&mut desk, "connect", "AUDIO", &bob);
+    let [told] = &told[..] else {
+        panic!("not one event: {told:?}");
+    };
+    let data = &told["params"]["value"]["data"];
+    assert_eq!(data["type"], "UNEXPECTED_ELEMENT_ERROR");
+    let description = data["description"].as_str().unwrap();
+    assert!(description.starts_with("Mixer mixing requires transcoding"));
+    assert_eq!(data["source"], sink);
+    for (operation, source) in [
+        ("connect", &ana),
+        ("disconnect", &bob),
+        ("disconnect", &ana),
+    ] {
+        assert!(route(&mut desk, operation, "AUDIO", source).is_empty());
+    }
+}
+
+#[test]
 fn flows_are_told_along_connections_and_hubs() {
     let mut desk = Desk::new();
     let connection = desk.open();

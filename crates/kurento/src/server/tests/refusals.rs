@@ -371,6 +371,18 @@ fn classes_that_need_decoded_media_can_be_refused() {
             format!("Factory '{class}' not found")
         );
     }
+    // A mixer that only chooses is none of them.
+    let hub = desk.create(connection, "Mixer", in_pipeline(&pipeline));
+    let [first, second, sink] =
+        [(); 3].map(|()| desk.create(connection, "HubPort", json!({ "hub": hub })));
+    let mut connect = |source: &str| {
+        let parameters = json!({ "media": "AUDIO", "source": source, "sink": sink });
+        let params =
+            json!({ "object": hub, "operation": "connect", "operationParams": parameters });
+        desk.ask(connection, "invoke", params)["error"]["code"].clone()
+    };
+    assert_eq!(connect(&first), Value::Null);
+    assert_eq!(connect(&second), 40004);
     let info = desk.invoke(connection, "manager_ServerManager", "getInfo", json!({}));
     let names: Vec<_> = info["modules"]
         .as_array()
