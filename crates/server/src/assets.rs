@@ -1,14 +1,15 @@
 //! The demo and the JavaScript client, embedded in the binary.
 //!
 //! Debug builds read them from the source tree at every request, so that editing a page needs no
-//! rebuild. For pages without modules, `script` makes one of all.
+//! rebuild. For pages without modules, `script` makes one of all, which [`prepare`] keeps.
 
 mod script;
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use rust_embed::{Embed, EmbeddedFile};
@@ -28,9 +29,21 @@ struct Demo;
 #[exclude = "*.json"]
 struct Client;
 
+/// The client for pages without modules, once and for all.
+static SCRIPT: LazyLock<Option<File>> = LazyLock::new(File::script);
+
+/// Does what would otherwise be done at a request.
+pub(crate) fn prepare() {
+    if !cfg!(debug_assertions) {
+        LazyLock::force(&SCRIPT);
+    }
+}
+
 /// A file as it is served.
+#[derive(Clone)]
 struct File {
-    data: Cow<'static, [u8]>,
+    /// Clones share it.
+    data: Bytes,
     mime_type: String,
     sha256: [u8; 32],
 }
@@ -38,13 +51,19 @@ struct File {
 impl File {
     /// What lies at a path below `/js/`.
     fn client(path: &str) -> Option<Self> {
-        if path != script::NAME {
-            return Client::get(path).map(|file| Self::embedded(path, file));
+        match path == script::NAME {
+            false => Client::get(path).map(|file| Self::embedded(path, file)),
+            // The modules may have been edited.
+            true if cfg!(debug_assertions) => Self::script(),
+            true => SCRIPT.clone(),
         }
+    }
+
+    fn script() -> Option<Self> {
         let text = script::compose(|name| Some(Client::get(name)?.data))?;
         let hash = digest(&SHA256, text.as_bytes());
         Some(Self {
-            data: Cow::Owned(text.into_bytes()),
+            data: text.into(),
             mime_type: "text/javascript".to_owned(),
             sha256: hash.as_ref().try_into().ok()?,
         })
@@ -65,7 +84,10 @@ impl File {
         Self {
             mime_type: mime_type.to_owned(),
             sha256: file.metadata.sha256_hash(),
-            data: file.data,
+            data: match file.data {
+                Cow::Borrowed(data) => Bytes::from_static(data),
+                Cow::Owned(data) => data.into(),
+            },
         }
     }
 
@@ -103,7 +125,7 @@ fn respond(file: File, headers: &HeaderMap) -> Response {
         return ([(header::ETAG, etag)], StatusCode::NOT_MODIFIED).into_response();
     }
     let content_type = HeaderValue::from_str(&file.mime_type);
-    let mut response = Response::new(Body::from(file.data.into_owned()));
+    let mut response = Response::new(Body::from(file.data));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,

@@ -109,6 +109,7 @@ impl<M: MediaServer> Server<M> {
     ) -> Result<Self, StartError> {
         // Before the first counter counts.
         let _ = telemetry::counters();
+        assets::prepare();
         let certificate = match config.http {
             true => None,
             false => Some(Certificate::load(config)?.into()),

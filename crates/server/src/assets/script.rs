@@ -1,6 +1,6 @@
 //! The client for pages without modules: all modules in one function, for a plain `<script>`.
 //!
-//! It is made when it is asked for, so there is no copy of the modules that could be out of date. What that takes
+//! It is made of the modules at the start, so there is no copy of them that could be out of date. What that takes
 //! of the modules: imports and exports fill whole lines, and no two modules declare one name.
 
 use std::borrow::Cow;
