@@ -108,6 +108,15 @@ async fn rooms_of_a_media_server_that_was_killed_are_told_and_made_again() {
     bob.join("lab", "bob").await;
     let viewer = watch(&mut bob, "ana").await;
     flows(&publisher, &viewer).await;
+    // However often it was dialled.
+    let log = rooms.log();
+    let server = format!("server=\"{}\"", kurento_url(&kurento));
+    let told = |what| {
+        let lines = log.lines().filter(|line| line.contains(what));
+        lines.filter(|line| line.contains(&server)).count()
+    };
+    assert_eq!(told("a Kurento Media Server is up"), 2, "{log}");
+    assert_eq!(told("a Kurento Media Server is down"), 1, "{log}");
 }
 
 #[tokio::test]

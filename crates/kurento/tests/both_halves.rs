@@ -123,7 +123,7 @@ async fn settle(world: &World, objects: usize) {
 #[tokio::test]
 async fn a_remote_media_server_does_what_a_local_one_does() {
     let world = World::new();
-    let kms = Kms::new(world.dial());
+    let kms = Kms::new("kms", world.dial());
     media::conformance::check(&kms, "v=0").await;
     kms.shut_down().await.unwrap();
 }
@@ -139,7 +139,7 @@ async fn websockets_carry_the_protocol() {
             serve(service.clone(), stream).await;
         }
     });
-    let kms = Kms::new(websocket(format!("ws://{address}/kurento"), None));
+    let kms = Kms::new("kms", websocket(format!("ws://{address}/kurento"), None));
     media::conformance::check(&kms, "v=0").await;
     assert_eq!(kms.version().as_deref(), Some("7.3.0"));
     accepting.abort();
@@ -220,7 +220,7 @@ fn trusting(authorities: impl IntoIterator<Item = CertificateDer<'static>>) -> A
 async fn tls_carries_the_protocol() {
     let server = Secure::start().await;
     let dial = websocket(server.uri("localhost"), Some(server.trust));
-    media::conformance::check(&Kms::new(dial), "v=0").await;
+    media::conformance::check(&Kms::new("kms", dial), "v=0").await;
 }
 
 #[tokio::test]
@@ -233,7 +233,7 @@ async fn a_server_that_nobody_certifies_is_not_talked_to() {
         // Certified, but not by that name.
         ("127.0.0.1", server.trust.clone()),
     ] {
-        let kms = Kms::new(websocket(server.uri(host), Some(trust)));
+        let kms = Kms::new("kms", websocket(server.uri(host), Some(trust)));
         assert_eq!(server.handshakes.recv().await, Some(false), "{host}");
         let refused = kms.create_pipeline(EventSender::discard()).await;
         assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
@@ -244,7 +244,7 @@ async fn a_server_that_nobody_certifies_is_not_talked_to() {
 #[tokio::test]
 async fn events_arrive_in_order() {
     let world = World::new();
-    let kms = Kms::new(world.dial());
+    let kms = Kms::new("kms", world.dial());
     let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
     let (events, mut happened) = listen();
     let endpoint = kms.create_element(&pipeline, WEB, events).await.unwrap();
@@ -283,7 +283,7 @@ async fn events_arrive_in_order() {
 #[tokio::test]
 async fn bounds_arrive_whatever_was_set_before() {
     let world = World::new();
-    let kms = Kms::new(world.dial());
+    let kms = Kms::new("kms", world.dial());
     let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
     let endpoint = kms.create_element(&pipeline, WEB, EventSender::discard());
     let endpoint = endpoint.await.unwrap();
@@ -311,7 +311,7 @@ async fn bounds_arrive_whatever_was_set_before() {
 #[tokio::test]
 async fn custom_elements_are_made_with_their_parameters() {
     let world = World::new();
-    let kms = Kms::new(world.dial());
+    let kms = Kms::new("kms", world.dial());
     let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
     let text = |text: &str| Parameter::Text(text.to_owned());
     let parameters = Parameters::from([("command".to_owned(), text("videoflip"))]);
@@ -339,7 +339,7 @@ async fn custom_elements_are_made_with_their_parameters() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_creation_leaves_nothing_behind() {
     let world = World::new();
-    let kms = Kms::new(world.dial());
+    let kms = Kms::new("kms", world.dial());
     let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
     let hold = Hold::default();
     world.fake.once(
@@ -369,7 +369,7 @@ async fn a_dropped_creation_leaves_nothing_behind() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_connection_is_made_again_and_nothing_is_lost() {
     let world = World::new();
-    let kms = Kms::new(world.dial());
+    let kms = Kms::new("kms", world.dial());
     let (events, mut happened) = listen();
     let pipeline = kms.create_pipeline(events).await.unwrap();
     world.cut();
@@ -391,7 +391,7 @@ async fn a_lost_connection_is_made_again_and_nothing_is_lost() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_was_under_way_is_not_run_twice() {
     let world = World::new();
-    let kms = Kms::new(world.dial());
+    let kms = Kms::new("kms", world.dial());
     let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
     let hold = Hold::default();
     world.fake.once(
@@ -420,14 +420,14 @@ async fn a_request_that_was_under_way_is_not_run_twice() {
 #[tokio::test(start_paused = true)]
 async fn a_server_is_tried_a_while_before_it_counts_as_down() {
     let world = World::new();
-    let kms = Kms::new(world.dial());
+    let kms = Kms::new("kms", world.dial());
     assert!(!kms.is_up());
     kms.known().await;
     assert!(kms.is_up());
 
     world.crash();
     // Started at the same time, and a little slower.
-    let other = Kms::new(world.dial());
+    let other = Kms::new("kms", world.dial());
     let start = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         world.start();
@@ -437,7 +437,7 @@ async fn a_server_is_tried_a_while_before_it_counts_as_down() {
 
     world.crash();
     let begun = tokio::time::Instant::now();
-    let absent = Kms::new(world.dial());
+    let absent = Kms::new("kms", world.dial());
     absent.known().await;
     assert!(!absent.is_up());
     assert!(begun.elapsed() < Duration::from_secs(3));
@@ -448,7 +448,7 @@ async fn a_server_is_tried_a_while_before_it_counts_as_down() {
 #[tokio::test(start_paused = true)]
 async fn a_restarted_server_is_used_again_and_what_it_lost_is_told() {
     let world = World::new();
-    let kms = Kms::new(world.dial());
+    let kms = Kms::new("kms", world.dial());
     let (events, mut happened) = listen();
     let pipeline = kms.create_pipeline(events).await.unwrap();
     world.crash();
@@ -477,7 +477,7 @@ async fn a_restarted_server_is_used_again_and_what_it_lost_is_told() {
 #[tokio::test(start_paused = true)]
 async fn calls_have_a_deadline() {
     let world = World::new();
-    let kms = Kms::new(world.dial());
+    let kms = Kms::new("kms", world.dial());
     let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
     world.fake.on_call(|call| {
         matches!(call, Call::CreateElement { .. }).then(|| Script::delay(Duration::from_secs(60)))

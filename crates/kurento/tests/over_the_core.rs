@@ -72,13 +72,35 @@ async fn our_core_is_a_media_server() {
 
 #[tokio::test]
 async fn our_core_behind_the_protocol_is_a_media_server() {
-    let kms = Kms::new(websocket(start().await, None));
+    let kms = Kms::new("kms", websocket(start().await, None));
     media::conformance::check(&kms, OFFER).await;
+}
+
+/// As Kurento, whose agent goes through the media that are offered and finds nothing to refuse (`SdpEndpointImpl.cpp` and
+/// `kmssdpagent.c` of kms-core).
+#[tokio::test]
+async fn an_offer_without_media_is_answered_without_media() {
+    let kms = Kms::new("kms", websocket(start().await, None));
+    let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
+    let kind = ElementKind::WebRtcEndpoint {
+        data_channels: true,
+        peer: None,
+    };
+    for offer in ["v=0", "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"] {
+        let endpoint = kms.create_element(&pipeline, kind.clone(), EventSender::discard());
+        let endpoint = endpoint.await.unwrap();
+        let answer = kms.process_offer(&endpoint, offer).await.unwrap();
+        assert!(answer.starts_with("v=0\r\n"), "{answer}");
+        assert!(!answer.contains("m="), "{answer}");
+        // It is negotiated, once and for all.
+        let again = kms.process_offer(&endpoint, OFFER).await;
+        assert_eq!(again, Err(media::Error::AlreadyNegotiated));
+    }
 }
 
 #[tokio::test]
 async fn candidates_of_our_core_come_as_events() {
-    let kms = Kms::new(websocket(start().await, None));
+    let kms = Kms::new("kms", websocket(start().await, None));
     let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
     let (sender, mut happened) = mpsc::unbounded_channel();
     let events = EventSender::new(move |event| {
@@ -105,7 +127,7 @@ async fn candidates_of_our_core_come_as_events() {
 
 #[tokio::test]
 async fn addresses_of_our_core_are_shown_as_the_application_wants_them() {
-    let kms = Kms::new(websocket(start().await, None));
+    let kms = Kms::new("kms", websocket(start().await, None));
     let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
     for answers in [true, false] {
         let kind = ElementKind::WebRtcEndpoint {
@@ -189,7 +211,7 @@ impl File {
 #[tokio::test]
 async fn files_are_played_and_recorded_over_the_protocol() {
     let shelf = Shelf::new();
-    let kms = Kms::new(websocket(serve(Some(shelf.0.clone())).await, None));
+    let kms = Kms::new("kms", websocket(serve(Some(shelf.0.clone())).await, None));
     let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
     let nothing = Parameters::new();
     let mut player = File::make(&kms, &pipeline, "PlayerEndpoint", "vp8.webm").await;
@@ -229,7 +251,7 @@ async fn files_are_played_and_recorded_over_the_protocol() {
 
 #[tokio::test]
 async fn files_are_refused_where_no_directory_is_set_up() {
-    let kms = Kms::new(websocket(start().await, None));
+    let kms = Kms::new("kms", websocket(start().await, None));
     let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
     let nothing = Parameters::new();
     for (class, operation, uri, expected) in [
@@ -283,10 +305,10 @@ a=rid:h send\r\na=rid:l send\r\na=simulcast:send h;l\r\n";
     let offer = OFFER.replace("SAVPF 96", "SAVPF 96 97") + kurento + modern;
     let core = our_core::start(None);
     for (core, is_strict) in [(core.clone(), false), (core.strict(), true)] {
-        let kms = Kms::new(websocket(
-            behind_the_protocol(core, Config::default()).await,
-            None,
-        ));
+        let kms = Kms::new(
+            "kms",
+            websocket(behind_the_protocol(core, Config::default()).await, None),
+        );
         let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
         let kind = ElementKind::WebRtcEndpoint {
             data_channels: false,
@@ -314,7 +336,7 @@ a=rid:h send\r\na=rid:l send\r\na=simulcast:send h;l\r\n";
 
 #[tokio::test]
 async fn descriptions_tell_what_peers_may_send() {
-    let kms = Kms::new(websocket(start().await, None));
+    let kms = Kms::new("kms", websocket(start().await, None));
     let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
     let kind = ElementKind::WebRtcEndpoint {
         data_channels: false,
@@ -336,7 +358,7 @@ async fn descriptions_tell_what_peers_may_send() {
 
 #[tokio::test]
 async fn plain_rtp_is_of_the_family_that_the_application_asks_for() {
-    let kms = Kms::new(websocket(start().await, None));
+    let kms = Kms::new("kms", websocket(start().await, None));
     let pipeline = kms.create_pipeline(EventSender::discard()).await.unwrap();
     let families = ["IN IP4 127.0.0.1", "IN IP6 ::1"];
     // A machine without IPv6 does what it can.

@@ -74,7 +74,10 @@ pub fn start(
         members.push(Member {
             name: public_part(uri).to_owned(),
             group: KMS.to_owned(),
-            media: Backend::Kms(Kms::new(websocket(uri.as_str(), tls.clone()))),
+            media: Backend::Kms(Kms::new(
+                public_part(uri),
+                websocket(uri.as_str(), tls.clone()),
+            )),
             rooms_max: config.kms_max_rooms,
             filters: true,
         });

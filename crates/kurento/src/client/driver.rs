@@ -63,7 +63,7 @@ pub(super) async fn drive(shared: Weak<Shared>, wake: Arc<Notify>, dial: Dial) {
             Wish::Dial => dialling = Some(Box::pin(timeout(DIAL_DEADLINE, dial()))),
             Wish::HangUp => {
                 (link, dialling) = (None, None);
-                disconnected(&shared);
+                disconnected(&shared, "it was hung up on");
                 continue;
             }
             Wish::Nothing => {}
@@ -71,7 +71,7 @@ pub(super) async fn drive(shared: Weak<Shared>, wake: Arc<Notify>, dial: Dial) {
         if let Some(open) = link.as_mut().filter(|_| !frames.is_empty()) {
             if send(open, frames).await.is_err() {
                 link = None;
-                disconnected(&shared);
+                disconnected(&shared, "it does not read");
             }
             continue;
         }
@@ -91,14 +91,8 @@ pub(super) async fn drive(shared: Weak<Shared>, wake: Arc<Notify>, dial: Dial) {
                         link = Some(dialled);
                         connected(&shared);
                     }
-                    Ok(Err(error)) => {
-                        tracing::warn!(%error, "a Kurento Media Server cannot be reached");
-                        disconnected(&shared);
-                    }
-                    Err(_) => {
-                        tracing::warn!("a Kurento Media Server cannot be reached in time");
-                        disconnected(&shared);
-                    }
+                    Ok(Err(error)) => disconnected(&shared, &error.to_string()),
+                    Err(_) => disconnected(&shared, "it cannot be reached in time"),
                 }
             }
             frame = next(&mut link) => match frame {
@@ -108,9 +102,8 @@ pub(super) async fn drive(shared: Weak<Shared>, wake: Arc<Notify>, dial: Dial) {
                     }
                 }
                 None => {
-                    tracing::warn!("the connection to a Kurento Media Server is lost");
                     link = None;
-                    disconnected(&shared);
+                    disconnected(&shared, "the connection is lost");
                 }
             }
         }
@@ -133,9 +126,9 @@ fn connected(shared: &Weak<Shared>) {
     }
 }
 
-fn disconnected(shared: &Weak<Shared>) {
+fn disconnected(shared: &Weak<Shared>, reason: &str) {
     if let Some(shared) = shared.upgrade() {
-        shared.turn(|machine| machine.handle_disconnected(now()));
+        shared.turn(|machine| machine.handle_disconnected(now(), reason));
     }
 }
 

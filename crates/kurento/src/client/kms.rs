@@ -29,12 +29,13 @@ use crate::model::EventType;
 pub struct Kms(Arc<Shared>);
 
 impl Kms {
-    /// Begins to dial; see [`websocket`](super::websocket). Needs a tokio runtime.
-    pub fn new(dial: Dial) -> Self {
+    /// Begins to dial; see [`websocket`](super::websocket). `name` is what the log calls the server: its address
+    /// without secrets. Needs a tokio runtime.
+    pub fn new(name: &str, dial: Dial) -> Self {
         let wake = Arc::new(Notify::new());
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
-                machine: Machine::new(now()),
+                machine: Machine::new(now(), name),
                 waiting: HashMap::new(),
             }),
             wake: wake.clone(),

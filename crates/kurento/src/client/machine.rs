@@ -97,11 +97,22 @@ pub(super) enum Wish {
     Nothing,
 }
 
+/// What the log says about the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Up,
+    Down,
+}
+
 #[derive(Debug)]
 pub(super) struct Machine {
+    /// For the log.
+    name: String,
+    told: Told,
     link: Link,
-    /// The connection is of no use any more, and the driver still has it.
-    hang_up: bool,
+    /// Why the connection is of no use any more, while the driver still has it.
+    hang_up: Option<String>,
     /// Attempts that failed since the server was last there.
     failures: u32,
     /// The server was there, or [`FIRST_ATTEMPTS`] have failed.
@@ -119,10 +130,13 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(now: Instant) -> Self {
+    /// `name` is what the log calls the server.
+    pub(super) fn new(now: Instant, name: &str) -> Self {
         Self {
+            name: name.to_owned(),
+            told: Told::Nothing,
             link: Link::Down { until: now },
-            hang_up: false,
+            hang_up: None,
             failures: 0,
             is_known: false,
             session: None,
@@ -216,7 +230,8 @@ impl Machine {
 
     /// What the driver should do about the connection.
     pub(super) fn poll_wish(&mut self, now: Instant) -> Wish {
-        if std::mem::take(&mut self.hang_up) {
+        if let Some(reason) = self.hang_up.take() {
+            self.tell_down(&reason);
             return Wish::HangUp;
         }
         match self.link {
@@ -231,20 +246,21 @@ impl Machine {
     /// A connection is up.
     pub(super) fn handle_connected(&mut self, now: Instant) {
         self.link = Link::Greeting;
-        self.hang_up = false;
+        self.hang_up = None;
         self.greet(now, Greeting::Ping);
     }
 
-    /// Dialling failed, or the connection broke.
-    pub(super) fn handle_disconnected(&mut self, now: Instant) {
+    /// Dialling failed, or the connection broke, for that reason.
+    pub(super) fn handle_disconnected(&mut self, now: Instant, reason: &str) {
         let was_up = self.is_up();
+        self.tell_down(reason);
         if was_up {
             self.lost_at = Some(now);
         } else {
             self.failures = self.failures.saturating_add(1);
             self.is_known |= self.failures >= FIRST_ATTEMPTS;
         }
-        self.hang_up = false;
+        self.hang_up = None;
         self.outbox.clear();
         let requests = self.requests.iter();
         let own: Vec<_> = requests
@@ -263,6 +279,20 @@ impl Machine {
             self.pause()
         };
         self.link = Link::Down { until: now + pause };
+    }
+
+    /// Once, however many attempts follow.
+    fn tell_down(&mut self, reason: &str) {
+        let server = &self.name;
+        if std::mem::replace(&mut self.told, Told::Down) == Told::Down {
+            tracing::debug!(server, reason, "a Kurento Media Server is still down");
+        } else {
+            tracing::warn!(
+                server,
+                reason,
+                "a Kurento Media Server is down; it is dialled until it is back"
+            );
+        }
     }
 
     fn pause(&self) -> Duration {
@@ -384,7 +414,7 @@ impl Machine {
         match request.purpose {
             Purpose::Greeting(_) | Purpose::Ping => {
                 self.take(id);
-                self.hang_up = true;
+                self.hang_up = Some("it does not answer in time".to_owned());
             }
             _ => {
                 self.abandon(id);

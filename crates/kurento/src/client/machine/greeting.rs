@@ -5,7 +5,7 @@ use std::time::Instant;
 use media::{Error, Event};
 use serde_json::{Map, Value};
 
-use super::{DIAL_DEADLINE, Link, Machine, Output, PING_INTERVAL, Purpose, ping_params};
+use super::{DIAL_DEADLINE, Link, Machine, Output, PING_INTERVAL, Purpose, Told, ping_params};
 use crate::fault::Fault;
 
 /// What happens on a new connection, in this order.
@@ -48,14 +48,16 @@ impl Machine {
                 self.come_up(now);
             }
             (_, Err(fault)) => {
-                tracing::warn!(%fault, "a Kurento Media Server greets strangely");
-                self.hang_up = true;
+                self.hang_up = Some(format!("it answers the greeting by an error: {fault}"));
             }
         }
     }
 
     fn come_up(&mut self, now: Instant) {
-        tracing::info!(version = self.version(), "a Kurento Media Server is up");
+        if std::mem::replace(&mut self.told, Told::Up) != Told::Up {
+            let (server, version) = (&self.name, self.version());
+            tracing::info!(server, version, "a Kurento Media Server is up");
+        }
         self.failures = 0;
         self.is_known = true;
         self.lost_at = None;
@@ -70,7 +72,10 @@ impl Machine {
 
     /// The server has forgotten the session, as after a restart: what it had made is gone.
     pub(super) fn lose_everything(&mut self) {
-        tracing::warn!("a Kurento Media Server has lost its session and all objects in it");
+        tracing::warn!(
+            server = self.name,
+            "a Kurento Media Server has forgotten everything; its rooms are closed"
+        );
         self.session = None;
         let watches = std::mem::take(&mut self.watches);
         for (_, watch) in watches.into_iter().filter(|(id, _)| !id.contains('/')) {

@@ -21,7 +21,7 @@ impl Desk {
     fn new() -> Self {
         let now = Instant::now();
         Self {
-            machine: Machine::new(now),
+            machine: Machine::new(now, "tests"),
             now,
             sent: VecDeque::new(),
             answers: Vec::new(),
@@ -130,7 +130,7 @@ impl Desk {
 
     /// The connection breaks and is made again.
     fn reconnect(&mut self) {
-        self.machine.handle_disconnected(self.now);
+        self.machine.handle_disconnected(self.now, "cut");
         self.sent.clear();
         self.now += PAUSE_AFTER_LOSS;
         assert_eq!(self.machine.poll_wish(self.now), Wish::Dial);
@@ -212,7 +212,7 @@ fn a_lost_session_fails_what_was_under_way_and_is_told_to_pipelines() {
 fn a_server_that_stays_away_has_lost_everything() {
     let mut desk = Desk::up();
     desk.created("p");
-    desk.machine.handle_disconnected(desk.now);
+    desk.machine.handle_disconnected(desk.now, "cut");
     desk.sleep(SESSION_LIFE_MAX - Duration::from_secs(1));
     assert_eq!(*desk.happened.lock(), []);
     desk.sleep(Duration::from_secs(1));
@@ -346,7 +346,7 @@ fn attempts_become_rarer_and_never_stop() {
     let mut pauses = Vec::new();
     for _ in 0..100 {
         assert_eq!(desk.machine.poll_wish(desk.now), Wish::Dial);
-        desk.machine.handle_disconnected(desk.now);
+        desk.machine.handle_disconnected(desk.now, "cut");
         let due = desk.machine.poll_timeout().unwrap();
         pauses.push(due - desk.now);
         desk.now = due;
@@ -360,11 +360,11 @@ fn attempts_become_rarer_and_never_stop() {
 fn calls_fail_at_once_while_the_server_is_known_to_be_down_but_releases_wait() {
     let mut desk = Desk::up();
     desk.created("p");
-    desk.machine.handle_disconnected(desk.now);
+    desk.machine.handle_disconnected(desk.now, "cut");
     assert!(desk.call().is_ok(), "it may be back in a moment");
     desk.now += PAUSE_AFTER_LOSS;
     assert_eq!(desk.machine.poll_wish(desk.now), Wish::Dial);
-    desk.machine.handle_disconnected(desk.now);
+    desk.machine.handle_disconnected(desk.now, "cut");
     assert!(matches!(desk.call(), Err(Error::Unavailable(_))));
     desk.machine.release(desk.now, "p");
     desk.sleep(Duration::from_secs(400));
@@ -413,7 +413,7 @@ proptest! {
                 0 | 1 => asked.extend(desk.call()),
                 2 => asked.push(if desk.machine.is_up() { desk.create() } else { continue }),
                 3 => desk.answer(number, json!({ "sessionId": "s", "value": "x" })),
-                4 => desk.machine.handle_disconnected(desk.now),
+                4 => desk.machine.handle_disconnected(desk.now, "cut"),
                 5 => desk.sleep(Duration::from_millis(number * 100)),
                 6 if desk.machine.poll_wish(desk.now) == Wish::Dial => {
                     desk.machine.handle_connected(desk.now);
