@@ -12,14 +12,12 @@ const PAUSES = {
   source: 'No picture is sent',
 };
 
-/** `720p · 3/3`, or why there is no picture; empty before the server has said. */
+/** `720p`, or why there is no picture; empty before the server has said. */
 export function describeDelivery(delivery) {
   if (!delivery) return '';
   const { paused, height, spatialLayer, spatialLayers } = delivery;
   if (paused) return PAUSES[paused] ?? 'Paused';
-  const size = height > 0 ? [`${height}p`] : [];
-  const layer = spatialLayers > 1 || height === 0 ? [`${spatialLayer + 1}/${spatialLayers}`] : [];
-  return [...size, ...layer].join(' · ');
+  return height > 0 ? `${height}p` : `Quality ${spatialLayer + 1} of ${spatialLayers}`;
 }
 
 /** The badge of a tile. */

@@ -47,12 +47,17 @@ export class Statistics {
   }
 }
 
+/** By how much the layers of simulcast are smaller than the camera's picture, by the names that the client gives them. */
+const SCALES = { q: 4, h: 2, f: 1 };
+
 /** Rows `[name, text]` from a report and the one before it (maps of id to entry). */
 export function summarise(report, former = new Map()) {
   const rows = [];
-  for (const entry of report.values()) {
-    if (entry.type === 'outbound-rtp' || entry.type === 'inbound-rtp') rows.push(...streamRows(entry, former.get(entry.id), report));
-  }
+  const streams = [...report.values()].filter(({ type }) => type === 'outbound-rtp' || type === 'inbound-rtp');
+  // Sound first, then layers from the smallest to the largest.
+  const rank = ({ kind, rid }) => (kind === 'video' ? 1 / (SCALES[rid] ?? 1) : 0);
+  streams.sort((a, b) => rank(a) - rank(b));
+  for (const entry of streams) rows.push(...streamRows(entry, former.get(entry.id), report));
   const pair = [...report.values()].find((entry) => entry.type === 'candidate-pair' && entry.nominated && entry.state === 'succeeded');
   if (pair?.currentRoundTripTime !== undefined) rows.push(['Round trip', `${Math.round(pair.currentRoundTripTime * 1000)} ms`]);
   return rows;
@@ -60,8 +65,8 @@ export function summarise(report, former = new Map()) {
 
 function streamRows(entry, before, report) {
   const sent = entry.type === 'outbound-rtp';
-  const layer = entry.rid ? ` ${entry.rid}` : '';
-  const name = `${sent ? 'Sent' : 'Received'} ${entry.kind}${layer}`;
+  const name = `${sent ? 'Sent' : 'Received'} ${entry.kind}${entry.rid ? `, ${layerName(entry, report)}` : ''}`;
+  if (entry.active === false) return [[name, 'not needed']];
   const rows = [];
   if (before && entry.timestamp > before.timestamp) {
     const bytes = sent ? entry.bytesSent - before.bytesSent : entry.bytesReceived - before.bytesReceived;
@@ -78,6 +83,14 @@ function streamRows(entry, before, report) {
   const loss = sent ? remoteLoss(report.get(entry.remoteId)) : recentLoss(entry, before);
   if (loss !== null) rows.push(['Lost', `${(loss * 100).toFixed(1)} %`]);
   return rows;
+}
+
+/** `360p`, also of a layer that is not sent at the moment. */
+function layerName({ rid, frameHeight, mediaSourceId }, report) {
+  const scale = SCALES[rid];
+  const height = frameHeight ?? report.get(mediaSourceId)?.height / scale;
+  if (height > 0) return `${Math.round(height)}p`;
+  return scale > 1 ? `1/${scale} of the size` : 'full size';
 }
 
 function remoteLoss(remote) {

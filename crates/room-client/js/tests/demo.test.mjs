@@ -33,8 +33,8 @@ test('parameters of the address', () => {
 test('deliveries are told in the words of users', () => {
   const sent = { spatialLayer: 1, temporalLayer: 2, spatialLayers: 3, height: 360 };
   assert.equal(describeDelivery(null), '');
-  assert.equal(describeDelivery(sent), '360p · 2/3');
-  assert.equal(describeDelivery({ ...sent, height: 0 }), '2/3');
+  assert.equal(describeDelivery(sent), '360p');
+  assert.equal(describeDelivery({ ...sent, height: 0 }), 'Quality 2 of 3');
   assert.equal(describeDelivery({ ...sent, spatialLayer: 0, spatialLayers: 1 }), '360p');
   assert.match(describeDelivery({ paused: 'bandwidth' }), /slow connection/);
   assert.equal(describeDelivery({ paused: 'weather' }), 'Paused');
@@ -44,6 +44,18 @@ test('errors are told in the words of users', () => {
   assert.match(explain({ code: 104, message: 'x' }), /name/);
   assert.match(explain(new DOMException('x', 'NotAllowedError')), /Allow/);
   assert.match(explain({ code: 7, message: 'the reason' }), /the reason/);
+});
+
+test('statistics name layers by their size', () => {
+  const layer = (rid, more) => ({ id: rid, type: 'outbound-rtp', kind: 'video', rid, mediaSourceId: 'S', timestamp: 1, bytesSent: 0, ...more });
+  const layers = [layer('f', { active: false }), layer('h', { frameWidth: 640, frameHeight: 360 }), layer('q', {})];
+  const names = (report) => {
+    const rows = summarise(new Map(report.map((each) => [each.id, each])));
+    return rows.filter(([name]) => name.startsWith('Sent')).map((row) => row.join(': '));
+  };
+  const source = { id: 'S', type: 'media-source', kind: 'video', height: 720 };
+  assert.deepEqual(names([...layers, source]), ['Sent video, 180p: …', 'Sent video, 360p: …', 'Sent video, 720p: not needed']);
+  assert.deepEqual(names(layers), ['Sent video, 1/4 of the size: …', 'Sent video, 360p: …', 'Sent video, full size: not needed']);
 });
 
 test('statistics compare two samples', () => {
