@@ -3,7 +3,7 @@
 import { SpeakingDetector } from './js/tertulia-room.js';
 import { Chat } from './chat.js';
 import { Devices } from './devices.js';
-import { banner, explain, notify } from './notices.js';
+import { banner, explain, explainMediaError, notify } from './notices.js';
 import { byId, dress, roomLink } from './page.js';
 import { showPeople } from './people.js';
 import { Statistics } from './statistics.js';
@@ -35,19 +35,33 @@ export class Call {
   #ended = false;
   /** The server tells who speaks, and hears more than this page. */
   #serverHears = false;
+  /** What the banner could say, the most urgent first: `[text, actionLabel, action]` or null. */
+  #banners = { connection: null, failure: null, interruption: null, sound: null };
+  /** Whose media the banner says have failed, if it is one. */
+  #failed = null;
+  /** Streams whose media connection is interrupted. */
+  #interrupted = new Set();
+  /** Why the room is about to be closed, if the server has said. */
+  #closingReason = null;
+  #onagain;
 
-  /** `onend(title?, text?)`: the call is over; a title tells why, if it was not the user. */
-  constructor({ kurento, room, stream, loopback, parameters, onend }) {
+  /**
+   * `onend(title?, text?)`: the call is over; a title tells why, if it was not the user.
+   * `onagain()`: the user wants to leave and to join again.
+   */
+  constructor({ kurento, room, stream, loopback, parameters, onend, onagain }) {
     this.#kurento = kurento;
     this.#room = room;
     this.#stream = stream;
     this.#loopback = loopback;
     this.#parameters = parameters;
     this.#onend = onend;
+    this.#onagain = onagain;
     const { signal } = this.#listening;
     this.#tiles = new Tiles({
-      onblocked: (resume) => banner('Your browser waits for a click before it plays sound.', 'Turn on the sound', () => {
-        banner('');
+      onselected: () => this.#update(),
+      onblocked: (resume) => this.#setBanner('sound', 'Your browser waits for a click before it plays sound.', 'Turn on the sound', () => {
+        this.#setBanner('sound', null);
         resume();
       }),
     });
@@ -56,6 +70,13 @@ export class Call {
     this.#statistics = new Statistics(() => Object.values(room.getStreams()).filter((each) => each.getWebRtcPeer()));
     this.#bindRoom();
     this.#bindButtons(signal);
+  }
+
+  /** What is sent besides a screen: `both`, `audio`, `video` or `none`. */
+  get media() {
+    const camera = this.#screen ? this.#cameraBeforeScreen : this.#has('video');
+    if (this.#has('audio')) return camera ? 'both' : 'audio';
+    return camera ? 'video' : 'none';
   }
 
   show() {
@@ -102,17 +123,24 @@ export class Call {
       this.#tiles.add(stream);
       this.#update();
     });
-    on('stream-removed', ({ stream }) => this.#removeTile(stream));
+    on('stream-removed', ({ stream }) => {
+      this.#removeTile(stream);
+      this.#mediaWork(stream);
+    });
     on('stream-unpublished', ({ stream }) => {
       if (stream === this.#stream) this.#published = false;
       this.#removeTile(stream);
     });
     on('stream-published', () => {
       this.#published = true;
+      this.#mediaWork(this.#stream);
       if (!this.#tiles.has(this.#stream)) this.#tiles.add(this.#stream, { mirrored: this.#isMirrored() });
       this.#update();
     });
-    on('stream-subscribed', ({ stream }) => this.#tiles.setState(stream, ''));
+    on('stream-subscribed', ({ stream }) => {
+      this.#tiles.setState(stream, '');
+      this.#mediaWork(stream);
+    });
     on('stream-speaking', ({ participantId }) => this.#setSpeaking(participantId, true));
     on('stream-stopped-speaking', ({ participantId }) => this.#setSpeaking(participantId, false));
     on('update-main-speaker', ({ participantId }) => {
@@ -136,32 +164,73 @@ export class Call {
     on('ice-state-changed', ({ stream, state }) => {
       const texts = { checking: 'Connecting…', disconnected: 'Interrupted…', failed: 'Connecting again…' };
       this.#tiles.setState(stream, texts[state] ?? '');
+      if (state === 'disconnected' || state === 'failed') this.#interrupted.add(stream);
+      else if (state !== 'new' && state !== 'checking') this.#interrupted.delete(stream);
+      this.#tellInterruption();
     });
-    on('reconnecting', () => banner('The connection is interrupted. Connecting again…'));
+    on('reconnecting', () => this.#setBanner('connection', 'The connection is interrupted. Connecting again…'));
     on('reconnected', ({ resumed }) => {
-      banner('');
+      this.#setBanner('connection', null);
       notify(resumed ? 'The connection is back.' : 'You are in the room again.');
       this.#update();
     });
     on('error-publish', ({ error }) => {
       this.#published = false;
-      notify(`You cannot be seen or heard. ${explain(error)}`);
+      this.#mediaFailed(`You cannot be seen or heard. ${explain(error)}`, this.#stream);
       this.#update();
     });
     on('error-subscribe', ({ stream, error }) => {
-      notify(`${stream.getParticipant().getID()} cannot be shown. ${explain(error)}`);
+      const text = `${stream.getParticipant().getID()} cannot be shown. ${explain(error)}`;
+      // Who has just stopped publishing is no failure.
+      if (error.code === 105) notify(text);
+      else this.#mediaFailed(text, stream);
       this.#removeTile(stream);
     });
-    on('error-media', ({ error }) => notify(`The server reports a problem with the media: ${error}`));
+    on('error-media', ({ error }) => {
+      const { title, text, closes } = explainMediaError(error);
+      if (closes) this.#closingReason = { title, text };
+      this.#mediaFailed(`${title}. ${text}`);
+    });
     on('data-channel-message', ({ stream, data }) => {
       window.tertulia.data.push({ from: stream.getParticipant().getID(), data });
     });
     on('participant-evicted', () => this.#onend('You were removed', 'Somebody has ended your stay in this room.'));
-    on('room-closed', () => this.#onend('The room was closed', 'It has been closed for everybody.'));
-    on('lost-connection', () => this.#onend('The connection is lost', 'The server could not be reached again.'));
+    on('room-closed', () => {
+      const { title, text } = this.#closingReason ?? { title: 'The room was closed', text: 'It has been closed for everybody.' };
+      this.#onend(title, text);
+    });
+    on('lost-connection', () => this.#onend('The connection is lost', 'The server could not be reached again. Look whether your network works, then join again.'));
     this.#stream.addEventListener('track-ended', ({ track }) => {
       if (!this.#ended && track.kind) this.#lostDevice(track);
     });
+  }
+
+  /** In place of what was said of it before; without a text it has nothing to say. */
+  #setBanner(subject, text, ...action) {
+    this.#banners[subject] = text ? [text, ...action] : null;
+    const shown = Object.values(this.#banners).find((each) => each !== null);
+    banner(...(shown ?? ['']));
+  }
+
+  /** Frozen pictures look like people who sit still. */
+  #tellInterruption() {
+    if (this.#interrupted.size > 0) {
+      this.#setBanner('interruption', 'No sound and pictures come through. Connecting again… If this lasts, join again.', 'Join again', this.#onagain);
+    } else {
+      this.#setBanner('interruption', null);
+    }
+  }
+
+  /** Nothing more is tried until the user does something. */
+  #mediaFailed(text, stream = null) {
+    this.#failed = stream;
+    this.#setBanner('failure', text, 'Join again', this.#onagain, () => this.#setBanner('failure', null));
+  }
+
+  #mediaWork(stream) {
+    if (this.#failed !== stream) return;
+    this.#failed = null;
+    this.#setBanner('failure', null);
   }
 
   // What the user does.
@@ -293,6 +362,7 @@ export class Call {
     this.#removeTile(stream);
     try {
       await this.#kurento.disconnectParticipant(stream);
+      if (stream === this.#stream) notify('You are neither seen nor heard. Turn on the microphone or the camera to come back.');
     } catch (error) {
       notify(explain(error));
     }
@@ -328,6 +398,7 @@ export class Call {
 
   #removeTile(stream) {
     this.#tiles.remove(stream);
+    if (this.#interrupted.delete(stream)) this.#tellInterruption();
     this.#update();
   }
 
@@ -340,8 +411,9 @@ export class Call {
     dress(byId('buttonVideocam'), camera ? 'camera' : 'camera-off', camera ? 'Turn the camera off' : 'Turn the camera on');
     dress(byId('buttonScreen'), 'screen', this.#screen ? 'Stop sharing the screen' : 'Share the screen');
     dressLayoutButton(byId('buttonMainSpeaker'), this.#isSpeakerLayout());
-    const who = main === this.#stream ? 'Stop showing yourself' : `Stop watching ${main?.getParticipant().getID()}`;
-    dress(byId('buttonDisconnect'), 'hide', main ? who : 'Nobody is selected');
+    const isOwn = main === this.#stream;
+    const whom = isOwn ? 'Stop sending your sound and picture' : `Stop watching ${main?.getParticipant().getID()}`;
+    dress(byId('buttonDisconnect'), isOwn ? 'vanish' : 'hide', main ? whom : 'Nobody is selected');
     byId('buttonVolume').classList.toggle('off', !mic);
     byId('buttonVideocam').classList.toggle('off', !camera);
     byId('buttonScreen').classList.toggle('on', Boolean(this.#screen));

@@ -13,8 +13,8 @@ export function notify(text) {
   setTimeout(() => notice.remove(), NOTICE_MS);
 }
 
-/** Stays until it is replaced; an empty text takes it away. */
-export function banner(text, actionLabel, action) {
+/** Stays until it is replaced; an empty text takes it away. With `onclose` the user may put it away, too. */
+export function banner(text, actionLabel, action, onclose) {
   const node = byId('banner');
   node.replaceChildren();
   if (!text) return;
@@ -22,6 +22,7 @@ export function banner(text, actionLabel, action) {
   if (actionLabel) {
     node.append(make('button', { type: 'button', onclick: action }, actionLabel));
   }
+  if (onclose) node.append(make('button', { type: 'button', onclick: onclose }, 'Dismiss'));
 }
 
 /** Resolves with the value of the chosen button, `[value, label]`; the first one is the main one. */
@@ -58,8 +59,22 @@ const SERVER_PROBLEMS = {
   204: 'The server cannot open this room now.',
   302: 'The server did not accept the media this browser offered.',
   801: 'The server did not answer in time.',
-  803: 'The server cannot be reached.',
+  803: 'The server cannot be reached. A firewall on the way may block media, or the media server is down.',
 };
+
+/** What the server says of media by its type, and whether the room is closed with it. */
+const MEDIA_PROBLEMS = {
+  MEDIA_SERVER_LOST: ['The media server was restarted', 'It has lost this call. Join again to go on.', true],
+  SERVER_SHUTDOWN: ['The server is shutting down', 'Everybody has to leave. Join again when it is back.', true],
+};
+
+/** `{title, text, closes}` for what came as `TYPE: description(errCode=N)`. */
+export function explainMediaError(error) {
+  const type = /^(\w+):/.exec(error)?.[1];
+  const other = ['The server reports a problem with the media', `It says: ${error}. If somebody cannot be seen or heard, join again.`, false];
+  const [title, text, closes] = (Object.hasOwn(MEDIA_PROBLEMS, type) && MEDIA_PROBLEMS[type]) || other;
+  return { title, text, closes };
+}
 
 /** An error of a device or of the server, as a sentence for the user. */
 export function explain(error) {

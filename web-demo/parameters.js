@@ -17,8 +17,17 @@ export function readParameters(search = location.search, hash = location.hash) {
   };
 }
 
+/** `#/rooms/lab` is the link to share, `#/rooms/lab/call` the call itself. */
+export function callHash(room) {
+  return `#/rooms/${encodeURIComponent(room)}/call`;
+}
+
+export function isCallHash(hash = location.hash) {
+  return /^#\/rooms\/.+\/call$/.test(hash);
+}
+
 export function roomOfHash(hash = location.hash) {
-  const match = /^#\/rooms\/(.+)$/.exec(hash);
+  const match = /^#\/rooms\/(.+?)(?:\/call)?$/.exec(hash);
   if (!match) return null;
   try {
     return decodeURIComponent(match[1]);

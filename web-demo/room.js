@@ -61,7 +61,8 @@ function join(event) {
       byId('problem').textContent = text;
     });
     room.addEventListener('participant-evicted', () => leave('You were removed from the room.'));
-    room.addEventListener('room-closed', () => leave('The room was closed.'));
+    // An error before it says why.
+    room.addEventListener('room-closed', () => leave(byId('problem').textContent || 'The room was closed.'));
     room.addEventListener('lost-connection', () => leave('The connection is lost.'));
     localStream.init();
   });

@@ -35,10 +35,12 @@ export class Tiles {
   #timer;
   #observer;
   #onblocked;
+  #onselected;
 
-  /** `onblocked(resume)`: the browser plays no sound before a click. */
-  constructor({ onblocked }) {
+  /** `onblocked(resume)`: the browser plays no sound before a click. `onselected()`: another picture is the main one. */
+  constructor({ onblocked, onselected }) {
     this.#onblocked = onblocked;
+    this.#onselected = onselected;
     this.#observer = new ResizeObserver(() => this.#arrange());
     this.#observer.observe(this.#list);
     this.#timer = setInterval(() => this.#checkPictures(), PICTURE_CHECK_MS);
@@ -128,6 +130,7 @@ export class Tiles {
       tile.node.setAttribute('aria-pressed', String(tile.stream === stream));
     }
     this.#showStage();
+    this.#onselected();
   }
 
   selectId(gid) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tests::browser::Page;
 use tests::chromium::Chromium;
 use tests::demo::{self, Call};
-use tests::server::Server;
+use tests::server::{Server, free_address, kurento_url};
 use tests::turn;
 
 #[tokio::test]
@@ -90,6 +90,223 @@ async fn a_room_is_entered_and_left_with_the_keyboard() {
     bob.misses("Ana <b>", tests::deadline::PATIENCE).await;
     ana.assert_content();
     bob.assert_content();
+}
+
+/// The text of the first element that `selector` finds.
+fn text_of(selector: &str) -> String {
+    format!("document.querySelector('{selector}').textContent")
+}
+
+fn click(selector: &str) -> String {
+    format!("document.querySelector('{selector}').click()")
+}
+
+#[tokio::test]
+async fn a_reload_joins_the_same_call_again() {
+    let _turn = turn::take().await;
+    let server = Server::start().await;
+    let browser = Chromium::launch().await;
+    let join = async |name: &str| {
+        let query = format!("name={name}&room=a%2Fb&video=320x180");
+        let page = browser.open(name, &server.page(&query)).await;
+        page.evaluate(&click("#joinBtn")).await;
+        Call::new(page).await
+    };
+    let (bob, ana) = (join("bob").await, join("ana").await);
+    bob.sees("ana").await;
+    assert_eq!(
+        ana.page.evaluate("location.hash").await,
+        "#/rooms/a%2Fb/call"
+    );
+    ana.page.evaluate(&click("#buttonVolume")).await;
+    let off = "document.querySelector('#buttonVolume').classList.contains('off')";
+    ana.page.wait_for(off).await;
+    // Names come from what the page remembers, not from its address.
+    let stray = "history.replaceState(null, '', location.pathname + location.hash)";
+    ana.page.evaluate(stray).await;
+    ana.page
+        .evaluate("(() => { window.isFormer = true; location.reload(); })()")
+        .await;
+    ana.page
+        .wait_for("!window.isFormer && window.tertulia?.room?.state === 'connected'")
+        .await;
+    let ana = Call::new(ana.page).await;
+    assert_eq!(ana.page.evaluate("tertulia.room.user").await, "ana");
+    assert_eq!(ana.page.evaluate("tertulia.room.name").await, "a/b");
+    // A microphone that was off is not turned on behind one's back.
+    ana.page.wait_for(off).await;
+    assert_eq!(
+        ana.page
+            .evaluate("tertulia.stream.getLocalMediaStream().getAudioTracks().length")
+            .await,
+        0
+    );
+    ana.sees("bob").await;
+    bob.sees("ana").await;
+
+    // Who has left is asked again, and so is who follows the link of somebody else's call.
+    ana.page.evaluate(&click("#buttonLeaveRoom")).await;
+    bob.misses("ana", tests::deadline::PATIENCE).await;
+    let carol = format!("{}#/rooms/a%2Fb/call", server.url("/"));
+    let carol = browser.open("carol", &carol).await;
+    carol
+        .wait_for("document.querySelector('#roomName').value === 'a/b' && location.hash === '#/rooms/a%2Fb'")
+        .await;
+    assert_eq!(
+        carol
+            .evaluate("document.querySelector('#name').value")
+            .await,
+        ""
+    );
+}
+
+#[tokio::test]
+async fn who_stops_sending_is_told_what_that_means_and_comes_back() {
+    let _turn = turn::take().await;
+    let server = Server::start().await;
+    let browser = Chromium::launch().await;
+    let join = async |name: &str| {
+        let query = format!("name={name}&room=lab&join=1&video=320x180");
+        demo::join(&browser, name, &server.page(&query)).await
+    };
+    let (ana, bob) = (join("ana").await, join("bob").await);
+    bob.sees("ana").await;
+    ana.page.evaluate(&click("#video-ana_webcam")).await;
+    let title = "document.querySelector('#buttonDisconnect').title";
+    ana.page
+        .wait_for(&format!(
+            "{title} === 'Stop sending your sound and picture'"
+        ))
+        .await;
+    ana.page.screenshot("stop-sending").await;
+    ana.page.evaluate(&click("#buttonDisconnect")).await;
+    bob.stops_seeing("ana").await;
+    let notices = text_of("#notices");
+    ana.page
+        .wait_for(&format!("{notices}.includes('neither seen nor heard')"))
+        .await;
+    ana.page.screenshot("stopped-sending").await;
+    ana.page.evaluate(&click("#buttonVideocam")).await;
+    bob.sees("ana").await;
+    // Of others, the same button hides the picture, and the list of people brings it back.
+    bob.page.evaluate(&click("#video-ana_webcam")).await;
+    bob.page
+        .wait_for(&format!("{title} === 'Stop watching ana'"))
+        .await;
+}
+
+#[tokio::test]
+async fn statistics_and_badges_leave_no_riddles() {
+    let _turn = turn::take().await;
+    let server = Server::start().await;
+    let browser = Chromium::launch().await;
+    let ana = "name=ana&room=lab&join=1&video=1280x720&codec=VP8";
+    let ana = demo::join(&browser, "ana", &server.page(ana)).await;
+    let bob = "name=bob&room=lab&join=1&media=none";
+    let bob = demo::join(&browser, "bob", &server.page(bob)).await;
+    bob.sees("ana").await;
+    ana.page.evaluate(&click("#buttonStatistics")).await;
+    let rows = text_of("#statistics-list");
+    ana.page
+        .wait_for(&format!("/Sent video, 180p/.test({rows})"))
+        .await;
+    let rows = ana.page.evaluate(&rows).await;
+    let rows = rows.as_str().unwrap();
+    for layer in ["Sent video, 180p", "Sent video, 360p", "Sent video, 720p"] {
+        assert!(rows.contains(layer), "{rows}");
+    }
+    ana.page.screenshot("statistics").await;
+    // The quality of a picture does not lie on it all the time.
+    let badge = "document.querySelector('#video-ana_webcam .quality')";
+    bob.page
+        .wait_for(&format!(
+            "/^\\d+p$/.test({badge}.querySelector('.layer').textContent)"
+        ))
+        .await;
+    bob.page
+        .wait_for(&format!("getComputedStyle({badge}).opacity === '0'"))
+        .await;
+    bob.page.screenshot("bare-picture").await;
+    bob.page
+        .evaluate(&format!("{badge}.querySelector('select').focus()"))
+        .await;
+    bob.page
+        .wait_for(&format!("getComputedStyle({badge}).opacity === '1'"))
+        .await;
+    bob.page.screenshot("quality").await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_server_is_told_as_such() {
+    let _turn = turn::take().await;
+    let server = Server::start().await;
+    let browser = Chromium::launch().await;
+    let query = "name=ana&room=lab&join=1&video=320x180";
+    let ana = demo::join(&browser, "ana", &server.page(query)).await;
+    let basic = browser.open("basic", &server.url("/room.html")).await;
+    basic
+        .evaluate(
+            "(() => {
+                document.querySelector('#name').value = 'bob';
+                document.querySelector('#roomName').value = 'lab';
+                document.querySelector('#joinBtn').click();
+            })()",
+        )
+        .await;
+    ana.sees("bob").await;
+    drop(server);
+    let title = text_of("#question-title");
+    ana.page
+        .wait_for(&format!("{title} === 'The server is shutting down'"))
+        .await;
+    ana.page.screenshot("shutdown").await;
+    let problem = text_of("#problem");
+    basic
+        .wait_for(&format!(
+            "{problem}.includes('the server is shutting down')"
+        ))
+        .await;
+    basic.screenshot("shutdown-basic").await;
+}
+
+#[tokio::test]
+async fn pictures_of_a_dead_media_server_do_not_stand_still_unexplained() {
+    let _turn = turn::take().await;
+    let kurento = free_address().to_string();
+    let media = Server::start_with(&["--kurento", &kurento]).await;
+    let uri = kurento_url(&kurento);
+    let rooms = Server::start_with(&["--media", "kms", "--kms-uri", &uri]).await;
+    let browser = Chromium::launch().await;
+    let join = async |name: &str| {
+        let query = format!("name={name}&room=lab&join=1&video=320x180");
+        demo::join(&browser, name, &rooms.page(&query)).await
+    };
+    let (ana, bob) = (join("ana").await, join("bob").await);
+    ana.sees("bob").await;
+    bob.sees("ana").await;
+    media.kill();
+    let banner = text_of("#banner");
+    ana.page
+        .wait_for(&format!("{banner}.includes('come through')"))
+        .await;
+    ana.page.screenshot("dead-media-server").await;
+    let _media = Server::start_with(&["--kurento", &kurento]).await;
+    let title = text_of("#question-title");
+    ana.page
+        .wait_for(&format!("{title} === 'The media server was restarted'"))
+        .await;
+    ana.page.screenshot("restarted-media-server").await;
+    // What the dialog offers works.
+    ana.page.evaluate(&click("#question button.primary")).await;
+    ana.page
+        .wait_for("tertulia.room?.state === 'connected'")
+        .await;
+    assert_eq!(
+        ana.page
+            .evaluate("document.querySelector('#banner').textContent")
+            .await,
+        ""
+    );
 }
 
 #[tokio::test]

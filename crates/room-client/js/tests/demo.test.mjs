@@ -2,8 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { explain } from '../../../../web-demo/notices.js';
-import { readParameters, roomOfHash } from '../../../../web-demo/parameters.js';
+import { recall, remember } from '../../../../web-demo/memory.js';
+import { explain, explainMediaError } from '../../../../web-demo/notices.js';
+import { callHash, isCallHash, readParameters, roomOfHash } from '../../../../web-demo/parameters.js';
 import { describeDelivery } from '../../../../web-demo/quality.js';
 import { summarise } from '../../../../web-demo/statistics.js';
 import { columnsFor } from '../../../../web-demo/tiles.js';
@@ -30,6 +31,27 @@ test('parameters of the address', () => {
   assert.equal(roomOfHash('#/call'), null);
 });
 
+test('the address of a call has its room', () => {
+  for (const room of ['lab', 'a/call', '100% ü']) {
+    const hash = callHash(room);
+    assert.ok(isCallHash(hash), hash);
+    assert.equal(roomOfHash(hash), room);
+  }
+  assert.ok(!isCallHash('#/rooms/lab'));
+});
+
+test('a tab remembers its call, where it may', () => {
+  const kept = new Map();
+  globalThis.sessionStorage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, text) => kept.set(key, text) };
+  assert.equal(recall('lab'), null);
+  remember({ name: 'ana', room: 'lab', media: 'audio', loopback: false });
+  assert.equal(recall('lab').media, 'audio');
+  assert.equal(recall('other'), null);
+  delete globalThis.sessionStorage;
+  remember({});
+  assert.equal(recall('lab'), null);
+});
+
 test('deliveries are told in the words of users', () => {
   const sent = { spatialLayer: 1, temporalLayer: 2, spatialLayers: 3, height: 360 };
   assert.equal(describeDelivery(null), '');
@@ -44,6 +66,17 @@ test('errors are told in the words of users', () => {
   assert.match(explain({ code: 104, message: 'x' }), /name/);
   assert.match(explain(new DOMException('x', 'NotAllowedError')), /Allow/);
   assert.match(explain({ code: 7, message: 'the reason' }), /the reason/);
+});
+
+test('errors of media say what happened and what to do', () => {
+  const stopping = explainMediaError('SERVER_SHUTDOWN: the server is shutting down, join again later(errCode=1001)');
+  assert.match(stopping.title, /shutting down/);
+  assert.ok(stopping.closes);
+  assert.ok(explainMediaError('MEDIA_SERVER_LOST: join again(errCode=40007)').closes);
+  const other = explainMediaError('STREAM_ERROR_FAILED: source VP8, sink accepts H264(errCode=1)');
+  assert.match(other.text, /source VP8/);
+  assert.ok(!other.closes);
+  assert.match(explainMediaError('constructor: x').text, /constructor/);
 });
 
 test('statistics name layers by their size', () => {
