@@ -105,10 +105,25 @@ struct Segment {
     frame_number_offset: u16,
     /// The layers that are forwarded.
     bounds: LayerBounds,
-    /// Picture with which other layers began. What is missing at the end of the segment may belong to it.
-    turn: Option<(RtpTime, LayerBounds)>,
+    /// Picture with which other layers began.
+    turn: Option<LayerTurn>,
     /// Picture id of the frame left out last, so that a frame of several packets is closed once.
     left_out_picture: Option<u16>,
+}
+
+/// The picture with which other layers began, of which the first packets are missing at the end of a segment.
+#[derive(Clone, Copy, Debug)]
+struct LayerTurn {
+    timestamp: RtpTime,
+    bounds: LayerBounds,
+    /// What had a number before the turn keeps what it is, whatever timestamp its sender gave it.
+    from: u64,
+}
+
+impl LayerTurn {
+    fn covers(&self, packet: &SourcePacket) -> bool {
+        packet.timestamp == self.timestamp && packet.seq.0 >= self.from
+    }
 }
 
 impl Segment {
@@ -139,7 +154,7 @@ impl Segment {
             return (packet.marker, frame.empty);
         };
         let bounds = match self.turn {
-            Some((timestamp, next)) if timestamp == packet.timestamp => self.bounds.and(next),
+            Some(turn) if turn.covers(packet) => self.bounds.and(turn.bounds),
             _ => self.bounds,
         };
         if !bounds.admit(layer) {
@@ -301,20 +316,24 @@ impl Rewriter {
         let Some(segment) = self.current.as_mut() else {
             return;
         };
-        if packet.seq.0 - segment.end.min(packet.seq.0) > SOURCE_GAP_MAX {
-            // The packet's numbers will be given in a segment of its own, which inherits these.
-            segment.bounds = bounds;
-            return;
-        }
-        let next = Segment {
+        let mut next = Segment {
             first: packet.seq.0,
             end: packet.seq.0,
             bounds,
             ..*segment
         };
-        segment.turn = Some((packet.timestamp, bounds));
-        segment.end = segment.end.max(packet.seq.0);
-        self.head.next_seq = packet.seq.0.wrapping_add(next.seq_offset);
+        if packet.seq.0.saturating_sub(segment.end) > SOURCE_GAP_MAX {
+            self.head.next_seq += 1;
+            next.seq_offset = self.head.next_seq.wrapping_sub(next.first);
+        } else {
+            segment.turn = Some(LayerTurn {
+                timestamp: packet.timestamp,
+                bounds,
+                from: segment.end,
+            });
+            segment.end = segment.end.max(packet.seq.0);
+            self.head.next_seq = packet.seq.0.wrapping_add(next.seq_offset);
+        }
         self.open(next);
     }
 

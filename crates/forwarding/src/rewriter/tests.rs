@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::codec::{Codec, FrameInfo, LayerId, inspect};
 use crate::rtp::PayloadType;
@@ -457,5 +459,123 @@ fn last_layer_that_is_forwarded_ends_the_picture() {
     ] {
         packet.frame.follower = follower;
         assert_eq!(rewriter.replay(&packet), Some(rewritten), "{follower:?}");
+    }
+}
+
+/// What is done with a packet, which comes so many numbers after the one before.
+#[derive(Clone, Debug)]
+enum Turn {
+    Rewrite(u64),
+    LeaveOut(u64),
+    /// Then it is sent or left out.
+    Rebound(u64, LayerBounds, bool),
+    /// As many numbers before the highest.
+    Late(u64),
+    /// From a source, forward or back by so many numbers.
+    Start(Ssrc, i64, LayerBounds),
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let gap =
+        || prop_oneof![6 => Just(0u64), 3 => 1..4u64, 1 => SOURCE_GAP_MAX - 1..SOURCE_GAP_MAX + 3];
+    let bounds = || {
+        (0..3u8, 0..3u8)
+            .prop_map(|(spatial, temporal)| LayerBounds::up_to(LayerId { spatial, temporal }))
+    };
+    let source = prop_oneof![Just(A), Just(B)];
+    let turn = prop_oneof![
+        6 => gap().prop_map(Turn::Rewrite),
+        3 => gap().prop_map(Turn::LeaveOut),
+        4 => (gap(), bounds(), any::<bool>()).prop_map(|(gap, bounds, sends)| Turn::Rebound(gap, bounds, sends)),
+        3 => (0..12u64).prop_map(Turn::Late),
+        1 => (source, -8..8i64, bounds()).prop_map(|(ssrc, by, bounds)| Turn::Start(ssrc, by, bounds)),
+    ];
+    proptest::collection::vec(turn, 0..80)
+}
+
+/// The packet of a stream in three layers with that number: always the same, with timestamps that tell pictures apart badly.
+fn layered(ssrc: Ssrc, seq: u64) -> SourcePacket {
+    let mut hash = (seq ^ u64::from(ssrc.0) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+    let mut draw = |below: u64| {
+        hash = hash.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ hash >> 7;
+        (hash >> 8) % below
+    };
+    let (spatial, temporal, ends) = (draw(3) as u8, draw(3) as u8, draw(2) as u8);
+    let layer = LayerId {
+        spatial: draw(3) as u8,
+        temporal: 0,
+    };
+    SourcePacket {
+        frame: FrameInfo {
+            follower: [Follower::Unknown, Follower::Picture, Follower::Layer(layer)]
+                [draw(3) as usize],
+            ..inspect(
+                Codec::Vp9,
+                &[
+                    0xa8 | ends << 2,
+                    draw(100) as u8,
+                    temporal << 5 | spatial << 1,
+                    0,
+                ],
+            )
+        },
+        timestamp: RtpTime((seq / 4 % 2) as u32 * 3000),
+        marker: draw(8) == 0,
+        ..video(ssrc, seq)
+    }
+}
+
+proptest! {
+    /// AES-GCM must not see two packets of one index.
+    #[test]
+    fn number_stands_for_one_packet_that_never_changes(turns in turns()) {
+        let now = Instant::now();
+        let mut rewriter = rewriter(7);
+        let mut seen = std::collections::BTreeMap::<u64, (Ssrc, u64, Rewritten)>::new();
+        let (mut source, mut next) = (A, 10_000u64);
+        for turn in turns {
+            let at = match turn {
+                Turn::Rewrite(gap) | Turn::LeaveOut(gap) | Turn::Rebound(gap, ..) => next + gap,
+                Turn::Late(back) => next.saturating_sub(1 + back),
+                Turn::Start(_, by, _) => next.saturating_add_signed(by),
+            };
+            let packet = match turn {
+                Turn::Start(ssrc, ..) => layered(ssrc, at),
+                _ => layered(source, at),
+            };
+            match turn {
+                Turn::Rewrite(_) | Turn::Late(_) => {
+                    rewriter.rewrite(now, &packet);
+                }
+                Turn::LeaveOut(_) => {
+                    rewriter.leave_out(&packet);
+                }
+                Turn::Rebound(_, bounds, sends) => {
+                    rewriter.rebound(&packet, bounds);
+                    match sends {
+                        true => prop_assert!(rewriter.rewrite(now, &packet).is_some() || rewriter.current.is_none()),
+                        false => {
+                            rewriter.leave_out(&packet);
+                        }
+                    }
+                }
+                Turn::Start(ssrc, _, bounds) => {
+                    rewriter.start_with(now, &packet, bounds);
+                    source = ssrc;
+                }
+            }
+            if !matches!(turn, Turn::Late(_)) {
+                next = at + 1;
+            }
+            // Whatever has a number: all that is near, and what had one before.
+            let near = (next.saturating_sub(40)..next + 4).flat_map(|seq| [(A, seq), (B, seq)]);
+            let known: Vec<_> = seen.values().map(|(ssrc, seq, _)| (*ssrc, *seq)).chain(near).collect();
+            for (ssrc, seq) in known {
+                if let Some(out) = rewriter.replay(&layered(ssrc, seq)) {
+                    let first = *seen.entry(out.seq.0).or_insert((ssrc, seq, out));
+                    prop_assert_eq!(first, (ssrc, seq, out));
+                }
+            }
+        }
     }
 }
