@@ -314,6 +314,12 @@ impl MediaPath {
         if self.transports[key.0].protection.is_none() {
             return;
         }
+        if self.transports[key.0]
+            .held_until
+            .is_some_and(|at| at <= now)
+        {
+            self.release_held(now, key);
+        }
         self.send_feedback(now, key);
         if self.transports[key.0]
             .reports_at
@@ -571,7 +577,8 @@ impl MediaPath {
             .sources
             .iter()
             .map(|source| self.sources[source.0].poll_timeout())
-            .chain([transport.reports_at, feedback_at, downlink_at])
+            .chain([transport.reports_at, transport.held_until])
+            .chain([feedback_at, downlink_at])
             .flatten()
             .min()
     }

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::downlink::{Paced, PacedPacket};
 use super::media_path::MediaPath;
-use super::route::{Arrival, Lanes};
+use super::route::{Arrival, Lanes, route};
 use super::source::{Payload, SourceKey};
 use super::subscriber::SubscriberKey;
 use super::transport::TransportKey;
@@ -36,21 +36,6 @@ pub(super) enum Repair {
     Sent,
     /// It does not come, or so late that its viewer will have given it up, and others refer to it.
     Lost,
-}
-
-/// Lays the route to a subscriber beside what it takes packets from.
-macro_rules! route {
-    ($path:ident, $now:expr, $key:expr) => {
-        Lanes {
-            clock: &$path.clock,
-            transports: &mut $path.transports,
-            subscribers: &mut $path.subscribers,
-            downlinks: &mut $path.downlinks,
-            outbox: &mut $path.outbox,
-            counters: &mut $path.counters,
-        }
-        .route($now, $key)
-    };
 }
 
 impl MediaPath {
@@ -285,7 +270,7 @@ impl MediaPath {
                 route.repeat(layer, &stored, rewritten, mapping)
             }
         };
-        route.settle();
+        self.unarmed.extend(route.settle());
         bytes
     }
 
@@ -312,7 +297,7 @@ impl MediaPath {
         }
         let mut route = route!(self, now, subscriber);
         let is_padded = route.pad(bytes).is_some();
-        route.settle();
+        self.unarmed.extend(route.settle());
         is_padded
     }
 }

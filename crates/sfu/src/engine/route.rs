@@ -1,11 +1,12 @@
 //! From a source to one subscriber: [`Route`], with everything at hand that its packets touch.
 //!
 //! Decides, numbers, holds back what may not leave yet, and sends. Built once for a run of packets. The last packet of a
-//! frame in a lower layer is held until the next one of its layer tells if it ends its picture; there is no deadline, since
-//! what ends a picture has a marker or is followed by another.
+//! frame in a lower layer is held until the next one of its layer tells if it ends its picture, or none comes
+//! ([`MediaPath::release_held`]).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use forwarding::codec::Follower;
 use forwarding::codec::dependency::DEPENDENCY_GROWTH_MAX;
 use forwarding::history::Stored;
 use forwarding::pacer::PacketClass;
@@ -24,6 +25,7 @@ use super::clock::Clock;
 use super::counters::Counters;
 use super::downlink::{Downlink, Membership, Paced, PacedPacket};
 use super::flow::{Flow, FlowProtocol};
+use super::media_path::MediaPath;
 use super::outbox::Outbox;
 use super::outgoing::Outgoing;
 use super::source::{Layer, Payload, Source};
@@ -39,6 +41,11 @@ const DATAGRAM_BYTES: usize = 28;
 
 /// Padding that a packet without payload can have (RFC 3550, section 5.1).
 const PADDING_MAX: usize = 255;
+
+/// Time without a packet after which a picture is over. Too low: upper layers that come late belong to a picture that was
+/// shown without them, and what refers to them cannot be decoded. Too high: the last picture before a pause, as of a
+/// shared screen, is seen late, and beyond the age of the history not at all.
+const HELD_MAX: Duration = Duration::from_millis(300);
 
 /// What every route leads through.
 pub(super) struct Lanes<'a> {
@@ -76,6 +83,22 @@ impl<'a> Lanes<'a> {
         }
     }
 }
+
+/// Lays the route to a subscriber beside what it takes packets from.
+macro_rules! route {
+    ($path:ident, $now:expr, $key:expr) => {
+        Lanes {
+            clock: &$path.clock,
+            transports: &mut $path.transports,
+            subscribers: &mut $path.subscribers,
+            downlinks: &mut $path.downlinks,
+            outbox: &mut $path.outbox,
+            counters: &mut $path.counters,
+        }
+        .route($now, $key)
+    };
+}
+pub(super) use route;
 
 /// A packet that should go to every subscriber of its source.
 pub(super) struct Arrival<'a> {
@@ -142,7 +165,7 @@ impl Route<'_> {
             && held.seq < packet.seq
         {
             self.subscriber.open_ended = None;
-            self.release(source, layer, held);
+            self.release(source, layer, held, false);
         }
         if packet.frame.key_frame {
             align(source, self.subscriber, layer, mapping);
@@ -152,8 +175,10 @@ impl Route<'_> {
             return self.withhold();
         };
         let is_open_ended = subscription.rewriter.is_open_ended(packet);
-        // It is a hole then, as if it were lost.
-        if self.subscriber.open_ended.take().is_some() {
+        // It is a hole then, as if it were lost. What comes late of its own layer says nothing.
+        let open_ended = &mut self.subscriber.open_ended;
+        let is_cut_off = |held: &mut OpenEnded| held.layer != packet.ssrc;
+        if open_ended.take_if(is_cut_off).is_some() {
             self.withhold();
         }
         if is_open_ended {
@@ -161,6 +186,7 @@ impl Route<'_> {
                 layer: packet.ssrc,
                 seq: packet.seq,
                 sent_as: rewritten.seq,
+                until: self.now + HELD_MAX,
             });
             return;
         }
@@ -170,11 +196,19 @@ impl Route<'_> {
         self.send(layer, stored, rewritten, mapping, arrival.padding);
     }
 
-    /// Sends a packet of which it was not known if it ends its picture, unless its number has another meaning by now.
-    fn release(&mut self, source: &Source, layer: &Layer, held: OpenEnded) {
+    /// Sends a packet of which it was not known if it ends its picture, unless its number has another meaning by now. If
+    /// nothing comes, `is_over` says that it does.
+    pub(super) fn release(
+        &mut self,
+        source: &Source,
+        layer: &Layer,
+        held: OpenEnded,
+        is_over: bool,
+    ) {
         let released = layer.history.get(held.seq).and_then(|stored| {
             let rewriter = &self.subscriber.subscription.rewriter;
-            let rewritten = rewriter.replay(stored.packet)?;
+            let mut rewritten = rewriter.replay(stored.packet)?;
+            rewritten.marker |= is_over && stored.packet.frame.follower == Follower::Unknown;
             let Some(Payload::Media(codec)) = source.payload(stored.packet.payload_type) else {
                 return None;
             };
@@ -252,9 +286,11 @@ impl Route<'_> {
                 Some(rewritten.seq.seq()),
                 payload_type,
             ),
-            // Two packets of one index must be one packet; what follows the last of a frame may have changed its marker.
+            // Two packets of one index must be one packet; what follows the last of a frame may have changed its marker, and
+            // what came since, how a frame is described.
             None if !subscriber.may_repeat(rewritten.seq) => return None,
             None if stored.packet.frame.ends_layer_frame() && !stored.packet.marker => return None,
+            None if subscriber.is_described() && !stored.descriptor.is_empty() => return None,
             None => (
                 &subscriber.template,
                 subscriber.ssrc,
@@ -380,8 +416,18 @@ impl Route<'_> {
         self.sent.sizes.push((bytes + DATAGRAM_BYTES) as u16);
     }
 
-    /// Ends the run. The answer is a transport whose deadline has to be looked at, because packets wait.
-    pub(super) fn settle(self) -> Option<TransportKey> {
+    /// Ends the run. The answer is the transports whose deadlines have to be looked at, because packets wait.
+    pub(super) fn settle(self) -> impl Iterator<Item = TransportKey> {
+        let held_until = &mut self.transport.held_until;
+        let held = self.subscriber.open_ended.filter(|_| held_until.is_none());
+        let waiting = held.map(|held| {
+            *held_until = Some(held.until);
+            self.subscriber.transport
+        });
+        self.account().into_iter().chain(waiting)
+    }
+
+    fn account(self) -> Option<TransportKey> {
         if let Some(timestamp) = self.sent.timestamp {
             let send = &mut self.subscriber.send;
             let Sent {
@@ -408,6 +454,32 @@ impl Route<'_> {
 
     fn withhold(&mut self) {
         self.counters.rtp_withheld += 1;
+    }
+}
+
+impl MediaPath {
+    /// Sends what is held for the subscribers of a transport and has not been followed by anything.
+    pub(super) fn release_held(&mut self, now: Instant, key: TransportKey) {
+        let mut next: Option<Instant> = None;
+        for subscriber in self.transports[key.0].subscribers.clone() {
+            let it = &mut self.subscribers[subscriber.0];
+            let Some(held) = it.open_ended.take_if(|held| held.until <= now) else {
+                next = next
+                    .into_iter()
+                    .chain(it.open_ended.map(|it| it.until))
+                    .min();
+                continue;
+            };
+            let Some(source) = it.source.map(|source| &self.sources[source.0]) else {
+                continue;
+            };
+            if let Some(layer) = source.layer_of(held.layer) {
+                let mut route = route!(self, now, subscriber);
+                route.release(source, &source.layers[layer], held, true);
+                self.unarmed.extend(route.settle());
+            }
+        }
+        self.transports[key.0].held_until = next;
     }
 }
 

@@ -98,6 +98,8 @@ pub(super) struct OpenEnded {
     pub(super) seq: ExtendedSeq,
     /// Its number towards the subscriber.
     pub(super) sent_as: ExtendedSeq,
+    /// Its picture is over if nothing has come by then.
+    pub(super) until: Instant,
 }
 
 impl OpenEnded {
@@ -241,6 +243,11 @@ impl Subscriber {
     /// True if padding may be added to a packet: one that might be sent again as it was could not get the same.
     pub(super) fn may_pad(&self) -> bool {
         self.repeats_from.is_none()
+    }
+
+    /// True if its peer is told by header extension what frames depend on.
+    pub(super) fn is_described(&self) -> bool {
+        self.section.extensions.dependency_descriptor.is_some()
     }
 
     /// How the source's codec is sent to this peer.

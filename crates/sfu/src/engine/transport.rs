@@ -131,6 +131,8 @@ pub(super) struct Transport {
     /// Transport-wide number of the next RTP packet sent.
     pub(super) transport_seq: u16,
     pub(super) reports_at: Option<Instant>,
+    /// When to look at packets that are held for its subscribers.
+    pub(super) held_until: Option<Instant>,
     /// The deadline known to the timers.
     pub(super) armed: Option<Instant>,
     pub(super) connected: bool,
@@ -167,6 +169,7 @@ impl Transport {
             publisher_clock: PublisherClock::default(),
             transport_seq: 0,
             reports_at: None,
+            held_until: None,
             armed: None,
             connected: false,
             closed: false,
@@ -181,6 +184,7 @@ impl Transport {
         self.protection = None;
         self.sctp = None;
         self.reports_at = None;
+        self.held_until = None;
     }
 
     /// Takes out the incoming streams that another one replaces.
