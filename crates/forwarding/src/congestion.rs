@@ -277,12 +277,6 @@ impl SendEstimator {
         self.demand = demand;
     }
 
-    /// Sets the bounds.
-    pub fn set_config(&mut self, config: EstimatorConfig) {
-        self.config = config;
-        self.bitrate = self.bitrate.clamp(config.min, config.max);
-    }
-
     /// Takes note of packets sent together on a path: the transport-wide number of the first, and their sizes on the wire.
     #[inline]
     pub fn handle_sent(&mut self, now: Instant, path: PathId, first: Seq, sizes_bytes: &[u16]) {
@@ -350,9 +344,7 @@ impl SendEstimator {
     pub fn handle_timeout(&mut self, now: Instant) {
         let micros = self.micros(now);
         if self.prober.expire(micros) {
-            self.doubted = None;
-            self.probe_ended_at = micros;
-            self.schedule_probe(micros, false);
+            self.handle_vain_probe(micros);
         }
         let silence = SILENCE_MICROS + 2 * self.rtt;
         if let Some(feedback_at) = self.feedback_at
@@ -361,8 +353,7 @@ impl SendEstimator {
             && micros - feedback_at >= silence
         {
             self.feedback_at = Some(micros - 2 * self.rtt);
-            self.prober.cancel();
-            self.doubted = None;
+            self.abandon_probe();
             self.set_bitrate(self.bitrate.scaled(SILENCE_FACTOR));
         }
         self.begin_probe_if_due(now, micros);
@@ -420,7 +411,7 @@ impl SendEstimator {
         let in_echo = micros - self.probe_ended_at < PROBE_ECHO + self.rtt || self.prober.is_busy();
         let is_echo = in_echo && queue < PROBE_ECHO_MS;
         let packet = self.packet_ms();
-        let is_standing = queue > QUEUE_STANDING_MS + noise.max(packet);
+        let is_standing = queue > self.standing_ms();
         self.standing = if is_standing { self.standing + 1 } else { 0 };
         let is_growing = queue > QUEUE_GROWING_MS + packet.max(noise / 4.0)
             && self.delay.is_growing()
@@ -429,9 +420,12 @@ impl SendEstimator {
         let is_congested = (is_growing || self.standing >= 2 || is_long) && !is_echo;
 
         let floor = self.loss.floor().min(LOSS_FLOOR_MAX);
+        let was_probing = self.prober.is_busy();
         if let Some(result) = self.prober.poll_result(floor) {
             self.probe_ended_at = micros;
             self.take_in_result(micros, result);
+        } else if was_probing && !self.prober.is_busy() {
+            self.handle_vain_probe(micros);
         }
         match self.phase {
             Phase::Growing if is_congested => self.decrease(micros, queue, noise),
@@ -467,7 +461,7 @@ impl SendEstimator {
                 }
             }
         }
-        if self.phase == Phase::Growing && queue < QUEUE_STANDING_MS + noise {
+        if self.phase == Phase::Growing && queue < self.standing_ms() {
             self.follow_loss(micros);
         }
         if let Some(remb) = self.remb {
@@ -482,8 +476,7 @@ impl SendEstimator {
         };
         self.decreases += 1;
         self.decreased_at = now;
-        self.prober.cancel();
-        self.doubted = None;
+        self.abandon_probe();
         self.loss.cancel_trial();
         let capacity = match self.capacity {
             Some(capacity) if (0.75..1.33).contains(&(found / capacity)) => {
@@ -517,7 +510,7 @@ impl SendEstimator {
     }
 
     fn grow(&mut self, now: Instant, elapsed: f64, is_echo: bool, queue: f64) {
-        let is_long = queue > QUEUE_STANDING_MS + self.delay.noise_ms();
+        let is_long = queue > self.standing_ms();
         if !self.loss.is_free() || is_echo || is_long {
             return;
         }
@@ -554,7 +547,7 @@ impl SendEstimator {
             Advice::Free | Advice::Hold => {}
             Advice::Fall(to) => {
                 self.decreases += 1;
-                self.prober.cancel();
+                self.abandon_probe();
                 self.set_bitrate(Bitrate(to as u64));
             }
             Advice::Return(to) => self.set_bitrate(Bitrate(to as u64)),
@@ -566,6 +559,11 @@ impl SendEstimator {
     fn packet_ms(&self) -> f64 {
         let micros = 8e6 * PACKET_BYTES / self.sustained().0.max(1) as f64;
         (micros / 1000.0).min(PACKET_MS_MAX)
+    }
+
+    /// Queue that is too long even if it does not grow, ms.
+    fn standing_ms(&self) -> f64 {
+        QUEUE_STANDING_MS + self.delay.noise_ms().max(self.packet_ms())
     }
 
     /// True if less than what the bottleneck lets through would be sent but for a burst: what waits leaves by itself.
@@ -609,6 +607,19 @@ impl SendEstimator {
         self.schedule_probe(now, success);
     }
 
+    /// A probe is over of which too little arrived to tell anything.
+    fn handle_vain_probe(&mut self, now: i64) {
+        self.doubted = None;
+        self.probe_ended_at = now;
+        self.schedule_probe(now, false);
+    }
+
+    /// What was being found out, the path is no longer like.
+    fn abandon_probe(&mut self) {
+        self.prober.cancel();
+        self.doubted = None;
+    }
+
     fn schedule_probe(&mut self, now: i64, success: bool) {
         if success {
             self.probe_interval = PROBE_INTERVAL;
@@ -626,7 +637,7 @@ impl SendEstimator {
             && !self.prober.is_busy()
             && self.bitrate < self.demand.min(self.config.max).scaled(0.98)
             && self.loss.is_free()
-            && self.delay.queue_ms() < QUEUE_STANDING_MS + self.delay.noise_ms()
+            && self.delay.queue_ms() < self.standing_ms()
     }
 
     fn begin_probe_if_due(&mut self, now: Instant, micros: i64) {

@@ -126,6 +126,130 @@ fn paths_beyond_the_limit_are_left_out() {
     assert!(estimator.handle_feedback(now, PathId(u8::MAX), &[0; 8]));
 }
 
+/// One of 300 kbit/s that has found this capacity and now gets this result of a probe.
+fn take_in(estimator: &mut SendEstimator, kbit: u64, is_full: bool) {
+    let rate = kbps(kbit);
+    estimator.take_in_result(5_000_000, ProbeResult { rate, is_full });
+}
+
+#[test]
+fn result_beyond_all_experience_is_found_twice_before_it_is_used() {
+    /// What it finds, and whether the path is full then, with the estimate afterwards, all in kbit/s.
+    type Found = (u64, bool, u64);
+    // (capacity known, results)
+    let rows: &[(Option<f64>, &[Found])] = &[
+        // Nothing is known that it could contradict.
+        (None, &[(2_000, false, 2_000)]),
+        (Some(400.0), &[(480, false, 480)]),
+        (Some(400.0), &[(481, false, 300), (481, false, 481)]),
+        // No more than was found both times.
+        (Some(400.0), &[(900, false, 300), (600, false, 600)]),
+        (Some(400.0), &[(600, false, 300), (900, false, 600)]),
+        // What was confirmed is experience.
+        (
+            Some(400.0),
+            &[(600, false, 300), (600, false, 600), (1_200, false, 1_200)],
+        ),
+        // The next one says otherwise, and the one after that has to be confirmed again.
+        (
+            Some(900.0),
+            &[
+                (1_200, false, 300),
+                (800, false, 800),
+                (1_200, false, 800),
+                (1_300, false, 1_200),
+            ],
+        ),
+        // A full path cannot be mistaken for a faster one.
+        (Some(400.0), &[(900, true, 900)]),
+        (
+            Some(400.0),
+            &[(900, false, 300), (600, true, 600), (900, false, 600)],
+        ),
+        // Less than the estimate changes nothing.
+        (Some(200.0), &[(250, false, 300), (250, false, 300)]),
+    ];
+    for (capacity, results) in rows {
+        let mut estimator = SendEstimator::new(EstimatorConfig::default());
+        estimator.capacity = capacity.map(|kbit| 1_000.0 * kbit);
+        for (index, (found, is_full, expected)) in results.iter().enumerate() {
+            take_in(&mut estimator, *found, *is_full);
+            let estimate = estimator.bitrate();
+            assert_eq!(
+                estimate,
+                kbps(*expected),
+                "{capacity:?} {results:?} at {index}"
+            );
+        }
+    }
+}
+
+#[test]
+fn doubtful_result_is_confirmed_at_once_and_another_waits() {
+    let mut estimator = SendEstimator::new(EstimatorConfig::default());
+    estimator.capacity = Some(400_000.0);
+    take_in(&mut estimator, 900, false);
+    assert_eq!(estimator.probe_due, 5_000_000);
+    take_in(&mut estimator, 250, false);
+    assert_eq!(estimator.probe_due, 5_000_000 + PROBE_INTERVAL);
+}
+
+#[test]
+fn doubtful_result_is_forgotten_with_the_path_that_it_was_measured_on() {
+    type Change = fn(&mut Wire);
+    let changes: &[(&str, Change)] = &[
+        ("decrease", |wire| {
+            let micros = wire.estimator.micros(wire.now);
+            wire.estimator.decrease(micros, 100.0, 0.0);
+        }),
+        ("expiry", |wire| {
+            let micros = wire.estimator.micros(wire.now);
+            wire.estimator.prober.begin(micros, kbps(900));
+            wire.now += Duration::from_secs(2);
+            wire.estimator.handle_timeout(wire.now);
+        }),
+        ("silence", |wire| {
+            wire.run(Duration::from_secs(3), kbps(200), false);
+        }),
+        ("lost probe", |wire| {
+            let micros = wire.estimator.micros(wire.now);
+            wire.estimator.prober.begin(micros, kbps(900));
+            for _ in 0..40 {
+                wire.now += Duration::from_millis(1);
+                wire.send(100, false);
+            }
+            wire.run(Duration::from_millis(200), kbps(200), true);
+        }),
+    ];
+    for (name, change) in changes {
+        let mut wire = Wire::new();
+        wire.estimator.set_demand(Bitrate(0));
+        wire.run(Duration::from_secs(2), kbps(200), true);
+        wire.estimator.capacity = Some(400_000.0);
+        take_in(&mut wire.estimator, 900, false);
+        assert_eq!(wire.estimator.doubted, Some(kbps(900)));
+        change(&mut wire);
+        assert_eq!(wire.estimator.doubted, None, "{name}");
+    }
+}
+
+#[test]
+fn probe_that_is_lost_is_not_followed_by_the_next_at_once() {
+    let mut wire = Wire::new();
+    wire.estimator.set_demand(Bitrate(0));
+    wire.run(Duration::from_secs(2), kbps(200), true);
+    let micros = wire.estimator.micros(wire.now);
+    wire.estimator.prober.begin(micros, kbps(900));
+    for _ in 0..40 {
+        wire.now += Duration::from_millis(1);
+        wire.send(100, false);
+    }
+    assert!(wire.estimator.prober.is_busy());
+    wire.run(Duration::from_millis(200), kbps(200), true);
+    assert!(!wire.estimator.prober.is_busy());
+    assert!(wire.estimator.probe_due > micros + PROBE_INTERVAL);
+}
+
 proptest! {
     #[test]
     fn hostile_feedback_keeps_the_estimate_in_its_bounds(
