@@ -3,13 +3,12 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use media_bench::scenario::{Budget, FIXED_SEEDS, Measure, Row, SCENARIOS, Scenario, Table};
+use media_bench::scenario::{
+    Budget, FIXED_SEEDS, Outcome, Row, SCENARIOS, Scenario, Table, run_all,
+};
 use serde::Serialize;
 
 #[derive(Debug, Args)]
@@ -50,14 +49,14 @@ pub(crate) fn command(options: &Options) -> io::Result<bool> {
         .collect();
     let tells = options.seed.is_some();
     let mut table = Table::default();
-    for ((scenario, seed), (measures, timeline)) in runs.iter().zip(run(&runs)) {
+    for ((scenario, seed), outcome) in runs.iter().zip(run(&runs)) {
         if tells {
             println!("{}, seed {seed}", scenario.name);
-            for line in timeline {
+            for line in outcome.timeline {
                 println!("{line}");
             }
         }
-        table.add(scenario.name, *seed, &measures);
+        table.add(scenario.name, *seed, &outcome.measures);
     }
     print!("{table}");
     for row in table.rows() {
@@ -95,32 +94,16 @@ fn seeds(count: usize) -> Vec<u64> {
     fixed.chain(drawn).take(count).collect()
 }
 
-/// Runs all on every core, in the order given.
-fn run(runs: &[(&'static Scenario, u64)]) -> Vec<(Vec<Measure>, Vec<String>)> {
+fn run(runs: &[(&'static Scenario, u64)]) -> Vec<Outcome> {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {eta} {msg}");
     let progress = ProgressBar::new(runs.len() as u64);
     progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let index = next.fetch_add(1, Ordering::Relaxed)
-                    && let Some((scenario, seed)) = runs.get(index)
-                {
-                    progress.set_message(scenario.name);
-                    let outcome = scenario.run(*seed);
-                    progress.inc(1);
-                    let mut done = done.lock().expect("nobody panics with it");
-                    done.push((index, (outcome.measures, outcome.timeline)));
-                }
-            });
-        }
+    let outcomes = run_all(runs, |scenario| {
+        progress.set_message(scenario.name);
+        progress.inc(1);
     });
     progress.finish_and_clear();
-    let mut done = done.into_inner().expect("nobody panics with it");
-    done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, outcome)| outcome).collect()
+    outcomes
 }
 
 /// A row as JSON. Values that never were are null.

@@ -7,6 +7,7 @@
 mod cases;
 mod measure;
 mod report;
+mod runner;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::model::VideoConfig;
 
 pub use measure::Budget;
 pub use report::{Row, Table};
+pub use runner::run_all;
 
 /// Seeds that the tests run. A seed that found something joins them.
 pub const FIXED_SEEDS: [u64; 3] = [1, 2, 3];
