@@ -98,3 +98,26 @@ async fn a_picture_comes_as_large_as_it_is_shown() {
     ana.assert_content();
     bob.assert_content();
 }
+
+#[tokio::test]
+async fn the_quality_does_not_lie_on_the_picture_all_the_time() {
+    let _turn = turn::take().await;
+    let server = Server::start().await;
+    let browser = Chromium::launch().await;
+    let (_ana, bob) = one_watches_another(&server, &browser).await;
+    let badge = "document.querySelector('#video-ana_webcam .quality')";
+    bob.page
+        .wait_for(&format!(
+            "/^\\d+p$/.test({badge}.querySelector('.layer').textContent)"
+        ))
+        .await;
+    let is_seen = |opacity: &str| format!("getComputedStyle({badge}).opacity === '{opacity}'");
+    bob.page.wait_for(&is_seen("0")).await;
+    bob.page.screenshot("bare-picture").await;
+    // Whoever points at the picture or comes by keyboard finds it.
+    bob.page
+        .evaluate(&format!("{badge}.querySelector('select').focus()"))
+        .await;
+    bob.page.wait_for(&is_seen("1")).await;
+    bob.page.screenshot("quality").await;
+}

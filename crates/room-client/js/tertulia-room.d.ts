@@ -127,6 +127,7 @@ export interface RoomEvents {
   'stream-subscribed': [{ stream: Stream }];
   'newMessage': [{ room: string; user: string; message: string }];
   'custom-message-received': [{ params: any }];
+  /** `TYPE: description(errCode=N)`. After `SERVER_SHUTDOWN` and `MEDIA_SERVER_LOST`, `room-closed` follows. */
   'error-media': [{ error: string }];
   'error-publish': [{ stream: Stream; error: RoomErrorLike | Error }];
   'error-subscribe': [{ stream: Stream; error: RoomErrorLike | Error }];
