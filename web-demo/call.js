@@ -3,7 +3,7 @@
 import { SpeakingDetector } from './js/tertulia-room.js';
 import { Chat } from './chat.js';
 import { Devices } from './devices.js';
-import { banner, explain, explainMediaError, notify } from './notices.js';
+import { banner, explain, explainMediaError, explainMediaFailure, notify } from './notices.js';
 import { byId, dress, roomLink } from './page.js';
 import { showPeople } from './people.js';
 import { Statistics } from './statistics.js';
@@ -176,11 +176,11 @@ export class Call {
     });
     on('error-publish', ({ error }) => {
       this.#published = false;
-      this.#mediaFailed(`You cannot be seen or heard. ${explain(error)}`, this.#stream);
+      this.#mediaFailed(`You cannot be seen or heard. ${explainMediaFailure(error)}`, this.#stream);
       this.#update();
     });
     on('error-subscribe', ({ stream, error }) => {
-      const text = `${stream.getParticipant().getID()} cannot be shown. ${explain(error)}`;
+      const text = `${stream.getParticipant().getID()} cannot be shown. ${explainMediaFailure(error)}`;
       // Who has just stopped publishing is no failure.
       if (error.code === 105) notify(text);
       else this.#mediaFailed(text, stream);
@@ -224,6 +224,8 @@ export class Call {
   /** Nothing more is tried until the user does something. */
   #mediaFailed(text, stream = null) {
     this.#failed = stream;
+    // Nobody connects it again.
+    if (this.#interrupted.delete(stream)) this.#tellInterruption();
     this.#setBanner('failure', text, 'Join again', this.#onagain, () => this.#setBanner('failure', null));
   }
 

@@ -59,7 +59,7 @@ const SERVER_PROBLEMS = {
   204: 'The server cannot open this room now.',
   302: 'The server did not accept the media this browser offered.',
   801: 'The server did not answer in time.',
-  803: 'The server cannot be reached. A firewall on the way may block media, or the media server is down.',
+  803: 'The server cannot be reached.',
 };
 
 /** What the server says of media by its type, and whether the room is closed with it. */
@@ -74,6 +74,11 @@ export function explainMediaError(error) {
   const other = ['The server reports a problem with the media', `It says: ${error}. If somebody cannot be seen or heard, join again.`, false];
   const [title, text, closes] = (Object.hasOwn(MEDIA_PROBLEMS, type) && MEDIA_PROBLEMS[type]) || other;
   return { title, text, closes };
+}
+
+/** As `explain`, where the server was reached and media were not. */
+export function explainMediaFailure(error) {
+  return error?.code === 803 ? 'Media do not get through: a firewall may block them, or the media server is down.' : explain(error);
 }
 
 /** An error of a device or of the server, as a sentence for the user. */

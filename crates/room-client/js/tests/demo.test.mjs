@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { recall, remember } from '../../../../web-demo/memory.js';
-import { explain, explainMediaError } from '../../../../web-demo/notices.js';
+import { explain, explainMediaError, explainMediaFailure } from '../../../../web-demo/notices.js';
 import { callHash, isCallHash, readParameters, roomOfHash } from '../../../../web-demo/parameters.js';
 import { describeDelivery } from '../../../../web-demo/quality.js';
 import { summarise } from '../../../../web-demo/statistics.js';
@@ -77,6 +77,8 @@ test('errors of media say what happened and what to do', () => {
   assert.match(other.text, /source VP8/);
   assert.ok(!other.closes);
   assert.match(explainMediaError('constructor: x').text, /constructor/);
+  assert.match(explainMediaFailure({ code: 803 }), /firewall/);
+  assert.match(explainMediaFailure({ code: 302 }), /did not accept/);
 });
 
 test('statistics name layers by their size', () => {
