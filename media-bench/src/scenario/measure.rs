@@ -313,6 +313,10 @@ fn timeline(stage: &Stage, publisher: PublisherId, watched: &[(ViewerId, Access)
             lines.push((to, text));
             at = to;
         }
+        let changes = pictures.windows(2).filter(|pair| pair[0].1 != pair[1].1);
+        for [_, (at, height)] in changes.filter_map(|pair| pair.first_chunk()) {
+            lines.push((*at, format!("viewer {number}: first picture of {height}")));
+        }
         for told in stage.told(*viewer) {
             if let Event::VideoDeliveryChanged(delivery) = &told.event {
                 let text = format!("viewer {number}: the engine says {delivery:?}");
