@@ -19,8 +19,10 @@ impl Bitrate {
     }
 }
 
+/// In a second, which they cover.
 const BUCKETS: usize = 10;
-const BUCKET: Duration = Duration::from_millis(100);
+const BUCKET_NANOS: u32 = 1_000_000_000 / BUCKETS as u32;
+const BUCKET: Duration = Duration::from_nanos(BUCKET_NANOS as u64);
 
 /// Bytes over the last second, in tenths.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,13 +70,15 @@ impl RateMeter {
     fn open_bucket(&mut self, now: Instant) {
         let started_at = *self.started_at.get_or_insert(now);
         let elapsed = now.saturating_duration_since(started_at);
-        let target = (elapsed.as_millis() / BUCKET.as_millis()) as u64;
+        // Each meter of each stream comes here ten times a second; a quotient of 128 bits would be what it costs.
+        let (seconds, nanos) = (elapsed.as_secs(), elapsed.subsec_nanos());
+        let target = seconds * BUCKETS as u64 + u64::from(nanos / BUCKET_NANOS);
         for skipped in 1..=target.saturating_sub(self.bucket).min(BUCKETS as u64) {
             self.bytes[((self.bucket + skipped) % BUCKETS as u64) as usize] = 0;
         }
         self.bucket = target;
-        let into_bucket = elapsed.as_nanos() % BUCKET.as_nanos();
-        self.bucket_ends_at = Some(now + BUCKET - Duration::from_nanos(into_bucket as u64));
+        let left = BUCKET_NANOS - nanos % BUCKET_NANOS;
+        self.bucket_ends_at = Some(now + Duration::from_nanos(left.into()));
     }
 }
 

@@ -53,9 +53,7 @@ impl<'a> Feedback<'a> {
             chunks_len += 2;
             let symbols_left = usize::from(count) - symbols;
             let used = chunk.len().min(symbols_left);
-            deltas_len += (0..used)
-                .map(|at| delta_len(chunk.symbol(at)))
-                .sum::<usize>();
+            deltas_len += chunk.deltas_len(used);
             symbols += used;
         }
         let (chunks, deltas) = rest.split_at(chunks_len);
@@ -92,6 +90,7 @@ impl<'a> Feedback<'a> {
     }
 }
 
+#[inline]
 fn delta_len(symbol: u8) -> usize {
     match symbol {
         SMALL_DELTA => 1,
@@ -111,6 +110,7 @@ impl Chunk {
             .map(|bytes| Self(u16::from_be_bytes(*bytes)))
     }
 
+    #[inline]
     fn len(self) -> usize {
         match self.0 >> 14 {
             0b10 => 14,
@@ -119,6 +119,16 @@ impl Chunk {
         }
     }
 
+    /// Bytes that tell when the first `count` packets arrived.
+    fn deltas_len(self, count: usize) -> usize {
+        if self.0 >> 15 == 0 {
+            return count * delta_len(self.symbol(0));
+        }
+        let symbols = (0..count).map(|at| self.symbol(at));
+        symbols.map(delta_len).sum()
+    }
+
+    #[inline]
     fn symbol(self, at: usize) -> u8 {
         let symbol = match self.0 >> 14 {
             0b10 => self.0 >> (13 - at) & 1,
@@ -144,6 +154,7 @@ pub struct Statuses<'a> {
 impl Iterator for Statuses<'_> {
     type Item = Status;
 
+    #[inline]
     fn next(&mut self) -> Option<Status> {
         self.left = self.left.checked_sub(1)?;
         let (chunk, at) = loop {

@@ -25,6 +25,8 @@ const PACKETS_MAX: usize = 1_024;
 pub(super) struct Throughput {
     /// In order of time.
     arrivals: VecDeque<Arrival>,
+    /// Of all of them.
+    bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,20 +51,26 @@ impl Throughput {
             let place = arrivals.iter().rposition(|arrival| arrival.at <= micros);
             arrivals.insert(place.map_or(0, |place| place + 1), arrival);
         }
+        self.bytes += u64::from(bytes);
         let newest = arrivals.back().map_or(micros, |arrival| arrival.at);
-        while arrivals.len() > PACKETS_MAX
-            || (arrivals.len() > PACKETS_MIN && newest - arrivals[0].at > WINDOW_MICROS)
-            || (arrivals.len() > 2 && newest - arrivals[0].at > WINDOW_MICROS_MAX)
-        {
+        while let Some(oldest) = arrivals.front() {
+            let (count, age) = (arrivals.len(), newest - oldest.at);
+            let is_kept = count <= PACKETS_MIN || age <= WINDOW_MICROS && count <= PACKETS_MAX;
+            if is_kept && (count <= 2 || age <= WINDOW_MICROS_MAX) {
+                break;
+            }
+            self.bytes -= u64::from(oldest.bytes);
             arrivals.pop_front();
         }
     }
 
     /// `None` until enough has arrived.
     pub(super) fn rate(&self) -> Option<Bitrate> {
-        self.rate_of(self.arrivals.len()).filter(|_| {
-            self.arrivals.len() >= 4 && self.span(self.arrivals.len()) >= WINDOW_MICROS / 6
-        })
+        let (first, count) = (self.arrivals.front()?, self.arrivals.len());
+        let span = self.span(count);
+        // The first was on its way before.
+        let bytes = self.bytes - u64::from(first.bytes);
+        (count >= 4 && span >= WINDOW_MICROS / 6).then(|| rate_of(bytes, span))
     }
 
     /// Rate of the bottleneck, by the last packets that waited in front of it: what arrives otherwise is what was sent.
@@ -73,10 +81,13 @@ impl Throughput {
             .rev()
             .take_while(|arrival| arrival.waited);
         let count = waited.count();
-        if count < WAITED_PACKETS_MIN || self.span(count) < WAITED_MICROS_MIN {
+        let span = self.span(count);
+        if count < WAITED_PACKETS_MIN || span < WAITED_MICROS_MIN {
             return self.rate();
         }
-        self.rate_of(count)
+        let bytes = self.arrivals.iter().rev().take(count - 1);
+        let bytes = bytes.map(|arrival| u64::from(arrival.bytes)).sum();
+        Some(rate_of(bytes, span))
     }
 
     /// Time from the first to the last of so many packets, µs.
@@ -87,18 +98,15 @@ impl Throughput {
         first.zip(last).map_or(0, |(first, last)| last - first)
     }
 
-    /// Rate of the last so many packets.
-    fn rate_of(&self, count: usize) -> Option<Bitrate> {
-        let span = self.span(count);
-        // The first was on its way before.
-        let bytes = self.arrivals.iter().rev().take(count.saturating_sub(1));
-        let bytes: u64 = bytes.map(|arrival| u64::from(arrival.bytes)).sum();
-        (span > 0).then(|| Bitrate(8 * bytes * 1_000_000 / span as u64))
-    }
-
     pub(super) fn forget(&mut self) {
         self.arrivals.clear();
+        self.bytes = 0;
     }
+}
+
+/// Of so many bytes in a time that is not 0.
+fn rate_of(bytes: u64, span_micros: i64) -> Bitrate {
+    Bitrate(8 * bytes * 1_000_000 / span_micros as u64)
 }
 
 /// Time over which loss is measured, µs. Too low → a single burst is a trend; too high → congestion lasts.
