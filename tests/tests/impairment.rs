@@ -106,11 +106,11 @@ async fn watch(codec: &str, encodings: Value) -> Outcome {
 
     let publisher = open(&browser, &server, "ana", "Publisher").await;
     // Of plain boxes the smallest stream of simulcast has no bits for every picture; of noise, scalable encoders leave
-    // out most of their largest layer.
+    // out most of their largest layer, and of twice as many boxes, pictures of their smallest.
     let is_simulcast = encodings.as_array().is_some_and(|all| all.len() > 1);
     let options = json!({
         "width": WIDTH, "height": HEIGHT, "rate": RATE, "codec": codec, "encodings": encodings,
-        "boxes": if is_simulcast { 4 } else { 20 }, "isNoise": is_simulcast,
+        "boxes": if is_simulcast { 4 } else { 8 }, "isNoise": is_simulcast,
     });
     let offer = publisher.evaluate(&format!("lab.begin({options})")).await;
     let mut ana = RoomSocket::connect(&server.room_url()).await;
