@@ -133,6 +133,22 @@ impl ChromiumPage {
             .await;
     }
 
+    /// Loads the page again; what it kept in storage stays.
+    pub async fn reload(&self) {
+        self.evaluate("window.isFormer = true").await;
+        self.call("Page.reload", json!({})).await;
+        // Asked in the former document, it is answered by an error when that ends.
+        let loaded = "new Promise((resolve) => {
+            const look = () => !window.isFormer && document.readyState === 'complete' && resolve(true);
+            addEventListener('load', look);
+            look();
+        })";
+        within(format!("{}: reload", self.name), async {
+            while self.run(loaded).await.is_err() {}
+        })
+        .await;
+    }
+
     /// Presses keys one by one: a character, or a name such as `Enter` or `Tab`.
     pub async fn press(&self, key: &str) {
         let (code, typed) = match key {

@@ -124,11 +124,9 @@ async fn a_reload_joins_the_same_call_again() {
     // Names come from what the page remembers, not from its address.
     let stray = "history.replaceState(null, '', location.pathname + location.hash)";
     ana.page.evaluate(stray).await;
+    ana.page.reload().await;
     ana.page
-        .evaluate("(() => { window.isFormer = true; location.reload(); })()")
-        .await;
-    ana.page
-        .wait_for("!window.isFormer && window.tertulia?.room?.state === 'connected'")
+        .wait_for("window.tertulia?.room?.state === 'connected'")
         .await;
     let ana = Call::new(ana.page).await;
     assert_eq!(ana.page.evaluate("tertulia.room.user").await, "ana");
