@@ -22,7 +22,7 @@ use crate::packet::SourcePacket;
 use crate::rtp::{ClockRate, ExtendedSeq, RtpTime, Seq, Ssrc};
 
 /// Past segments kept: two seconds of a stream of which every second frame is left out, longer than histories. Too low
-/// → late packets and NACKs find nothing; too high → 56 bytes each, searched for each late packet.
+/// → late packets and NACKs find nothing; too high → 72 bytes each, searched for each late packet.
 const PAST_SEGMENTS_MAX: usize = 64;
 
 /// Largest gap of a source that the subscriber sees as loss, packets. A larger one is a source that restarted its
@@ -110,6 +110,8 @@ struct Segment {
     /// Picture id of the frame left out last, so that a frame of several packets is closed once.
     left_out_picture: Option<u16>,
 }
+
+const _: () = assert!(size_of::<Segment>() <= 72);
 
 /// The picture with which other layers began, of which the first packets are missing at the end of a segment.
 #[derive(Clone, Copy, Debug)]

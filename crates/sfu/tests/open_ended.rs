@@ -221,6 +221,14 @@ impl Bed {
         number
     }
 
+    /// Packets that the viewer was sent, as counted for statistics.
+    fn packets_sent(&mut self) -> u64 {
+        let now = self.simulation.now();
+        let element = self.simulation.element(self.viewer).clone();
+        let stats = self.simulation.engine.stats(now, &element).unwrap();
+        stats.streams.iter().map(|stream| stream.packets).sum()
+    }
+
     /// What came since the last call, oldest first.
     fn take(&mut self) -> Vec<Got> {
         let mut got = Vec::new();
@@ -318,6 +326,7 @@ fn what_is_held_is_not_sent_for_a_nack() {
         assert_eq!(first, (held, true, seq));
         assert_eq!(got.len(), 3);
         // Sent again it would be another packet if its marker changed: only on another SSRC.
+        let before = bed.packets_sent();
         bed.ask_for(seq);
         let again: Vec<_> = rtx
             .then_some(Got {
@@ -327,6 +336,7 @@ fn what_is_held_is_not_sent_for_a_nack() {
             .into_iter()
             .collect();
         assert_eq!(bed.take(), again);
+        assert_eq!(bed.packets_sent() - before, again.len() as u64);
     }
 }
 

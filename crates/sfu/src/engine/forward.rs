@@ -188,7 +188,7 @@ impl MediaPath {
         let mapping = subscriber.mapping(codec)?;
         let rewritten = subscriber.subscription.rewriter.replay(stored.packet)?;
         let has_stream = mapping.repair.is_some() && subscriber.repair_template.is_some();
-        if !has_stream && !subscriber.may_repeat(rewritten.seq) {
+        if !has_stream && !subscriber.may_repeat(rewritten.seq, &stored) {
             return None;
         }
         let is_late = is_seen && is_base && {

@@ -286,11 +286,7 @@ impl Route<'_> {
                 Some(rewritten.seq.seq()),
                 payload_type,
             ),
-            // Two packets of one index must be one packet; what follows the last of a frame may have changed its marker, and
-            // what came since, how a frame is described.
-            None if !subscriber.may_repeat(rewritten.seq) => return None,
-            None if stored.packet.frame.ends_layer_frame() && !stored.packet.marker => return None,
-            None if subscriber.is_described() && !stored.descriptor.is_empty() => return None,
+            None if !subscriber.may_repeat(rewritten.seq, stored) => return None,
             None => (
                 &subscriber.template,
                 subscriber.ssrc,
@@ -470,14 +466,18 @@ impl MediaPath {
                     .min();
                 continue;
             };
-            let Some(source) = it.source.map(|source| &self.sources[source.0]) else {
+            let source = it.source.map(|source| &self.sources[source.0]);
+            let found = source.and_then(|source| {
+                let layer = source.layer_of(held.layer)?;
+                Some((source, &source.layers[layer]))
+            });
+            let Some((source, layer)) = found else {
+                self.counters.rtp_withheld += 1;
                 continue;
             };
-            if let Some(layer) = source.layer_of(held.layer) {
-                let mut route = route!(self, now, subscriber);
-                route.release(source, &source.layers[layer], held, true);
-                self.unarmed.extend(route.settle());
-            }
+            let mut route = route!(self, now, subscriber);
+            route.release(source, layer, held, true);
+            self.unarmed.extend(route.settle());
         }
         self.transports[key.0].held_until = next;
     }

@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use forwarding::codec::Codec;
+use forwarding::history::Stored;
 use forwarding::rewriter::{Origin, Rewriter};
 use forwarding::rtp::{
     ClockRate, ExtendedSeq, ExtensionId, HeaderTemplate, NegotiatedExtensions, PayloadType,
@@ -219,9 +220,15 @@ impl Subscriber {
         self.repeats_from = repeats_plainly(&self.section).then_some(next);
     }
 
-    /// True if a packet may be sent again on the SSRC of the media.
-    pub(super) fn may_repeat(&self, seq: ExtendedSeq) -> bool {
-        self.repeats_from.is_some_and(|from| seq >= from)
+    /// True if a packet that was sent under number `sent_as` may be sent again on the SSRC of the media. Two packets of one
+    /// index must be one packet; what follows the last of a frame may have changed its marker, and what came since, how
+    /// a frame is described.
+    pub(super) fn may_repeat(&self, sent_as: ExtendedSeq, stored: &Stored<'_>) -> bool {
+        let packet = stored.packet;
+        let is_open_ended = packet.frame.ends_layer_frame() && !packet.marker;
+        let is_described = self.section.extensions.dependency_descriptor.is_some()
+            && !stored.descriptor.is_empty();
+        self.repeats_from.is_some_and(|from| sent_as >= from) && !is_open_ended && !is_described
     }
 
     /// Counts time by the clock of the source's codec, which is what it sends.
@@ -243,11 +250,6 @@ impl Subscriber {
     /// True if padding may be added to a packet: one that might be sent again as it was could not get the same.
     pub(super) fn may_pad(&self) -> bool {
         self.repeats_from.is_none()
-    }
-
-    /// True if its peer is told by header extension what frames depend on.
-    pub(super) fn is_described(&self) -> bool {
-        self.section.extensions.dependency_descriptor.is_some()
     }
 
     /// How the source's codec is sent to this peer.
