@@ -32,9 +32,12 @@ pub enum Frame {
     },
 }
 
-/// A link broke.
+/// A link broke, or was never made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
+    /// There was no connection in the first place.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
     /// Nothing comes any more.
     #[error("connection lost: {0}")]
     Lost(String),

@@ -57,7 +57,7 @@ impl World {
             let mut state = state.lock();
             state.dialled += 1;
             let Some(service) = state.service.clone() else {
-                let refused = kurento::LinkError::Lost("nobody is there".to_owned());
+                let refused = kurento::LinkError::Unreachable("nobody is there".to_owned());
                 return async move { Err(refused) }.boxed();
             };
             let (ours, theirs) = Link::pair();

@@ -61,17 +61,17 @@ pub(super) async fn drive(shared: Weak<Shared>, wake: Arc<Notify>, dial: Dial) {
         };
         match wish {
             Wish::Dial => dialling = Some(Box::pin(timeout(DIAL_DEADLINE, dial()))),
-            Wish::HangUp => {
+            Wish::HangUp(reason) => {
                 (link, dialling) = (None, None);
-                disconnected(&shared, "it was hung up on");
+                disconnected(&shared, &reason);
                 continue;
             }
             Wish::Nothing => {}
         }
         if let Some(open) = link.as_mut().filter(|_| !frames.is_empty()) {
-            if send(open, frames).await.is_err() {
+            if let Err(reason) = send(open, frames).await {
                 link = None;
-                disconnected(&shared, "it does not read");
+                disconnected(&shared, &reason);
             }
             continue;
         }
@@ -96,14 +96,14 @@ pub(super) async fn drive(shared: Weak<Shared>, wake: Arc<Notify>, dial: Dial) {
                 }
             }
             frame = next(&mut link) => match frame {
-                Some(text) => {
+                Ok(text) => {
                     if let Some(shared) = shared.upgrade() {
                         shared.turn(|machine| machine.handle_frame(now(), &text));
                     }
                 }
-                None => {
+                Err(reason) => {
                     link = None;
-                    disconnected(&shared, "the connection is lost");
+                    disconnected(&shared, &reason);
                 }
             }
         }
@@ -132,25 +132,32 @@ fn disconnected(shared: &Weak<Shared>, reason: &str) {
     }
 }
 
-async fn send(link: &mut Link, frames: Vec<String>) -> Result<(), ()> {
+/// Sends it all, or says what the log should tell of the failure.
+async fn send(link: &mut Link, frames: Vec<String>) -> Result<(), String> {
     for text in frames {
         match timeout(WRITE_DEADLINE, link.outgoing.send(Frame::Text(text))).await {
             Ok(Ok(())) => {}
-            _ => return Err(()),
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(_) => return Err("it does not read".to_owned()),
         }
     }
     Ok(())
 }
 
-/// The next text on a link, `None` at its end. Never, if there is no link.
-async fn next(link: &mut Option<Link>) -> Option<String> {
+/// The next text on a link, or why there is none any more. Never, if there is no link.
+async fn next(link: &mut Option<Link>) -> Result<String, String> {
     let Some(link) = link else {
         return std::future::pending().await;
     };
-    match link.incoming.next().await? {
-        Ok(Frame::Text(text)) => Some(text),
-        Ok(Frame::Binary(bytes)) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        Ok(Frame::Close { .. }) | Err(_) => None,
+    match link.incoming.next().await {
+        Some(Ok(Frame::Text(text))) => Ok(text),
+        Some(Ok(Frame::Binary(bytes))) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Some(Ok(Frame::Close { code, reason })) => Err(match reason.as_str() {
+            "" => format!("it closed the connection ({code})"),
+            _ => format!("it closed the connection ({code}): {reason}"),
+        }),
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err("the connection has ended".to_owned()),
     }
 }
 
@@ -186,4 +193,54 @@ impl Shared {
 /// By tokio's clock, which tests can stop.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{sink, stream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_connection_is_told_with_its_reason() {
+        let close = |code, reason: &str| {
+            let reason = reason.to_owned();
+            Some(Ok(Frame::Close { code, reason }))
+        };
+        let lost = || LinkError::Lost("reset by the peer".to_owned());
+        for (end, expected) in [
+            (
+                close(1001, "going away"),
+                "it closed the connection (1001): going away",
+            ),
+            (close(1005, ""), "it closed the connection (1005)"),
+            (Some(Err(lost())), "connection lost: reset by the peer"),
+            (None, "the connection has ended"),
+        ] {
+            let mut link = Some(Link::new(
+                stream::iter(end),
+                sink::drain().sink_map_err(move |_| lost()),
+            ));
+            assert_eq!(next(&mut link).await, Err(expected.to_owned()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_is_told_from_a_broken_connection() {
+        let frames = || vec!["{}".to_owned()];
+        let (mut broken, other) = Link::pair();
+        drop(other);
+        let error = send(&mut broken, frames()).await;
+        assert_eq!(
+            error,
+            Err("connection lost: the other end is gone".to_owned())
+        );
+        let (mut full, _reads_nothing) = Link::pair();
+        let error = loop {
+            if let Err(error) = send(&mut full, frames()).await {
+                break error;
+            }
+        };
+        assert_eq!(error, "it does not read");
+    }
 }

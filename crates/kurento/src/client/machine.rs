@@ -90,10 +90,11 @@ pub(super) enum Output {
 }
 
 /// What the driver should do about the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     Dial,
-    HangUp,
+    /// For that reason. [`Machine::handle_disconnected`] wants to hear it.
+    HangUp(String),
     Nothing,
 }
 
@@ -231,8 +232,7 @@ impl Machine {
     /// What the driver should do about the connection.
     pub(super) fn poll_wish(&mut self, now: Instant) -> Wish {
         if let Some(reason) = self.hang_up.take() {
-            self.tell_down(&reason);
-            return Wish::HangUp;
+            return Wish::HangUp(reason);
         }
         match self.link {
             Link::Down { until } if until <= now => {

@@ -33,34 +33,66 @@ async fn dial(text: &str, tls: Option<Arc<rustls::ClientConfig>>) -> Result<Link
     let (default_port, tls) = match (uri.scheme_str(), tls) {
         (Some("ws"), _) => (80, None),
         (Some("wss"), Some(tls)) => (443, Some(tls)),
-        (Some("wss"), None) => return Err(LinkError::Lost("wss needs TLS settings".to_owned())),
+        (Some("wss"), None) => return Err(unreachable("wss needs TLS settings")),
         _ => return Err(invalid(text)),
     };
     // Brackets are for URIs, not for resolvers.
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(default_port);
-    let stream = TcpStream::connect((name, port)).await.map_err(broken)?;
-    stream.set_nodelay(true).map_err(broken)?;
+    let stream = TcpStream::connect((name, port))
+        .await
+        .map_err(unreachable)?;
+    stream.set_nodelay(true).map_err(unreachable)?;
     let limits = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));
     let Some(tls) = tls else {
         let upgraded = tokio_tungstenite::client_async_with_config(text, stream, Some(limits));
-        let (socket, _) = upgraded.await.map_err(broken)?;
+        let (socket, _) = upgraded.await.map_err(unreachable)?;
         return Ok(Link::over_websocket(socket));
     };
-    let name = ServerName::try_from(name.to_owned()).map_err(broken)?;
+    let name = ServerName::try_from(name.to_owned()).map_err(unreachable)?;
     let stream = TlsConnector::from(tls).connect(name, stream);
-    let stream = stream.await.map_err(broken)?;
+    let stream = stream.await.map_err(unreachable)?;
     let upgraded = tokio_tungstenite::client_async_with_config(text, stream, Some(limits));
-    let (socket, _) = upgraded.await.map_err(broken)?;
+    let (socket, _) = upgraded.await.map_err(unreachable)?;
     Ok(Link::over_websocket(socket))
 }
 
 fn invalid(uri: &str) -> LinkError {
-    LinkError::Lost(format!("'{uri}' is no ws:// or wss:// address"))
+    unreachable(format!("'{uri}' is no ws:// or wss:// address"))
 }
 
-fn broken(error: impl std::fmt::Display) -> LinkError {
-    LinkError::Lost(error.to_string())
+fn unreachable(reason: impl std::fmt::Display) -> LinkError {
+    LinkError::Unreachable(reason.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_never_connected_is_not_called_lost() {
+        let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed = format!("ws://{}/kurento", unused.local_addr().unwrap());
+        drop(unused);
+        // It takes connections and ends them.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let rude = format!("ws://{}/kurento", listener.local_addr().unwrap());
+        tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        for uri in [
+            &closed,
+            &rude,
+            "http://127.0.0.1",
+            "wss://127.0.0.1",
+            "no uri",
+        ] {
+            let error = dial(uri, None).await.unwrap_err();
+            assert!(matches!(error, LinkError::Unreachable(_)), "{uri}: {error}");
+            let text = error.to_string();
+            assert!(text.starts_with("cannot be reached: "), "{text}");
+        }
+    }
 }

@@ -70,23 +70,24 @@ impl Machine {
         }
     }
 
-    /// The server has forgotten the session, as after a restart: what it had made is gone.
+    /// The server has forgotten the session, after a restart or because we were away: what it had made is gone.
     pub(super) fn lose_everything(&mut self) {
         tracing::warn!(
             server = self.name,
-            "a Kurento Media Server has forgotten everything; its rooms are closed"
+            "what was made on a Kurento Media Server is lost, because it was restarted or away too long"
         );
         self.session = None;
         let watches = std::mem::take(&mut self.watches);
         for (_, watch) in watches.into_iter().filter(|(id, _)| !id.contains('/')) {
             let lost = Event::Error {
                 kind: media::ErrorKind::ServerLost,
-                description: "the media server has lost the room, join again".to_owned(),
+                description: "the media server has lost what was made on it, join again".to_owned(),
                 code: Fault::INVALID_SESSION,
             };
             self.outputs.push_back(Output::Event(watch.events, lost));
         }
-        let lost = || Error::Unavailable("the media server has lost everything".to_owned());
+        let lost =
+            || Error::Unavailable("the media server has lost what was made on it".to_owned());
         self.deadlines.clear();
         for id in std::mem::take(&mut self.requests).into_keys() {
             self.outputs.push_back(Output::Answered(id, Err(lost())));
