@@ -13,15 +13,19 @@ use crate::fault::Fault;
 use crate::model::marshal::Arguments;
 use crate::model::{core, elements};
 
+/// Ports whose sounds one port of a mixer may be connected to. Too low: a large conference is refused. Too high: each
+/// connection walks over those that the port has.
+pub(super) const SOUNDS_PER_SINK_MAX: usize = 1000;
+
 /// What hubs route.
 const KINDS: [MediaKind; 2] = [MediaKind::Audio, MediaKind::Video];
 
 /// A port, a kind, and the port that feeds it, if any.
-type Route = (ObjectKey, MediaKind, Option<ObjectKey>);
+pub(super) type Route = (ObjectKey, MediaKind, Option<ObjectKey>);
 
 impl Server {
     pub(super) fn call_hub(
-        &self,
+        &mut self,
         hub: ObjectKey,
         class: &str,
         method: &str,
@@ -72,21 +76,35 @@ impl Server {
             .collect()
     }
 
-    /// A sink gets one source of each kind, the last: adding up sounds needs decoded media.
+    /// A sink gets one source of each kind, the last that is connected: adding up sounds needs decoded media.
     fn mix(&self, hub: ObjectKey, arguments: &Arguments) -> Result<Step, Fault> {
         let kind = routed_kind(arguments)?;
         let source = self.port(hub, "source", arguments)?;
         let sink = self.port(hub, "sink", arguments)?;
-        let former = self.objects.wires.routes.get(&(sink, kind));
-        let adds_up = kind == MediaKind::Audio && former.is_some_and(|former| *former != source);
-        if adds_up && self.config.unsupported == Unsupported::Reject {
+        let route = (sink, kind, Some(source));
+        if kind == MediaKind::Video {
+            return self.route(vec![route]);
+        }
+        let others = self.sounds(sink).filter(|sound| *sound != source).count();
+        if others > 0 && self.config.unsupported == Unsupported::Reject {
             let message = "Can not connect video ports";
             return Err(Fault::kurento(Fault::CONNECT, message));
         }
-        self.route(vec![(sink, kind, Some(source))])
+        if others >= SOUNDS_PER_SINK_MAX {
+            return Err(Fault::full("connections", SOUNDS_PER_SINK_MAX));
+        }
+        self.route_sound(source, route)
     }
 
-    fn unmix(&self, hub: ObjectKey, arguments: &Arguments) -> Result<Step, Fault> {
+    /// The ports whose sounds a port of a mixer would add up, by the order in which they were connected.
+    fn sounds(&self, sink: ObjectKey) -> impl DoubleEndedIterator<Item = ObjectKey> + '_ {
+        let sounds = self.objects.wires.sounds.get(&sink).into_iter().flatten();
+        sounds
+            .copied()
+            .filter(|sound| self.objects.get(*sound).is_some())
+    }
+
+    fn unmix(&mut self, hub: ObjectKey, arguments: &Arguments) -> Result<Step, Fault> {
         let kind = routed_kind(arguments)?;
         if kind == MediaKind::Video {
             let message = "Video disconnection is not implemented yet";
@@ -94,15 +112,49 @@ impl Server {
         }
         let source = self.port(hub, "source", arguments)?;
         let sink = self.port(hub, "sink", arguments)?;
-        if self.objects.wires.routes.get(&(sink, kind)) != Some(&source) {
-            // It may have been connected, and another one came.
-            if self.objects.get(sink).is_some_and(|sink| sink.complained) {
-                return done(Value::Null);
-            }
+        if !self.sounds(sink).any(|sound| sound == source) {
             let message = "Can not connect video ports";
             return Err(Fault::kurento(Fault::CONNECT, message));
         }
-        self.route(vec![(sink, kind, None)])
+        let left = self.sounds(sink).rfind(|sound| *sound != source);
+        let route = (sink, kind, left);
+        if self.objects.wires.routes.get(&(sink, kind)) == Some(&source) {
+            self.route_sound(source, route)
+        } else {
+            Ok(Step::Done(self.mixed(source, route)))
+        }
+    }
+
+    fn route_sound(&self, source: ObjectKey, route: Route) -> Result<Step, Fault> {
+        let Some(call) = self.routing_call(route) else {
+            return done(Value::Null);
+        };
+        Ok(Step::Media {
+            calls: vec![call],
+            after: After::Mixed { source, route },
+        })
+    }
+
+    /// A source was connected to a sink, or disconnected from it, and this is what it is routed to.
+    pub(super) fn mixed(&mut self, source: ObjectKey, route: Route) -> Answer {
+        let (sink, _, heard) = route;
+        let mut sounds: Vec<_> = self.sounds(sink).filter(|sound| *sound != source).collect();
+        sounds.extend(heard.filter(|heard| *heard == source));
+        if sounds.is_empty() || self.objects.get(sink).is_none() {
+            self.objects.wires.sounds.remove(&sink);
+        } else {
+            self.objects.wires.sounds.insert(sink, sounds);
+        }
+        self.routed(vec![route])
+    }
+
+    /// Ports of mixers hear another source when theirs is gone, if they were connected to more.
+    pub(super) fn hear_others(&mut self, sinks: Vec<ObjectKey>) {
+        let routes = sinks.into_iter().filter_map(|sink| {
+            let left = self.sounds(sink).next_back()?;
+            Some((sink, MediaKind::Audio, Some(left)))
+        });
+        self.route_unasked(routes.collect());
     }
 
     fn route(&self, routes: Vec<Route>) -> Result<Step, Fault> {
@@ -154,16 +206,17 @@ impl Server {
                 .find_map(|port| routes.get(&(*port, kind)))
         };
         let routes = KINDS.map(|kind| (port, kind, source(kind).copied()));
-        let routes: Vec<_> = routes
-            .into_iter()
-            .filter(|route| route.2.is_some())
-            .collect();
+        let routes = routes.into_iter().filter(|route| route.2.is_some());
+        self.route_unasked(routes.collect());
+    }
+
+    /// Nobody waits for it.
+    fn route_unasked(&mut self, routes: Vec<Route>) {
         let calls: Vec<_> = routes
             .iter()
             .filter_map(|route| self.routing_call(*route))
             .collect();
         if !calls.is_empty() {
-            // Nobody waits for it: the port can be made without.
             self.call_unasked(calls);
             // Never fails.
             let _ = self.routed(routes);
@@ -180,7 +233,8 @@ impl Server {
             };
             let is_replaced = former.is_some() && source.is_some() && former != *source;
             if *kind == MediaKind::Audio && is_replaced {
-                self.complain_about_mixing(*sink, &[&elements::MIXER]);
+                let what = "cannot add up sounds here: this port gets the last source only";
+                self.complain_about_mixing(*sink, &[&elements::MIXER], what);
             }
         }
         if let Some((port, ..)) = routes.first() {

@@ -333,9 +333,7 @@ impl Server {
         let subtree = self.objects.subtree(key);
         let mut members = subtree.iter().filter_map(|key| self.objects.get(*key));
         let flowed = members.any(|object| object.flows.any());
-        for key in &subtree {
-            self.unwire(*key);
-        }
+        let heard_by: Vec<_> = subtree.iter().flat_map(|key| self.unwire(*key)).collect();
         for key in subtree {
             let Some(object) = self.objects.remove(key) else {
                 continue;
@@ -360,6 +358,7 @@ impl Server {
                 ],
             });
         }
+        self.hear_others(heard_by);
         if let Some(pipeline) = pipeline.filter(|_| flowed) {
             self.refresh_flows(pipeline);
         }

@@ -254,6 +254,7 @@ impl Server {
             After::Connected(links) => self.connected_elements(links),
             After::Disconnected(links) => self.disconnected_elements(links),
             After::Routed(routes) => self.routed(routes),
+            After::Mixed { source, route } => self.mixed(source, route),
             After::Measured => Ok(Outcome::Value(measured(replies.first()))),
             After::Played(property) => Ok(Outcome::Value(played(property, replies.first()))),
             _ => Ok(Outcome::Value(Value::Null)),

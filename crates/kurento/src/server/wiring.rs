@@ -44,6 +44,8 @@ pub(super) struct Wires {
     sinks: BTreeMap<ObjectKey, BTreeSet<Place>>,
     /// Inside of hubs: which port feeds a port.
     pub(super) routes: BTreeMap<(ObjectKey, MediaKind), ObjectKey>,
+    /// Inside of mixers: whose sounds a port was connected to, in that order. Some may be gone.
+    pub(super) sounds: BTreeMap<ObjectKey, Vec<ObjectKey>>,
 }
 
 impl Wires {
@@ -238,7 +240,8 @@ impl Server {
         }
         if let Some(link) = links.first() {
             let mixers = [&elements::COMPOSITE, &elements::ALPHA_BLENDING];
-            self.complain_about_mixing(link.sink, &mixers);
+            let what = "cannot mix here: its ports get nothing";
+            self.complain_about_mixing(link.sink, &mixers, what);
             if flows {
                 self.refresh_flows_around(link.sink);
             }
@@ -247,7 +250,12 @@ impl Server {
     }
 
     /// Tells once that a hub would have to mix, if it is one of these.
-    pub(super) fn complain_about_mixing(&mut self, port: ObjectKey, mixers: &[&'static Class]) {
+    pub(super) fn complain_about_mixing(
+        &mut self,
+        port: ObjectKey,
+        mixers: &[&'static Class],
+        what: &str,
+    ) {
         let Some(object) = self.objects.get_mut(port) else {
             return;
         };
@@ -258,7 +266,7 @@ impl Server {
             return;
         }
         let class = hub.map_or("", |hub| hub.class.name);
-        let description = format!("{class} mixing requires transcoding, not available");
+        let description = format!("{class} {what}; a Kurento Media Server mixes");
         if let Some(object) = self.objects.get_mut(port) {
             object.complained = true;
         }
@@ -283,20 +291,26 @@ impl Server {
         Ok(Outcome::Value(Value::Null))
     }
 
-    /// Cuts everything around an object that is released.
-    pub(super) fn unwire(&mut self, object: ObjectKey) {
+    /// Cuts everything around an object that is released. Returns the ports of hubs that heard it.
+    pub(super) fn unwire(&mut self, object: ObjectKey) -> Vec<ObjectKey> {
         let wires = &mut self.objects.wires;
         let mut links = wires.links_into(object);
         links.extend(wires.links_from(object));
-        wires
-            .routes
-            .retain(|(port, _), source| *port != object && *source != object);
+        let mut heard_by = Vec::new();
+        wires.routes.retain(|(port, kind), source| {
+            if *source == object && *kind == MediaKind::Audio {
+                heard_by.push(*port);
+            }
+            *port != object && *source != object
+        });
+        wires.sounds.remove(&object);
         for link in links {
             // A loop appears in both lists.
             if self.objects.wires.remove(&link).is_some() {
                 self.emit_link(&link, &events::ELEMENT_DISCONNECTED);
             }
         }
+        heard_by
     }
 
     fn emit_link(&mut self, link: &Link, event: &'static EventType) {

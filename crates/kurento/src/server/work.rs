@@ -7,6 +7,7 @@ use media::{
     MediaKind, OfferOptions, Parameters, PipelineId,
 };
 
+use super::hubs::Route;
 use super::lifecycle::NewObject;
 use super::wiring::Link;
 
@@ -152,7 +153,12 @@ pub(super) enum After {
     Connected(Vec<Link>),
     Disconnected(Vec<Link>),
     /// A hub's routes: sink port, kind, source port or none.
-    Routed(Vec<(ObjectKey, MediaKind, Option<ObjectKey>)>),
+    Routed(Vec<Route>),
+    /// A sound was connected to a port of a mixer, or disconnected from it; what the port gets of it.
+    Mixed {
+        source: ObjectKey,
+        route: Route,
+    },
     Stats {
         object: ObjectKey,
         kind: Option<MediaKind>,

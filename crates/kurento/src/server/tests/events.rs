@@ -235,7 +235,14 @@ fn a_mixer_that_would_have_to_add_up_voices_says_so_once() {
     let data = &told["params"]["value"]["data"];
     assert_eq!(data["type"], "UNEXPECTED_ELEMENT_ERROR");
     let description = data["description"].as_str().unwrap();
-    assert!(description.starts_with("Mixer mixing requires transcoding"));
+    // What is heard, and what to do about it.
+    for part in [
+        "Mixer cannot add up sounds",
+        "the last source",
+        "a Kurento Media Server mixes",
+    ] {
+        assert!(description.contains(part), "{part} in {description}");
+    }
     assert_eq!(data["source"], sink);
     for (operation, source) in [
         ("connect", &ana),
@@ -244,6 +251,123 @@ fn a_mixer_that_would_have_to_add_up_voices_says_so_once() {
     ] {
         assert!(route(&mut desk, operation, "AUDIO", source).is_empty());
     }
+}
+
+/// A mixer with ports, and what its sink gets by the calls of the media server.
+struct Mixing {
+    desk: Desk,
+    connection: ConnectionId,
+    hub: String,
+    ports: Vec<String>,
+}
+
+impl Mixing {
+    /// The last of `ports` is the sink.
+    fn new(ports: usize) -> Self {
+        let mut desk = Desk::new();
+        let connection = desk.open();
+        let pipeline = desk.create(connection, "MediaPipeline", json!({}));
+        let hub = desk.create(connection, "Mixer", in_pipeline(&pipeline));
+        let port = |_| desk.create(connection, "HubPort", json!({ "hub": hub }));
+        let ports = (0..ports).map(port).collect();
+        Self {
+            desk,
+            connection,
+            hub,
+            ports,
+        }
+    }
+
+    /// The code of the refusal, if it is one.
+    fn ask(&mut self, operation: &str, source: usize) -> Option<i64> {
+        let parameters =
+            json!({ "media": "AUDIO", "source": self.ports[source], "sink": self.ports.last() });
+        let params = json!({
+            "object": self.hub, "operation": operation, "operationParams": parameters,
+        });
+        let answer = self.desk.ask(self.connection, "invoke", params);
+        answer["error"]["code"].as_i64()
+    }
+
+    fn release(&mut self, port: usize) {
+        let params = json!({ "object": self.ports[port] });
+        let answer = self.desk.ask(self.connection, "release", params);
+        assert!(answer.get("error").is_none(), "{answer}");
+    }
+
+    /// The port that is heard. By the media server's calls: what was connected last is, unless it was disconnected.
+    fn heard(&self) -> Option<usize> {
+        let index = |element: &ElementId| {
+            let objects = &self.desk.server.objects;
+            let is_it = |port: &String| {
+                let key = objects.find(port).ok();
+                let port = key.and_then(|key| objects.get(key));
+                port.and_then(|port| port.input()) == Some(element)
+            };
+            self.ports.iter().position(is_it)
+        };
+        let calls = self.desk.calls.iter();
+        let heard = calls.fold(None, |heard, call| match call {
+            Call::Connect { source, .. } => Some(source),
+            Call::Disconnect { .. } => None,
+            _ => heard,
+        });
+        heard.and_then(index)
+    }
+}
+
+#[test]
+fn a_mixer_gives_the_last_source_that_is_still_connected() {
+    let mut mixing = Mixing::new(4);
+    assert_eq!(mixing.ask("disconnect", 0), Some(40004), "it never was");
+    for source in 0..3 {
+        assert_eq!(mixing.ask("connect", source), None);
+        assert_eq!(mixing.heard(), Some(source));
+    }
+    // One that is not heard leaves the others as they are.
+    assert_eq!(mixing.ask("disconnect", 0), None);
+    assert_eq!(mixing.heard(), Some(2));
+    assert_eq!(
+        mixing.ask("disconnect", 0),
+        Some(40004),
+        "it is not any more"
+    );
+    assert_eq!(mixing.ask("disconnect", 2), None);
+    assert_eq!(mixing.heard(), Some(1));
+    // So does the release of one that is heard.
+    assert_eq!(mixing.ask("connect", 0), None);
+    mixing.release(0);
+    assert_eq!(mixing.heard(), Some(1));
+    assert_eq!(mixing.ask("disconnect", 1), None);
+    assert_eq!(mixing.heard(), None);
+}
+
+#[test]
+fn what_a_mixer_would_add_up_is_bounded() {
+    let mut mixing = Mixing::new(hubs::SOUNDS_PER_SINK_MAX + 2);
+    for source in 0..hubs::SOUNDS_PER_SINK_MAX {
+        assert_eq!(mixing.ask("connect", source), None);
+    }
+    assert_eq!(
+        mixing.ask("connect", hubs::SOUNDS_PER_SINK_MAX),
+        Some(40009)
+    );
+    // Who is connected may be so again, and who goes makes room.
+    assert_eq!(mixing.ask("connect", 0), None);
+    mixing.release(1);
+    assert_eq!(mixing.ask("connect", hubs::SOUNDS_PER_SINK_MAX), None);
+    assert_eq!(mixing.heard(), Some(hubs::SOUNDS_PER_SINK_MAX));
+}
+
+#[test]
+fn what_is_left_of_a_mixer_does_not_outlive_its_ports() {
+    let mut mixing = Mixing::new(3);
+    for source in [0, 1] {
+        assert_eq!(mixing.ask("connect", source), None);
+    }
+    mixing.release(2);
+    assert!(mixing.desk.server.objects.wires.sounds.is_empty());
+    assert!(mixing.desk.server.objects.wires.routes.is_empty());
 }
 
 #[test]
