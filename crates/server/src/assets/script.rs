@@ -1,7 +1,7 @@
 //! The client for pages without modules: all modules in one function, for a plain `<script>`.
 //!
-//! It is made of the modules at the start, so there is no copy of them that could be out of date. What that takes
-//! of the modules: imports and exports fill whole lines, and no two modules declare one name.
+//! It is made of the modules, at the start or in debug builds at each request, so there is no copy of them that could be
+//! out of date. What that takes of the modules: imports and exports fill whole lines, and no two modules declare one name.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
