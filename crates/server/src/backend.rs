@@ -44,7 +44,10 @@ pub enum TrustError {
         source: io::Error,
     },
     /// The file has no certificate.
-    #[error("{path} has no usable certificate in PEM form")]
+    #[error(
+        "{path} (--kms-ca) has no usable certificate in PEM form; name a file with those of the \
+         authorities that certify the media servers"
+    )]
     Pem {
         /// Which.
         path: PathBuf,
@@ -69,7 +72,7 @@ pub fn start(
         })
         .into_iter()
         .collect();
-    let tls = trust(config)?;
+    let tls = trust(config)?.map(client_config);
     for uri in uris(config) {
         members.push(Member {
             name: public_part(uri).to_owned(),
@@ -98,12 +101,13 @@ fn uris(config: &Config) -> impl Iterator<Item = &String> {
     config.kms_uri.iter().filter(|_| config.media().kms())
 }
 
-/// Whom to believe about the certificates of other media servers; none of them may have one.
+/// Whom to believe about the certificates of other media servers; none of them may have one. Empty if the system
+/// believes nobody, as in many containers.
 ///
 /// # Errors
 ///
 /// If the file of `kms-ca` is needed and unusable.
-pub(crate) fn trust(config: &Config) -> Result<Option<Arc<ClientConfig>>, TrustError> {
+pub(crate) fn trust(config: &Config) -> Result<Option<RootCertStore>, TrustError> {
     uris(config)
         .any(|uri| uri.starts_with("wss:"))
         .then(|| believe(config.kms_ca.as_deref()))
@@ -111,7 +115,7 @@ pub(crate) fn trust(config: &Config) -> Result<Option<Arc<ClientConfig>>, TrustE
 }
 
 /// The given authorities and nobody else, or those of the system.
-fn believe(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, TrustError> {
+fn believe(authorities: Option<&Path>) -> Result<RootCertStore, TrustError> {
     let mut roots = RootCertStore::empty();
     match authorities {
         Some(path) => {
@@ -129,20 +133,19 @@ fn believe(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, TrustError> 
         None => {
             let system = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(system.certs);
-            if roots.is_empty() {
-                tracing::warn!(
-                    "this system trusts no certificate authority: --kms-ca names one, or wss:// fails"
-                );
-            }
         }
     }
+    Ok(roots)
+}
+
+fn client_config(roots: RootCertStore) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider supports TLS 1.2 and 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(Arc::new(tls))
+    Arc::new(tls)
 }
 
 /// Brings the process's gauges up to date.

@@ -56,7 +56,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         tracing::info!(key, "this setting of Kurento has no effect here");
     }
     for remark in preflight::check(&config)? {
-        tracing::info!("{remark}");
+        tracing::warn!("{remark}");
     }
     files::raise_limit(config.max_connections);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -72,7 +72,7 @@ fn show(config: &Config) {
 
 async fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
-    let core = match config.media().embedded() || kms::is_wanted(config) {
+    let core = match native::is_wanted(config) {
         true => Some(native::start(config)?),
         false => None,
     };

@@ -10,6 +10,12 @@ use sfu::engine::sdp::Codec;
 use sfu::metrics::{Metrics, SampleKind};
 
 use crate::config::{Config, PinWorkers, VideoCodec};
+use crate::kms;
+
+/// Whether anybody would use it.
+pub fn is_wanted(config: &Config) -> bool {
+    config.media().embedded() || kms::is_wanted(config)
+}
 
 /// Opens the media ports and starts the workers.
 ///

@@ -8,7 +8,7 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::backend::{self, TrustError};
 use crate::config::Config;
-use crate::{Certificate, TlsError};
+use crate::{Certificate, TlsError, native};
 
 /// What cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,24 +22,36 @@ pub enum PreflightError {
     Trust(#[from] TrustError),
     /// A directory.
     #[error(
-        "cannot use {path} (--{setting}): {source}; name a directory in which the user who runs this may write"
+        "cannot use {path} (--{setting}): {}{source}; name a directory in which the user who runs this may write",
+        place(.looked_at, .path)
     )]
     Directory {
         /// The setting that names it.
         setting: &'static str,
         /// As given.
         path: PathBuf,
+        /// What was looked at: the directory, or what there is of the way to it.
+        looked_at: PathBuf,
         /// Why.
         source: io::Error,
     },
 }
 
-/// Looks at the files and directories that a start needs. Returns what is worth a remark.
+/// Names what was looked at, if that is not the path itself.
+fn place(looked_at: &Path, path: &Path) -> String {
+    match std::path::absolute(path).is_ok_and(|path| path == looked_at) {
+        true => String::new(),
+        false => format!("{}: ", looked_at.display()),
+    }
+}
+
+/// Looks at the files and directories that a start needs. Returns what somebody should look at, although a start works.
 ///
 /// # Errors
 ///
-/// If a start would fail for one of them, or nothing could be recorded.
+/// If a start would fail for one of them.
 pub fn check(config: &Config) -> Result<Vec<String>, PreflightError> {
+    let mut remarks = Vec::new();
     if !config.http || config.kurento_secure.is_some() {
         if Certificate::is_to_be_made(config) {
             check_directory("data-dir", &config.data_dir, Writing::Required)?;
@@ -47,15 +59,20 @@ pub fn check(config: &Config) -> Result<Vec<String>, PreflightError> {
             Certificate::load(config)?;
         }
     }
-    backend::trust(config)?;
-    let mut remarks = Vec::new();
-    if let Some(directory) = &config.recordings {
+    if backend::trust(config)?.is_some_and(|roots| roots.is_empty()) {
+        let remark =
+            "this system trusts no certificate authority: wss:// fails until --kms-ca names one";
+        remarks.push(remark.to_owned());
+    }
+    // Without the media server of this process they are not touched.
+    let recordings = config.recordings.as_ref();
+    if let Some(directory) = recordings.filter(|_| native::is_wanted(config)) {
         remarks.extend(check_directory("recordings", directory, Writing::Hoped)?);
     }
     Ok(remarks)
 }
 
-/// What a directory on a file system that is read-only, as volumes of containers may be, is good for.
+/// What a directory is good for in which nothing can be written, as volumes of containers may be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Writing {
     /// Nothing.
@@ -70,37 +87,49 @@ fn check_directory(
     path: &Path,
     writing: Writing,
 ) -> Result<Option<String>, PreflightError> {
-    let shown = path.display();
-    let unusable = |source| PreflightError::Directory {
+    let unusable = |looked_at: &Path, source| PreflightError::Directory {
         setting,
         path: path.to_owned(),
+        looked_at: looked_at.to_owned(),
         source,
     };
-    // The start makes what is missing of it.
-    let absolute = std::path::absolute(path).map_err(unusable)?;
-    let existing = absolute.ancestors().find(|folder| folder.exists());
+    // The start makes what is missing of it. A link that leads nowhere is there, and in the way.
+    let absolute = std::path::absolute(path).map_err(|error| unusable(path, error))?;
+    let mut ways = absolute.ancestors();
+    let existing = ways.find(|folder| folder.symlink_metadata().is_ok());
     let existing = existing.unwrap_or(&absolute);
+    let looked_at = |error: Errno| unusable(existing, error.into());
     if !existing.is_dir() {
-        return Err(unusable(io::ErrorKind::NotADirectory.into()));
+        let source = io::ErrorKind::NotADirectory.into();
+        return Err(unusable(existing, source));
     }
+    // Not that it can be listed: files are opened by their names.
+    access(existing, AccessFlags::X_OK).map_err(looked_at)?;
     let is_missing = existing != absolute;
-    let search = AccessFlags::X_OK | AccessFlags::R_OK;
-    access(existing, search).map_err(|error| unusable(error.into()))?;
-    match access(existing, AccessFlags::W_OK) {
-        Ok(()) if is_missing => Ok(Some(format!(
-            "{shown} (--{setting}) does not exist, the start makes it"
-        ))),
-        Ok(()) => Ok(None),
-        Err(Errno::EROFS) if writing == Writing::Hoped && !is_missing => Ok(Some(format!(
-            "{shown} (--{setting}) is read-only: its files can be played, and nothing is recorded"
-        ))),
-        Err(error) => Err(unusable(error.into())),
+    let remark = match access(existing, AccessFlags::W_OK) {
+        Ok(()) if is_missing => "does not exist, the start makes it".to_owned(),
+        Ok(()) => return Ok(None),
+        Err(error) if writing.is_needed(is_missing, error) => return Err(looked_at(error)),
+        Err(error) => format!(
+            "cannot be written ({}): its files can be played, and nothing is recorded",
+            error.desc()
+        ),
+    };
+    Ok(Some(format!("{} (--{setting}) {remark}", path.display())))
+}
+
+impl Writing {
+    /// Whether a directory is of no use that cannot be written for that reason, or not be made.
+    fn is_needed(self, is_missing: bool, error: Errno) -> bool {
+        let is_forbidden = matches!(error, Errno::EROFS | Errno::EACCES);
+        self == Self::Required || is_missing || !is_forbidden
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -123,6 +152,46 @@ mod tests {
                 assert!(error.contains(part), "{part} in {error}");
             }
         }
+        // What is in the way is named.
+        let error = check("file/below").unwrap_err();
+        let in_the_way = format!(": {}: ", place.join("file").display());
+        assert!(error.contains(&in_the_way), "{error}");
+        symlink(place.join("nothing"), place.join("link")).unwrap();
+        for name in ["link", "link/below"] {
+            let error = check(name).unwrap_err();
+            assert!(error.contains("/link"), "{error}");
+        }
         fs::remove_dir_all(place).unwrap();
+    }
+
+    /// As root, everything is allowed.
+    #[test]
+    fn recordings_that_can_only_be_read_are_good_for_playing() {
+        let (there, missing) = (false, true);
+        for (writing, is_missing, error, is_needed) in [
+            (Writing::Hoped, there, Errno::EROFS, false),
+            (Writing::Hoped, there, Errno::EACCES, false),
+            (Writing::Hoped, there, Errno::EIO, true),
+            (Writing::Hoped, missing, Errno::EROFS, true),
+            (Writing::Hoped, missing, Errno::EACCES, true),
+            (Writing::Required, there, Errno::EROFS, true),
+            (Writing::Required, there, Errno::EACCES, true),
+        ] {
+            assert_eq!(writing.is_needed(is_missing, error), is_needed, "{error}");
+        }
+    }
+
+    #[test]
+    fn recordings_are_not_looked_at_where_nothing_records() {
+        let uri = "ws://192.0.2.1:8888/kurento";
+        let config = |kurento| Config {
+            http: true,
+            kms_uri: vec![uri.to_owned()],
+            kurento,
+            recordings: Some("/dev/null".into()),
+            ..Config::default()
+        };
+        assert_eq!(check(&config(None)).unwrap(), Vec::<String>::new());
+        assert!(check(&config(Some(([127, 0, 0, 1], 0).into()))).is_err());
     }
 }

@@ -13,6 +13,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::Config;
 
+/// The setting that names the folder of the self-made certificate.
+const OWN: &str = "data-dir";
+
 /// Why there is no usable certificate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -36,28 +39,37 @@ pub enum TlsError {
         source: io::Error,
     },
     /// A file has no PEM section of the right kind.
-    #[error("{path} has no usable {what} in PEM form")]
+    #[error("{path} (--{setting}) has no usable {what} in PEM form; {}", remedy(.setting))]
     Pem {
+        /// The setting that names it, or its folder.
+        setting: &'static str,
         /// Which.
         path: PathBuf,
         /// What is missing.
         what: &'static str,
     },
     /// The key cannot be read without a password.
-    #[error("the key in {path} is encrypted: decrypt it first, with `openssl pkey`")]
+    #[error("the key in {path} (--{setting}) is encrypted: decrypt it first, with `openssl pkey`")]
     Encrypted {
+        /// The setting that names it, or its folder.
+        setting: &'static str,
         /// The key.
         path: PathBuf,
     },
     /// The certificate and the key do not fit each other or cannot be used.
-    #[error("certificate {cert} cannot be used with key {key}: {source}")]
+    #[error(
+        "certificate {cert} cannot be used with key {key} (--{setting}): {source}; {}",
+        remedy(.setting)
+    )]
     Unusable {
+        /// The setting that names the key, or the folder of both.
+        setting: &'static str,
         /// The certificate.
         cert: PathBuf,
         /// The key.
         key: PathBuf,
         /// Why.
-        source: rustls::Error,
+        source: Box<rustls::Error>,
     },
     /// No certificate could be made.
     #[error("cannot make a certificate: {0}")]
@@ -70,6 +82,14 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => "; name a file that exists",
         io::ErrorKind::PermissionDenied => "; let the user who runs this program read it",
         _ => "",
+    }
+}
+
+/// What to do about a file with the wrong content.
+fn remedy(setting: &str) -> &'static str {
+    match setting {
+        OWN => "remove cert.pem and key.pem there, and the next start makes new ones",
+        _ => "name a certificate (--cert) and the key that belongs to it (--key), both in PEM form",
     }
 }
 
@@ -107,21 +127,23 @@ fn load(config: &Config) -> Result<Arc<ServerConfig>, TlsError> {
         (Some(cert), Some(key)) => (cert.clone(), key.clone(), ["cert", "key"]),
         _ => {
             let (cert, key) = self_signed(config)?;
-            (cert, key, ["data-dir"; 2])
+            (cert, key, [OWN; 2])
         }
     };
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(&cert, settings[0])?)
         .collect::<Result<_, _>>()
         .ok()
         .filter(|chain: &Vec<_>| !chain.is_empty())
-        .ok_or_else(|| pem_error(&cert, "certificate"))?;
-    let pem = read(&key, settings[1])?;
+        .ok_or_else(|| pem_error(settings[0], &cert, "certificate"))?;
+    let setting = settings[1];
+    let pem = read(&key, setting)?;
     let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         // Both as the kind of a section and, in older files, as a header of it.
         if String::from_utf8_lossy(&pem).contains("ENCRYPTED") {
-            return TlsError::Encrypted { path: key.clone() };
+            let path = key.clone();
+            return TlsError::Encrypted { setting, path };
         }
-        pem_error(&key, "private key")
+        pem_error(setting, &key, "private key")
     })?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut tls = ServerConfig::builder_with_provider(provider)
@@ -129,14 +151,20 @@ fn load(config: &Config) -> Result<Arc<ServerConfig>, TlsError> {
         .expect("the provider supports TLS 1.2 and 1.3")
         .with_no_client_auth()
         .with_single_cert(chain, private)
-        .map_err(|source| TlsError::Unusable { cert, key, source })?;
+        .map_err(|source| TlsError::Unusable {
+            setting,
+            cert,
+            key,
+            source: Box::new(source),
+        })?;
     // WebSocket needs an upgrade, which HTTP/2 does not have.
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(tls))
 }
 
-fn pem_error(path: &Path, what: &'static str) -> TlsError {
+fn pem_error(setting: &'static str, path: &Path, what: &'static str) -> TlsError {
     TlsError::Pem {
+        setting,
         path: path.to_owned(),
         what,
     }
@@ -271,10 +299,11 @@ mod tests {
         check(&config, "cannot read");
         check(&config, "absent.pem");
         config.cert = Some(folder.join("key.pem"));
-        check(&config, "no usable certificate");
+        check(&config, "key.pem (--cert) has no usable certificate");
         config.cert = Some(folder.join("cert.pem"));
         config.key = Some(folder.join("cert.pem"));
-        check(&config, "no usable private key");
+        check(&config, "cert.pem (--key) has no usable private key");
+        check(&config, "the key that belongs to it (--key)");
         let locked = folder.join("locked.pem");
         let section = "ENCRYPTED PRIVATE KEY-----\n";
         fs::write(
@@ -288,6 +317,18 @@ mod tests {
         load(&other).unwrap();
         config.key = Some(other.data_dir.join("key.pem"));
         check(&config, "cannot be used with key");
+        check(&config, "the key that belongs to it (--key)");
+        // Of a damaged certificate of its own, the way out is another.
+        (config.cert, config.key) = (None, None);
+        fs::copy(other.data_dir.join("key.pem"), folder.join("key.pem")).unwrap();
+        check(&config, "(--data-dir)");
+        check(&config, "remove cert.pem and key.pem");
+        fs::write(folder.join("cert.pem"), "").unwrap();
+        check(&config, "remove cert.pem and key.pem");
+        for name in ["cert.pem", "key.pem"] {
+            fs::remove_file(folder.join(name)).unwrap();
+        }
+        load(&config).unwrap();
         for folder in [&folder, &other.data_dir] {
             fs::remove_dir_all(folder).unwrap();
         }

@@ -300,6 +300,15 @@ fn files_that_a_start_needs_are_looked_at_with_the_settings() {
             ],
             &["/no/ca.pem", "--kms-ca"],
         ),
+        (
+            &[
+                "--kms-uri",
+                "wss://192.0.2.1/kurento",
+                "--kms-ca",
+                no_folder,
+            ],
+            &[no_folder, "(--kms-ca)", "those of the authorities"],
+        ),
     ] {
         let output = run(tertulia(arguments).arg("--check-config"));
         let complaint = String::from_utf8(output.stderr).unwrap();
@@ -318,6 +327,27 @@ fn files_that_a_start_needs_are_looked_at_with_the_settings() {
         "{remark}"
     );
     assert!(!missing.exists());
+}
+
+#[test]
+fn a_system_that_trusts_nobody_is_told_once_with_the_settings_and_at_the_start() {
+    let nobody = file("no-authorities.pem", "");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (uri, last, told) in [
+        ("wss://192.0.2.1/kurento", "--check-config", 1),
+        // It fails later, by the port.
+        ("wss://192.0.2.1/kurento", "--http", 1),
+        ("ws://192.0.2.1/kurento", "--check-config", 0),
+    ] {
+        let mut command = tertulia(&["--listen", &taken, "--kms-uri", uri, last]);
+        let command = command.env("SSL_CERT_FILE", &nobody);
+        let output = run(command.env_remove("SSL_CERT_DIR"));
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        let remark = "trusts no certificate authority: wss:// fails until --kms-ca";
+        assert_eq!(said.matches(remark).count(), told, "{uri} {last}: {said}");
+    }
 }
 
 #[test]
