@@ -3,6 +3,12 @@
 
 let kurento = null;
 
+/** What the server says before it closes rooms, by its type. */
+const CLOSING_REASONS = new Map([
+  ['SERVER_SHUTDOWN', 'The server is shutting down. Join again when it is back.'],
+  ['MEDIA_SERVER_LOST', 'The media server was restarted, and the call is lost. Join again.'],
+]);
+
 const byId = (id) => document.getElementById(id);
 
 function show(stream) {
@@ -57,12 +63,13 @@ function join(event) {
     room.addEventListener('stream-added', ({ stream }) => show(stream));
     room.addEventListener('stream-removed', ({ stream }) => hide(stream));
     room.addEventListener('error-room', ({ error: refusal }) => leave(refusal.message));
+    let closingReason;
     room.addEventListener('error-media', ({ error: text }) => {
-      byId('problem').textContent = text;
+      closingReason = CLOSING_REASONS.get(text.split(':')[0]);
+      byId('problem').textContent = closingReason ?? text;
     });
     room.addEventListener('participant-evicted', () => leave('You were removed from the room.'));
-    // An error before it says why.
-    room.addEventListener('room-closed', () => leave(byId('problem').textContent || 'The room was closed.'));
+    room.addEventListener('room-closed', () => leave(closingReason ?? 'The room was closed.'));
     room.addEventListener('lost-connection', () => leave('The connection is lost.'));
     localStream.init();
   });
