@@ -3,7 +3,7 @@
 import { SpeakingDetector } from './js/tertulia-room.js';
 import { Chat } from './chat.js';
 import { Devices } from './devices.js';
-import { banner, explain, explainMediaError, explainMediaFailure, notify } from './notices.js';
+import { banner, explain, explainInterruption, explainMediaError, explainMediaFailure, notify } from './notices.js';
 import { byId, dress, roomLink } from './page.js';
 import { showPeople } from './people.js';
 import { Statistics } from './statistics.js';
@@ -33,12 +33,14 @@ export class Call {
   #watchedTrack = null;
   #busy = new Set();
   #ended = false;
+  /** Before that, the banner is about joining. */
+  #isShown = false;
   /** The server tells who speaks, and hears more than this page. */
   #serverHears = false;
   /** What the banner could say, the most urgent first: `[text, actionLabel, action]` or null. */
   #banners = { connection: null, failure: null, interruption: null, sound: null };
-  /** Whose media the banner says have failed, if it is one. */
-  #failed = null;
+  /** What has failed, by stream, the last at the end; null for what concerns no certain one. */
+  #failures = new Map();
   /** Streams whose media connection is interrupted. */
   #interrupted = new Set();
   /** Why the room is about to be closed, if the server has said. */
@@ -83,12 +85,15 @@ export class Call {
     byId('room').hidden = false;
     byId('room-name').textContent = this.#room.name;
     document.title = `${this.#room.name} – Tertulia`;
+    this.#isShown = true;
+    this.#showBanner();
     this.#update();
     byId('buttonVolume').focus();
   }
 
   dispose() {
     this.#ended = true;
+    this.#isShown = false;
     this.#listening.abort();
     this.#statistics.stop();
     this.#ownDetector?.stop();
@@ -129,6 +134,7 @@ export class Call {
     });
     on('stream-unpublished', ({ stream }) => {
       if (stream === this.#stream) this.#published = false;
+      else this.#mediaWork(stream);
       this.#removeTile(stream);
     });
     on('stream-published', () => {
@@ -208,31 +214,49 @@ export class Call {
   /** In place of what was said of it before; without a text it has nothing to say. */
   #setBanner(subject, text, ...action) {
     this.#banners[subject] = text ? [text, ...action] : null;
+    this.#showBanner();
+  }
+
+  #showBanner() {
+    if (!this.#isShown) return;
     const shown = Object.values(this.#banners).find((each) => each !== null);
     banner(...(shown ?? ['']));
   }
 
   /** Frozen pictures look like people who sit still. */
   #tellInterruption() {
-    if (this.#interrupted.size > 0) {
-      this.#setBanner('interruption', 'No sound and pictures come through. Connecting again… If this lasts, join again.', 'Join again', this.#onagain);
-    } else {
+    if (this.#interrupted.size === 0) {
       this.#setBanner('interruption', null);
+      return;
     }
+    const others = [...this.#interrupted].filter((stream) => stream !== this.#stream);
+    const connected = Object.values(this.#room.getStreams()).filter((stream) => stream.getWebRtcPeer());
+    const text = explainInterruption({
+      names: others.map((stream) => stream.getParticipant().getID()),
+      own: this.#interrupted.has(this.#stream),
+      all: connected.every((stream) => this.#interrupted.has(stream)),
+    });
+    this.#setBanner('interruption', text, 'Join again', this.#onagain);
   }
 
   /** Nothing more is tried until the user does something. */
   #mediaFailed(text, stream = null) {
-    this.#failed = stream;
+    this.#failures.delete(stream);
+    this.#failures.set(stream, text);
     // Nobody connects it again.
     if (this.#interrupted.delete(stream)) this.#tellInterruption();
-    this.#setBanner('failure', text, 'Join again', this.#onagain, () => this.#setBanner('failure', null));
+    this.#tellFailure();
   }
 
   #mediaWork(stream) {
-    if (this.#failed !== stream) return;
-    this.#failed = null;
-    this.#setBanner('failure', null);
+    if (this.#failures.delete(stream)) this.#tellFailure();
+  }
+
+  #tellFailure() {
+    this.#setBanner('failure', [...this.#failures.values()].at(-1), 'Join again', this.#onagain, () => {
+      this.#failures.clear();
+      this.#tellFailure();
+    });
   }
 
   // What the user does.

@@ -25,8 +25,11 @@ export function banner(text, actionLabel, action, onclose) {
   if (onclose) node.append(make('button', { type: 'button', onclick: onclose }, 'Dismiss'));
 }
 
-/** Resolves with the value of the chosen button, `[value, label]`; the first one is the main one. */
-export function ask(title, text, buttons) {
+/**
+ * Resolves with the value of the chosen button, `[value, label]`; the first one is the main one. With '' if the user
+ * closes it, or `signal` does.
+ */
+export function ask(title, text, buttons, signal) {
   const dialog = byId('question');
   if (dialog.open) dialog.close('');
   byId('question-title').textContent = title;
@@ -36,6 +39,7 @@ export function ask(title, text, buttons) {
   }));
   dialog.returnValue = '';
   dialog.showModal();
+  signal?.addEventListener('abort', () => dialog.close(''), { once: true });
   return new Promise((resolve) => {
     dialog.addEventListener('close', () => resolve(dialog.returnValue), { once: true });
   });
@@ -74,6 +78,22 @@ export function explainMediaError(error) {
   const other = ['The server reports a problem with the media', `It says: ${error}. If somebody cannot be seen or heard, join again.`, false];
   const [title, text, closes] = (Object.hasOwn(MEDIA_PROBLEMS, type) && MEDIA_PROBLEMS[type]) || other;
   return { title, text, closes };
+}
+
+/** How many are named where more are meant. */
+const NAMES_MAX = 3;
+
+/**
+ * Whose media do not come through: `names` of others, `own` ones, or `all` there are.
+ */
+export function explainInterruption({ names, own, all }) {
+  const who = names.length > NAMES_MAX ? [...names.slice(0, NAMES_MAX - 1), `${names.length - NAMES_MAX + 1} others`] : names;
+  const others = who.length > 1 ? `${who.slice(0, -1).join(', ')} and ${who.at(-1)}` : who[0];
+  const parts = [];
+  if (own) parts.push('your sound and picture do not reach the others');
+  if (others) parts.push(`nothing comes from ${others}`);
+  const what = all ? 'no sound and pictures come through' : parts.join(', and ');
+  return `${what[0].toUpperCase()}${what.slice(1)}. Connecting again… If this lasts, join again.`;
 }
 
 /** As `explain`, where the server was reached and media were not. */

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tests::browser::Page;
 use tests::chromium::Chromium;
 use tests::demo::{self, Call};
-use tests::server::{Server, free_address, kurento_url};
+use tests::proxy::Proxy;
+use tests::server::{Server, free_address, kurento_url, page_at};
 use tests::turn;
 
 #[tokio::test]
@@ -100,6 +101,24 @@ fn text_of(selector: &str) -> String {
 fn click(selector: &str) -> String {
     format!("document.querySelector('{selector}').click()")
 }
+
+/// Fills the form, on either page, and sends it.
+fn fill_and_join(name: &str, room: &str) -> String {
+    format!(
+        "(() => {{
+            document.querySelector('#name').value = '{name}';
+            document.querySelector('#roomName').value = '{room}';
+            document.querySelector('#joinBtn').click();
+        }})()"
+    )
+}
+
+fn is_form_ready() -> &'static str {
+    "!document.querySelector('#login').hidden && !document.querySelector('#joinBtn').disabled"
+}
+
+const CONNECTED: &str =
+    "tertulia.room?.state === 'connected' && !document.querySelector('#room').hidden";
 
 #[tokio::test]
 async fn a_reload_joins_the_same_call_again() {
@@ -224,15 +243,7 @@ async fn the_end_of_the_server_is_told_as_such() {
     let query = "name=ana&room=lab&join=1&video=320x180";
     let ana = demo::join(&browser, "ana", &server.page(query)).await;
     let basic = browser.open("basic", &server.url("/room.html")).await;
-    basic
-        .evaluate(
-            "(() => {
-                document.querySelector('#name').value = 'bob';
-                document.querySelector('#roomName').value = 'lab';
-                document.querySelector('#joinBtn').click();
-            })()",
-        )
-        .await;
+    basic.evaluate(&fill_and_join("bob", "lab")).await;
     ana.sees("bob").await;
     drop(server);
     let title = text_of("#question-title");
@@ -243,10 +254,276 @@ async fn the_end_of_the_server_is_told_as_such() {
     let problem = text_of("#problem");
     basic
         .wait_for(&format!(
-            "{problem}.includes('the server is shutting down')"
+            "{problem} === 'The server is shutting down. Join again when it is back.'"
         ))
         .await;
     basic.screenshot("shutdown-basic").await;
+}
+
+/// An expression that has `notification`, a call of the next room's method, happen while that room is being joined.
+fn while_joining(notification: &str) -> String {
+    format!(
+        "(() => {{
+            let room = null;
+            const set = (value) => {{
+                room = value;
+                if (!room) return;
+                const connect = room.connect.bind(room);
+                room.connect = () => {{
+                    room.connect = connect;
+                    const joined = connect();
+                    room.{notification};
+                    return joined;
+                }};
+                Object.defineProperty(tertulia, 'room', {{ value, writable: true }});
+            }};
+            Object.defineProperty(tertulia, 'room', {{ configurable: true, get: () => room, set }});
+        }})()"
+    )
+}
+
+#[tokio::test]
+async fn a_call_that_ends_while_it_is_joined_leaves_the_form() {
+    let _turn = turn::take().await;
+    let server = Server::start().await;
+    let browser = Chromium::launch().await;
+    let page = browser.open("ana", &server.page("media=none")).await;
+    let asks = |title: &str| {
+        let shown = text_of("#question-title");
+        format!("document.querySelector('#question').open && {shown} === '{title}'")
+    };
+    let kept = "sessionStorage.getItem('tertulia-call')";
+    for (name, notification, expected) in [
+        (
+            "ana",
+            "onRoomClosed({ room: 'lab' })",
+            "The room was closed",
+        ),
+        ("bob", "onLostConnection()", "The connection is lost"),
+    ] {
+        page.evaluate(&while_joining(notification)).await;
+        page.evaluate(&fill_and_join(name, "lab")).await;
+        page.wait_for(&asks(expected)).await;
+        page.wait_for(is_form_ready()).await;
+        assert_eq!(page.evaluate(kept).await, serde_json::Value::Null);
+        page.evaluate(&click("#question button:not(.primary)"))
+            .await;
+        assert!(page.complaints().is_empty(), "{:?}", page.complaints());
+    }
+    // What was chosen is known all the same.
+    page.evaluate(&while_joining("onLostConnection()")).await;
+    page.evaluate(&fill_and_join("carol", "lab")).await;
+    page.wait_for(&asks("The connection is lost")).await;
+    page.evaluate(&click("#question button.primary")).await;
+    page.wait_for(CONNECTED).await;
+    let joined = page.evaluate("[tertulia.room.user, tertulia.room.name]");
+    assert_eq!(joined.await, serde_json::json!(["carol", "lab"]));
+}
+
+#[tokio::test]
+async fn who_waits_for_the_server_is_told_and_may_stop_waiting() {
+    let _turn = turn::take().await;
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.address).await;
+    let browser = Chromium::launch().await;
+    let query = "name=ana&room=lab&media=none";
+    let page = browser.open("ana", &page_at(proxy.address, query)).await;
+    let banner = text_of("#banner");
+    let close = "tertulia.room.onRoomClosed({ room: 'lab' })";
+    page.evaluate(&click("#joinBtn")).await;
+    page.wait_for(CONNECTED).await;
+    // As after the end of a server, but it comes back.
+    page.evaluate(close).await;
+    proxy.cut();
+    page.evaluate(&click("#question button.primary")).await;
+    page.wait_for(&format!("{banner}.includes('cannot be reached. Trying')"))
+        .await;
+    page.screenshot("server-away").await;
+    proxy.mend();
+    page.wait_for(&format!("{banner}.includes('Your name is still taken')"))
+        .await;
+    page.screenshot("name-held").await;
+    page.wait_for(CONNECTED).await;
+    assert_eq!(page.evaluate(&banner).await, "");
+
+    page.evaluate(close).await;
+    proxy.cut();
+    page.evaluate(&click("#question button.primary")).await;
+    page.wait_for(&format!("{banner}.includes('cannot be reached. Trying')"))
+        .await;
+    page.evaluate(&click("#banner button")).await;
+    page.wait_for(is_form_ready()).await;
+    assert_eq!(page.evaluate(&banner).await, "");
+    proxy.mend();
+    page.evaluate(&fill_and_join("bob", "lab")).await;
+    page.wait_for(CONNECTED).await;
+    assert_eq!(page.evaluate("tertulia.room.user").await, "bob");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_told() {
+    let _turn = turn::take().await;
+    let server = Server::start().await;
+    let browser = Chromium::launch().await;
+    let query = "name=ana&room=lab&media=none";
+    let page = browser.open("ana", &server.page(query)).await;
+    // It takes connections, half-way through whatever it does.
+    server.pause();
+    page.evaluate(&click("#joinBtn")).await;
+    let banner = text_of("#banner");
+    // Which of the steps it stops at is a matter of luck.
+    page.wait_for(&format!("{banner}.includes('rying')")).await;
+    page.screenshot("server-silent").await;
+    server.resume();
+    page.wait_for(CONNECTED).await;
+    assert_eq!(page.evaluate(&banner).await, "");
+}
+
+#[tokio::test]
+async fn an_attempt_that_was_given_up_does_not_end_the_next_call() {
+    let _turn = turn::take().await;
+    let server = Server::start().await;
+    let browser = Chromium::launch().await;
+    let query = "name=ana&room=lab&join=1&media=none";
+    let _ana = demo::join(&browser, "ana", &server.page(query)).await;
+    let page = browser.open("tab", &server.url("/")).await;
+    // The tab believes that it was ana.
+    page.evaluate(
+        "(() => {
+            const call = { name: 'ana', room: 'lab', media: 'none', loopback: false };
+            sessionStorage.setItem('tertulia-call', JSON.stringify(call));
+        })()",
+    )
+    .await;
+    let call = server.url("/?again#/rooms/lab/call");
+    page.navigate(&call).await;
+    let banner = text_of("#banner");
+    page.wait_for(&format!("{banner}.includes('Your name is still taken')"))
+        .await;
+    page.evaluate("(() => { location.hash = '#/rooms/lab'; })()")
+        .await;
+    page.wait_for(is_form_ready()).await;
+    assert_eq!(page.evaluate(&banner).await, "");
+    page.evaluate(&fill_and_join("bob", "lab")).await;
+    page.wait_for(CONNECTED).await;
+    // The attempt has had the time to go on.
+    page.evaluate("new Promise((resolve) => setTimeout(resolve, 3000))")
+        .await;
+    assert_eq!(page.evaluate(CONNECTED).await, true);
+    assert_eq!(page.evaluate("tertulia.room.user").await, "bob");
+}
+
+#[tokio::test]
+async fn the_address_of_another_call_ends_this_one() {
+    let _turn = turn::take().await;
+    let server = Server::start().await;
+    let browser = Chromium::launch().await;
+    let query = "name=ana&room=lab&join=1&media=none";
+    let ana = demo::join(&browser, "ana", &server.page(query)).await;
+    ana.page.wait_for(CONNECTED).await;
+    ana.page
+        .evaluate("(() => { location.hash = '#/rooms/other/call'; })()")
+        .await;
+    ana.page.wait_for(is_form_ready()).await;
+    ana.page
+        .wait_for("document.querySelector('#roomName').value === 'other'")
+        .await;
+    assert_eq!(ana.page.evaluate("location.hash").await, "#/rooms/other");
+}
+
+#[tokio::test]
+async fn the_banner_tells_whose_media_do_not_come_through() {
+    let _turn = turn::take().await;
+    let server = Server::start().await;
+    let browser = Chromium::launch().await;
+    let join = async |name: &str| {
+        let query = format!("name={name}&room=lab&join=1&video=320x180&codec=VP8");
+        demo::join(&browser, name, &server.page(&query)).await
+    };
+    let (ana, _bob, _carol) = (join("ana").await, join("bob").await, join("carol").await);
+    for name in ["bob", "carol"] {
+        ana.sees(name).await;
+    }
+    ana.page
+        .wait_for("tertulia.stream.getWebRtcPeer() !== null")
+        .await;
+    let happens = async |event: &str, names: &[&str], more: &str| {
+        for name in names {
+            let stream = format!("probe.stream('{name}')");
+            let payload = format!("[{{ stream: {stream}, {more} }}]");
+            let emit = format!("void tertulia.room.emitEvent('{event}', {payload})");
+            ana.page.evaluate(&emit).await;
+        }
+        let banner = ana
+            .page
+            .evaluate("document.querySelector('#banner span')?.textContent");
+        banner.await.as_str().unwrap_or_default().to_owned()
+    };
+    let ice = async |names: &[&str], state: &str| {
+        happens("ice-state-changed", names, &format!("state: '{state}'")).await
+    };
+    let text = ice(&["bob"], "disconnected").await;
+    assert!(text.starts_with("Nothing comes from bob."), "{text}");
+    ana.page.screenshot("interrupted-one").await;
+    let text = ice(&["ana", "carol"], "disconnected").await;
+    assert!(text.starts_with("No sound and pictures come"), "{text}");
+    ana.page.screenshot("interrupted-all").await;
+    let text = ice(&["bob", "carol"], "connected").await;
+    assert!(text.starts_with("Your sound and picture"), "{text}");
+    assert_eq!(ice(&["ana"], "connected").await, "");
+
+    // Of several failures, each is told until it is over.
+    let failed = "error: { code: 302 }";
+    let text = happens("error-subscribe", &["bob", "carol"], failed).await;
+    assert!(text.starts_with("carol cannot be shown."), "{text}");
+    let text = happens("stream-subscribed", &["carol"], "").await;
+    assert!(text.starts_with("bob cannot be shown."), "{text}");
+    let text = happens("error-subscribe", &["carol"], failed).await;
+    assert!(text.starts_with("carol cannot be shown."), "{text}");
+    ana.page.evaluate(&click("#banner button:last-child")).await;
+    assert_eq!(ana.page.evaluate(&text_of("#banner")).await, "");
+}
+
+#[tokio::test]
+async fn the_basic_page_does_not_take_an_old_error_for_the_reason_of_the_end() {
+    let _turn = turn::take().await;
+    let server = Server::start().await;
+    let browser = Chromium::launch().await;
+    let page = browser.open("basic", &server.url("/room.html")).await;
+    page.evaluate(
+        "(() => {
+            const { connect } = Room.prototype;
+            Room.prototype.connect = function () {
+                globalThis.room = this;
+                return connect.call(this);
+            };
+        })()",
+    )
+    .await;
+    let problem = text_of("#problem");
+    let ends = async |error: &str| {
+        page.evaluate("globalThis.room = null").await;
+        page.evaluate(&fill_and_join("ana", error.split(':').next().unwrap()))
+            .await;
+        page.wait_for("room?.state === 'connected'").await;
+        page.evaluate(&format!("room.onMediaError({{ error: '{error}' }})"))
+            .await;
+        let told = page.evaluate(&problem).await;
+        page.evaluate("room.onRoomClosed({ room: room.name })")
+            .await;
+        let end = page.evaluate(&problem).await;
+        (
+            told.as_str().unwrap().to_owned(),
+            end.as_str().unwrap().to_owned(),
+        )
+    };
+    let mismatch = "STREAM_ERROR_FAILED: source VP8, sink accepts H264(errCode=1)";
+    let (told, end) = ends(mismatch).await;
+    assert_eq!(told, mismatch);
+    assert_eq!(end, "The room was closed.");
+    let (told, end) = ends("MEDIA_SERVER_LOST: join again(errCode=40007)").await;
+    assert!(told.starts_with("The media server was restarted"), "{told}");
+    assert_eq!(end, told);
 }
 
 #[tokio::test]
@@ -314,14 +591,7 @@ async fn pages_without_modules_meet_those_with() {
     let bob = demo::join(&browser, "bob", &server.page(query)).await;
     let ana = browser.open("ana", &server.url("/room.html")).await;
     assert_eq!(ana.evaluate("jq('a.b')").await, "#a\\.b");
-    ana.evaluate(
-        "(() => {
-            document.querySelector('#name').value = 'ana';
-            document.querySelector('#roomName').value = 'lab';
-            document.querySelector('#joinBtn').click();
-        })()",
-    )
-    .await;
+    ana.evaluate(&fill_and_join("ana", "lab")).await;
     ana.wait_for("document.querySelector('#video-bob_webcam video')?.videoWidth > 0")
         .await;
     bob.sees("ana").await;

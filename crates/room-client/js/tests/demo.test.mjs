@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { recall, remember } from '../../../../web-demo/memory.js';
-import { explain, explainMediaError, explainMediaFailure } from '../../../../web-demo/notices.js';
+import { explain, explainInterruption, explainMediaError, explainMediaFailure } from '../../../../web-demo/notices.js';
 import { callHash, isCallHash, readParameters, roomOfHash } from '../../../../web-demo/parameters.js';
 import { describeDelivery } from '../../../../web-demo/quality.js';
 import { summarise } from '../../../../web-demo/statistics.js';
@@ -79,6 +79,23 @@ test('errors of media say what happened and what to do', () => {
   assert.match(explainMediaError('constructor: x').text, /constructor/);
   assert.match(explainMediaFailure({ code: 803 }), /firewall/);
   assert.match(explainMediaFailure({ code: 302 }), /did not accept/);
+});
+
+test('an interruption is told of those whom it concerns', () => {
+  const rows = [
+    [['bob'], false, false, /^Nothing comes from bob\. Connecting/],
+    [['bob', 'carol'], false, false, /^Nothing comes from bob and carol\./],
+    [['b', 'c', 'd'], false, false, /from b, c and d\./],
+    [['b', 'c', 'd', 'e'], false, false, /from b, c and 2 others\./],
+    [[], true, false, /^Your sound and picture do not reach the others\./],
+    [['bob'], true, false, /^Your sound .* others, and nothing comes from bob\./],
+    [['bob'], true, true, /^No sound and pictures come through\./],
+  ];
+  for (const [names, own, all, expected] of rows) {
+    const text = explainInterruption({ names, own, all });
+    assert.match(text, expected);
+    assert.match(text, /join again\.$/);
+  }
 });
 
 test('statistics name layers by their size', () => {
