@@ -340,6 +340,7 @@ fn a_mixer_gives_the_last_source_that_is_still_connected() {
     assert_eq!(mixing.heard(), Some(1));
     assert_eq!(mixing.ask("disconnect", 1), None);
     assert_eq!(mixing.heard(), None);
+    assert_eq!(mixing.ask("disconnect", 1), Some(40004));
 }
 
 #[test]
