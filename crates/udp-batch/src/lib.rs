@@ -17,9 +17,9 @@ pub struct Message<'a> {
     pub remote: SocketAddr,
     /// The address it comes from; `None` leaves the choice to the system.
     pub source: Option<IpAddr>,
-    /// The datagrams, one behind the other.
-    pub bytes: &'a [u8],
-    /// The length of each datagram but the last, which may be shorter (`UDP_SEGMENT`); `None` if `bytes` is one
+    /// The datagrams, one behind the other. They may lie in two places; otherwise the second is empty.
+    pub parts: [&'a [u8]; 2],
+    /// The length of each datagram but the last, which may be shorter (`UDP_SEGMENT`); `None` if all is one
     /// datagram. The kernel takes at most 64 datagrams and 65,507 bytes.
     pub segment_bytes: Option<u16>,
 }
@@ -83,7 +83,7 @@ mod linux {
     /// The arguments of one call.
     pub struct Batch {
         headers: Vec<mmsghdr>,
-        slices: Vec<iovec>,
+        slices: Vec<[iovec; 2]>,
         peers: Vec<SockAddr>,
         controls: Vec<Control>,
     }
@@ -124,8 +124,8 @@ mod linux {
             self.link();
             let fd = socket.as_fd().as_raw_fd();
             let (first, count) = (self.headers.as_mut_ptr(), self.headers.len());
-            // SAFETY: `headers` has `count` entries. `link` has just pointed each at an address, a slice and
-            // control messages in vectors that nothing has touched since; each slice is a borrow of the
+            // SAFETY: `headers` has `count` entries. `link` has just pointed each at an address, one or two slices
+            // and control messages in vectors that nothing has touched since; each slice is a borrow of the
             // caller's that lives for 'a, hence until this call has returned. The kernel writes to `msg_len` of
             // the entries only.
             #[expect(unsafe_code, reason = "argued above")]
@@ -163,13 +163,14 @@ mod linux {
                 control.push(libc::SOL_UDP, libc::UDP_SEGMENT, bytes);
             }
             self.peers.push(message.remote.into());
-            self.slices.push(iovec {
-                iov_base: message.bytes.as_ptr().cast_mut().cast(),
-                iov_len: message.bytes.len(),
-            });
+            self.slices.push(message.parts.map(|part| iovec {
+                iov_base: part.as_ptr().cast_mut().cast(),
+                iov_len: part.len(),
+            }));
             self.controls.push(control.memory);
             let mut header = no_message();
-            header.msg_iovlen = 1;
+            // The kernel takes a single slice by a shorter way.
+            header.msg_iovlen = if message.parts[1].is_empty() { 1 } else { 2 };
             header.msg_controllen = control.len;
             self.headers.push(mmsghdr {
                 msg_hdr: header,
@@ -184,11 +185,11 @@ mod linux {
                 .iter()
                 .zip(&mut self.slices)
                 .zip(&mut self.controls);
-            for (header, ((peer, slice), control)) in self.headers.iter_mut().zip(parts) {
+            for (header, ((peer, slices), control)) in self.headers.iter_mut().zip(parts) {
                 let header = &mut header.msg_hdr;
                 header.msg_name = peer.as_ptr().cast_mut().cast();
                 header.msg_namelen = peer.len();
-                header.msg_iov = slice;
+                header.msg_iov = slices.as_mut_ptr();
                 if header.msg_controllen > 0 {
                     header.msg_control = control.0.as_mut_ptr().cast();
                 }
@@ -313,10 +314,10 @@ mod tests {
     fn messages_of_all_kinds_leave_by_one_call() {
         let sender = socket("0.0.0.0:0");
         let (one, two) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
-        let message = |to: &UdpSocket, bytes, segment_bytes, source: Option<[u8; 4]>| Message {
+        let message = |to: &UdpSocket, parts, segment_bytes, source: Option<[u8; 4]>| Message {
             remote: to.local_addr().unwrap(),
             source: source.map(IpAddr::from),
-            bytes,
+            parts,
             segment_bytes,
         };
         let mut batch = Batch::with_capacity(4);
@@ -325,15 +326,16 @@ mod tests {
                 .send(
                     &sender,
                     [
-                        message(&one, b"plain", None, None),
-                        message(&two, b"aabbc", Some(2), None),
-                        message(&two, b"source", None, Some([127, 0, 0, 9])),
-                        message(&one, b"xxyy", Some(2), Some([127, 0, 0, 8])),
-                        message(&one, b"", None, None),
+                        message(&one, [b"plain", b""], None, None),
+                        message(&two, [b"aabbc", b""], Some(2), None),
+                        message(&two, [b"source", b""], None, Some([127, 0, 0, 9])),
+                        message(&one, [b"xxyy", b""], Some(2), Some([127, 0, 0, 8])),
+                        message(&two, [b"dd", b"e"], Some(2), Some([127, 0, 0, 9])),
+                        message(&one, [b"", b""], None, None),
                     ],
                 )
                 .unwrap();
-            assert_eq!(sent, 5);
+            assert_eq!(sent, 6);
             for (socket, bytes, source) in [
                 (&one, &b"plain"[..], "127.0.0.1"),
                 (&two, b"aa", "127.0.0.1"),
@@ -342,6 +344,8 @@ mod tests {
                 (&two, b"source", "127.0.0.9"),
                 (&one, b"xx", "127.0.0.8"),
                 (&one, b"yy", "127.0.0.8"),
+                (&two, b"dd", "127.0.0.9"),
+                (&two, b"e", "127.0.0.9"),
                 (&one, b"", "127.0.0.1"),
             ] {
                 let (received, from) = received(socket);
@@ -384,7 +388,7 @@ mod tests {
         let message = Message {
             remote: receiver.local_addr().unwrap(),
             source: Some("::1".parse().unwrap()),
-            bytes: b"aabb",
+            parts: [b"aabb", b""],
             segment_bytes: Some(2),
         };
         let mut batch = Batch::with_capacity(1);
@@ -400,12 +404,12 @@ mod tests {
         let good = Message {
             remote: receiver.local_addr().unwrap(),
             source: None,
-            bytes: b"good",
+            parts: [b"good", b""],
             segment_bytes: None,
         };
         let long = vec![0; 70_000];
         let bad = Message {
-            bytes: &long,
+            parts: [&long, b""],
             ..good
         };
         let mut batch = Batch::with_capacity(3);

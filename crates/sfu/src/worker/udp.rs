@@ -286,7 +286,7 @@ impl UdpPort {
         let arguments = messages.iter().map(|message| udp_batch::Message {
             remote: message.flow.remote,
             source: source_of(&message.flow),
-            bytes: outbox.bytes(message.range.clone()),
+            parts: [outbox.bytes(message.range.clone()), &[]],
             // No longer than a datagram.
             segment_bytes: (message.range.len() > message.segment_bytes)
                 .then_some(message.segment_bytes as u16),

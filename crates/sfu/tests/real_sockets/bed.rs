@@ -248,7 +248,7 @@ impl Client {
         let messages = runs.iter().map(|(len, bytes)| Message {
             remote,
             source: None,
-            bytes,
+            parts: [bytes, &[]],
             segment_bytes: (bytes.len() > *len).then_some(*len as u16),
         });
         let sent = Batch::with_capacity(runs.len()).send(&self.socket, messages);
