@@ -104,6 +104,11 @@ impl UdpOffload {
         }
     }
 
+    /// True if a run that lies in two places leaves as one message; otherwise it would be cut at once.
+    pub(crate) fn may_join(self) -> bool {
+        self.gso && self.sendmmsg
+    }
+
     /// Each by its name, and whether it is chosen.
     pub fn parts(self) -> [(&'static str, bool); 3] {
         [

@@ -20,11 +20,17 @@ const BURST: Pace = Pace {
     packet_bytes: 1_100,
 };
 
+/// A frame that sound may wait behind.
+const SHORT: Pace = Pace {
+    packets: 4,
+    ..BURST
+};
+
 /// Receives a frame of video, and a packet of audio behind it, as one batch.
-fn receive_batch(simulation: &mut Simulation, publisher: ClientId) {
+fn receive_batch(simulation: &mut Simulation, publisher: ClientId, frame: &Pace) {
     let (now, flow) = (simulation.now(), simulation.flow(publisher));
     let peer = simulation.peer_mut(publisher);
-    peer.send_frame(now, Video, &BURST);
+    peer.send_frame(now, Video, frame);
     peer.send_frame(now, Audio, &Pace::AUDIO);
     let datagrams: Vec<_> = std::iter::from_fn(|| peer.poll_transmit()).collect();
     for mut datagram in datagrams {
@@ -57,7 +63,7 @@ fn batch_leaves_at_once_and_its_audio_before_its_video() {
     assert_eq!(take_media(&mut simulation), []);
 
     for _ in 0..10 {
-        receive_batch(&mut simulation, call.publisher);
+        receive_batch(&mut simulation, call.publisher, &BURST);
         let media = take_media(&mut simulation);
 
         let per_viewer = 1 + usize::from(BURST.packets);
@@ -76,6 +82,25 @@ fn batch_leaves_at_once_and_its_audio_before_its_video() {
 }
 
 #[test]
+fn short_frame_leaves_together_with_the_audio_of_its_batch() {
+    let mut simulation = Simulation::new(3);
+    let viewers = [2, 3, 4].map(PeerConfig::viewer);
+    let call = simulation.call(PeerConfig::publisher(1), &viewers);
+    simulation.run_for(SECOND);
+    simulation.stop_media(call.publisher);
+    simulation.run_for(SECOND);
+    let now = simulation.now();
+    receive_batch(&mut simulation, call.publisher, &SHORT);
+
+    let outbox = simulation.engine.poll_transmits(now).unwrap();
+
+    for (may_join, expected) in [(true, &[5; 3][..]), (false, &[1, 1, 1, 4, 4, 4])] {
+        let sizes = outbox.departures(may_join).map(|it| it.datagrams());
+        assert!(sizes.eq(expected.iter().copied()), "{may_join}");
+    }
+}
+
+#[test]
 fn batches_of_any_size_leave_completely() {
     let mut simulation = Simulation::new(2);
     let call = simulation.call(PeerConfig::publisher(1), &[PeerConfig::viewer(2)]);
@@ -85,7 +110,7 @@ fn batches_of_any_size_leave_completely() {
     // Up to more than a worker lets wait.
     for frames in [1, 2, 5, 20] {
         for _ in 0..frames {
-            receive_batch(&mut simulation, call.publisher);
+            receive_batch(&mut simulation, call.publisher, &BURST);
         }
         let sent = take_media(&mut simulation).len();
         assert_eq!(sent, frames * (1 + usize::from(BURST.packets)));

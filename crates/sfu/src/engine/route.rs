@@ -263,6 +263,20 @@ impl Route<'_> {
             self.sent.payload_bytes += stored.payload.len();
             self.sent.timestamp = Some(rewritten.timestamp);
             self.handle_sent(bytes);
+            self.join();
+        }
+    }
+
+    /// Lets sound close the run of the picture behind it, so that both leave by one message. Where not all fits it goes
+    /// ahead, since on such a path it would wait for as long as the picture takes.
+    #[inline]
+    fn join(&mut self) {
+        if self.subscriber.kind == MediaKind::Audio {
+            self.transport.sound = Some(self.outbox.place());
+        } else if let Some(sound) = self.transport.sound.take()
+            && !self.is_paced
+        {
+            self.outbox.join(sound);
         }
     }
 

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use forwarding::rate::Bitrate;
 use forwarding::rtcp::write_nacks;
 use forwarding::rtp::{
     AbsSendTime, ExtensionId, Header, HeaderFields, HeaderTemplate, NegotiatedExtensions, NtpTime,
@@ -282,6 +283,37 @@ fn full_outbox_does_not_stop_what_must_be_forwarded() {
         sent += media.count();
     }
     assert_eq!(sent, VIEWERS * usize::from(PACKETS));
+}
+
+#[test]
+fn sound_closes_a_picture_only_where_all_fits() {
+    for is_wanting in [false, true] {
+        let mut bed = Bed::new();
+        let now = bed.now;
+        let publisher = bed.join("sendonly", VP8_ONLY);
+        let viewer = bed.join("recvonly", VP8_ONLY);
+        bed.connect(&publisher, &viewer);
+        bed.send(&publisher, 5, 1, VP8, &KEY_FRAME);
+        assert_eq!(bed.take_sent(&viewer).len(), 1);
+        let media = &mut bed.engine.media;
+        let rate = Bitrate::from_kbps(500);
+        media.handle_remb(now, viewer.transport, rate);
+        let membership = media.transports[viewer.transport.0].downlink.unwrap();
+        let way = &mut media.downlinks[membership.downlink.0];
+        way.handle_division(now, rate, rate, is_wanting);
+        bed.take_sent(&viewer);
+
+        // As its sound would.
+        let media = &mut bed.engine.media;
+        media.outbox.push(viewer.flow, &[0x80; 20]);
+        media.transports[viewer.transport.0].sound = Some(media.outbox.place());
+        bed.send(&publisher, 5, 2, VP8, &KEY_FRAME);
+        let outbox = bed.engine.poll_transmits(now).unwrap();
+
+        let count = outbox.departures(true).count();
+        assert_eq!(outbox.runs().len(), 2);
+        assert_eq!(count, if is_wanting { 2 } else { 1 });
+    }
 }
 
 #[test]

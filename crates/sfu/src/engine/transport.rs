@@ -19,7 +19,7 @@ use super::dtls::{Dtls, DtlsEvent, DtlsFailure, SrtpKeyingMaterial};
 use super::flow::Flow;
 use super::graph::ElementKey;
 use super::ice::IceLite;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Place};
 use super::plain::PlainPeer;
 use super::relay::{Limits, MirrorId};
 use super::sctp::{Sctp, SctpEvent};
@@ -130,6 +130,8 @@ pub(super) struct Transport {
     pub(super) publisher_clock: PublisherClock,
     /// Transport-wide number of the next RTP packet sent.
     pub(super) transport_seq: u16,
+    /// Where its last packet of sound lies in the outbox, if no picture has followed.
+    pub(super) sound: Option<Place>,
     pub(super) reports_at: Option<Instant>,
     /// When to look at packets that are held for its subscribers.
     pub(super) held_until: Option<Instant>,
@@ -168,6 +170,7 @@ impl Transport {
             feedback: TransportFeedback::default(),
             publisher_clock: PublisherClock::default(),
             transport_seq: 0,
+            sound: None,
             reports_at: None,
             held_until: None,
             armed: None,

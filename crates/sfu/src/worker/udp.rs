@@ -235,13 +235,15 @@ impl UdpPort {
                 // Alone it leaves, or tells what is wrong with it.
                 _ => {}
             }
-            let bytes = outbox.bytes(first.range.clone());
-            self.send_one(now, first, bytes, counters);
+            for part in first.parts() {
+                self.send_one(now, first, outbox.bytes(part), counters);
+            }
             rest = others;
         }
         for message in rest {
-            let bytes = outbox.bytes(message.range.clone());
-            self.keep(message, bytes, counters);
+            for part in message.parts() {
+                self.keep(message, outbox.bytes(part), counters);
+            }
         }
     }
 
@@ -267,9 +269,9 @@ impl UdpPort {
             Err(error) => return Err(error),
         };
         for message in &messages[..sent.min(messages.len())] {
-            let datagrams = segments(message.range.len(), message.segment_bytes);
+            let datagrams = segments(message.len(), message.segment_bytes);
             counters.udp_sent += datagrams;
-            counters.udp_sent_bytes += message.range.len() as u64;
+            counters.udp_sent_bytes += message.len() as u64;
             counters.udp_runs.record(&RUN_BOUNDS, datagrams, 1);
         }
         Ok(sent)
@@ -286,15 +288,15 @@ impl UdpPort {
         let arguments = messages.iter().map(|message| udp_batch::Message {
             remote: message.flow.remote,
             source: source_of(&message.flow),
-            parts: [outbox.bytes(message.range.clone()), &[]],
+            parts: [&message.range, &message.closing].map(|part| outbox.bytes(part.clone())),
             // No longer than a datagram.
-            segment_bytes: (message.range.len() > message.segment_bytes)
-                .then_some(message.segment_bytes as u16),
+            segment_bytes: (message.is_run()).then_some(message.segment_bytes as u16),
         });
         let socket = &self.socket;
         socket.try_io(|| batch.send(socket, arguments))
     }
 
+    /// Sends a part of a message. Behind a backlog it waits, as that of the part before may have just begun.
     fn send_one(
         &mut self,
         now: Instant,
@@ -302,7 +304,10 @@ impl UdpPort {
         bytes: &[u8],
         counters: &mut SocketCounters,
     ) {
-        let taken = self.try_send(now, &message.flow, bytes, message.segment_bytes, counters);
+        let taken = match self.backlog.is_empty() {
+            true => self.try_send(now, &message.flow, bytes, message.segment_bytes, counters),
+            false => 0,
+        };
         if taken < bytes.len() {
             self.keep(message, &bytes[taken..], counters);
         }

@@ -36,8 +36,7 @@ impl Faults {
             Fault::Takes(count) => count,
             Fault::Fails(code) => return fail(Some(code)).map(|()| messages),
         };
-        let is_run = |message: &Message| message.range.len() > message.segment_bytes;
-        let first_run = messages.iter().position(is_run);
+        let first_run = messages.iter().position(Message::is_run);
         let limit = match (self.of_runs, first_run) {
             // An error of the first message is that of the call, one of another ends the call before it.
             (Some(_), Some(0)) => return fail(self.of_runs).map(|()| messages),

@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-use super::faults::Fault;
+use super::faults::{Fault, Faults};
 use super::*;
 use crate::worker::transmit::messages;
 
@@ -41,6 +41,7 @@ fn send(
     let message = Message {
         flow: *flow,
         range: 0..bytes.len(),
+        closing: 0..0,
         segment_bytes,
     };
     let mut batch = Batch::with_capacity(1);
@@ -219,6 +220,7 @@ fn message_that_is_refused_does_not_hold_up_those_behind_it() {
         messages.push(Message {
             flow,
             range: start..outbox.len_bytes(),
+            closing: 0..0,
             segment_bytes: bytes.len(),
         });
     }
@@ -267,9 +269,9 @@ const FULL: i32 = 11;
 
 /// Sends all of `outbox` as a worker does.
 fn send_all(port: &mut UdpPort, outbox: &Outbox, counters: &mut SocketCounters) {
-    let runs = outbox.runs().iter();
-    let all: Vec<_> = runs
-        .flat_map(|run| messages(run, port.segments_max()))
+    let leaving = outbox.departures(port.offload().may_join());
+    let all: Vec<_> = leaving
+        .flat_map(|leaving| messages(leaving, port.segments_max()))
         .collect();
     let mut batch = Batch::with_capacity(all.len());
     port.send(Instant::now(), outbox, &all, &mut batch, counters);
@@ -431,6 +433,126 @@ fn system_without_sendmmsg_gets_a_call_for_each_message() {
     assert_eq!(port.offload(), expected);
 }
 
+/// Sound for two peers, and a picture of two datagrams for either.
+fn sounds_and_pictures(flows: [Flow; 2]) -> Outbox {
+    let mut outbox = Outbox::default();
+    let sounds = flows.map(|flow| {
+        outbox.push(flow, b"sound");
+        outbox.place()
+    });
+    for (flow, sound) in flows.into_iter().zip(sounds) {
+        outbox.push(flow, b"picture 1");
+        outbox.join(sound);
+        outbox.push(flow, b"picture 2");
+    }
+    outbox
+}
+
+#[test]
+fn closed_runs_leave_whatever_the_calls_answer() {
+    const JOINED: [&str; 3] = ["picture 1", "picture 2", "sound"];
+    const APART: [&str; 3] = ["sound", "picture 1", "picture 2"];
+    let with = |offload, script: &[Fault]| (offload, None, None, script.to_vec());
+    let all = UdpOffload::ALL;
+    let without_gso = UdpOffload { gso: false, ..all };
+    let without_sendmmsg = UdpOffload {
+        sendmmsg: false,
+        ..all
+    };
+    for ((offload, of_runs, of_batches, script), expected, calls, runs) in [
+        (with(all, &[]), [JOINED, JOINED], 1, [0, 0, 2]),
+        (
+            with(all, &[Fault::Takes(1)]),
+            [JOINED, JOINED],
+            2,
+            [0, 0, 2],
+        ),
+        // The first by itself.
+        (with(all, &[Fault::Takes(0)]), [APART, JOINED], 4, [1, 1, 1]),
+        (with(without_gso, &[]), [APART, APART], 1, [6, 0, 0]),
+        (with(without_sendmmsg, &[]), [APART, APART], 4, [2, 2, 0]),
+        // A system that is found to have no `sendmmsg`, and a device that is found to cut nothing: of the first picture.
+        (
+            (all, None, Some(MISSING), vec![]),
+            [APART, APART],
+            5,
+            [2, 2, 0],
+        ),
+        ((all, Some(EIO), None, vec![]), [APART, APART], 9, [6, 0, 0]),
+        // Full: what waits leaves run by run later.
+        (
+            with(all, &[Fault::Fails(FULL)]),
+            [APART, APART],
+            5,
+            [2, 2, 0],
+        ),
+        (
+            with(all, &[Fault::Takes(1), Fault::Fails(NOBUFS)]),
+            [JOINED, APART],
+            4,
+            [1, 1, 1],
+        ),
+        // Full behind the sound of the first, and within its picture.
+        (
+            with(all, &[Fault::Takes(0), Fault::None, Fault::Fails(FULL)]),
+            [APART, APART],
+            6,
+            [2, 2, 0],
+        ),
+        (
+            with(all, &[Fault::Takes(0), Fault::Fails(FULL)]),
+            [APART, APART],
+            6,
+            [2, 2, 0],
+        ),
+    ] {
+        let case = format!("{offload} {of_runs:?} {of_batches:?} {script:?}");
+        let mut port = port_with(Ipv4Addr::UNSPECIFIED.into(), offload);
+        let peers = [peer(), peer()];
+        let flows = [0, 1].map(|at: usize| flow_to(&port, peers[at].local_addr().unwrap()));
+        let outbox = sounds_and_pictures(flows);
+        *port.faults.get_mut() = Faults {
+            script: script.into(),
+            of_runs,
+            of_batches,
+        };
+        let mut counters = SocketCounters::default();
+
+        send_all(&mut port, &outbox, &mut counters);
+        port.handle_writable(Instant::now(), &mut counters);
+
+        for (peer, expected) in peers.iter().zip(expected) {
+            assert_received(peer, expected.map(str::as_bytes));
+        }
+        assert_eq!(counters.udp_send_calls, calls, "{case}");
+        assert_eq!(counters.udp_runs.counts[..3], runs, "{case}");
+        let bytes = outbox.len_bytes() as u64;
+        assert_eq!((counters.udp_sent, counters.udp_sent_bytes), (6, bytes));
+        assert_eq!((counters.udp_refused, counters.udp_backlog_dropped), (0, 0));
+    }
+}
+
+#[test]
+fn closed_run_that_is_refused_counts_each_datagram() {
+    let mut port = port(Ipv4Addr::UNSPECIFIED.into());
+    let peer = peer();
+    let good = flow_to(&port, peer.local_addr().unwrap());
+    let gone = Flow {
+        local: ([203, 0, 113, 1], port.local.port()).into(),
+        ..good
+    };
+    let mut counters = SocketCounters::default();
+
+    send_all(&mut port, &sounds_and_pictures([gone, good]), &mut counters);
+
+    assert_received(
+        &peer,
+        ["picture 1", "picture 2", "sound"].map(str::as_bytes),
+    );
+    assert_eq!((counters.udp_sent, counters.udp_refused), (3, 3));
+    assert!(port.offload().gso);
+}
+
 /// Calls that take a part, a full socket, a full device, a device that begins to refuse runs, and a system that begins
 /// to refuse `sendmmsg`, in all orders.
 #[test]
@@ -444,7 +566,8 @@ fn nothing_is_lost_or_overtaken_whatever_the_calls_answer() {
         };
         let mut port = port_with(Ipv4Addr::UNSPECIFIED.into(), wanted);
         let peers = [peer(), peer(), peer()];
-        let mut expected: [Vec<Vec<u8>>; 3] = Default::default();
+        // For each of them, of sound and of pictures.
+        let mut expected: [[Vec<Vec<u8>>; 2]; 3] = Default::default();
         let mut counters = SocketCounters::default();
         for round in 0..10_u8 {
             port.faults.get_mut().script = (0..random.random_range(0..8))
@@ -462,13 +585,24 @@ fn nothing_is_lost_or_overtaken_whatever_the_calls_answer() {
                 port.faults.get_mut().of_batches = Some(MISSING);
             }
             let mut outbox = Outbox::default();
+            let mut sounds = [None; 3];
             for number in 0..random.random_range(0..12_u8) {
                 let peer = random.random_range(0..peers.len());
-                let mut bytes = vec![0; *[100, 100, 100, 60, 200].choose(&mut random).unwrap()];
-                bytes[..2].copy_from_slice(&[round, number]);
+                let is_sound = random.random_bool(0.3);
+                let lengths = match is_sound {
+                    true => [60, 100],
+                    false => [100, 200],
+                };
+                let mut bytes = vec![0; *lengths.choose(&mut random).unwrap()];
+                bytes[..3].copy_from_slice(&[round, number, is_sound.into()]);
                 let flow = flow_to(&port, peers[peer].local_addr().unwrap());
                 outbox.push(flow, &bytes);
-                expected[peer].push(bytes);
+                if is_sound {
+                    sounds[peer] = Some(outbox.place());
+                } else if let Some(sound) = sounds[peer].take() {
+                    outbox.join(sound);
+                }
+                expected[peer][usize::from(is_sound)].push(bytes);
             }
             send_all(&mut port, &outbox, &mut counters);
             if random.random() {
@@ -479,11 +613,18 @@ fn nothing_is_lost_or_overtaken_whatever_the_calls_answer() {
         port.handle_writable(Instant::now(), &mut counters);
 
         assert_eq!(port.backlog_bytes(), 0, "seed {seed}");
-        let total: usize = expected.iter().map(Vec::len).sum();
+        let total: usize = expected.iter().flatten().map(Vec::len).sum();
         assert_eq!(counters.udp_sent, total as u64, "seed {seed}");
         assert_eq!((counters.udp_refused, counters.udp_backlog_dropped), (0, 0));
         for (peer, expected) in peers.iter().zip(&expected) {
-            assert_received(peer, expected.iter().map(Vec::as_slice));
+            let mut received: [Vec<Vec<u8>>; 2] = Default::default();
+            for _ in expected.iter().flatten() {
+                let mut bytes = vec![0; 2000];
+                let len = peer.recv(&mut bytes).unwrap();
+                bytes.truncate(len);
+                received[usize::from(bytes[2])].push(bytes);
+            }
+            assert!(received == *expected, "seed {seed}");
         }
     }
 }
@@ -525,15 +666,22 @@ fn runs_come_as_one_buffer_only_if_wanted() {
         let mut sender = port(Ipv4Addr::LOCALHOST.into());
         let flow = flow_to(&sender, receiver.local);
         let mut outbox = Outbox::default();
-        for number in 0..10 {
+        // One that lies elsewhere closes them.
+        outbox.push(flow, &[0; 90]);
+        let sound = outbox.place();
+        for number in 1..=8 {
             outbox.push(flow, &[number; 1200]);
+            outbox.join(sound);
         }
+        outbox.push(flow, &[9; 1201]);
 
         send_all(&mut sender, &outbox, &mut SocketCounters::default());
 
         let (received, buffers) = receive_all(&mut receiver, 10);
+        let expected: Vec<_> = [1200; 8].into_iter().chain([90, 1201]).collect();
+        assert!(received.iter().map(Vec::len).eq(expected));
         assert!(outbox.datagrams().map(|(_, bytes)| bytes).eq(&received));
-        assert_eq!(buffers, if gro { 1 } else { 10 });
+        assert_eq!(buffers, if gro { 2 } else { 10 });
     }
 }
 
