@@ -399,6 +399,8 @@ impl SendEstimator {
                     .handle_report(cluster, Some(sent + delay), size_bytes);
             }
         }
+        self.throughput.end_report();
+        self.delay.end_report();
     }
 
     /// Decides about the rate after feedback.
@@ -406,7 +408,6 @@ impl SendEstimator {
         let elapsed = (micros - self.updated_at).clamp(0, 500_000) as f64 / 1e6;
         self.updated_at = micros;
         let queue = self.delay.queue_ms();
-        self.delay.end_report();
         let noise = self.delay.noise_ms();
         let in_echo = micros - self.probe_ended_at < PROBE_ECHO + self.rtt || self.prober.is_busy();
         let is_echo = in_echo && queue < PROBE_ECHO_MS;

@@ -47,6 +47,7 @@ pub(super) struct BaseDelay {
 
 impl BaseDelay {
     /// Takes in a delay, µs with an unknown offset, and returns by how much it exceeds the least.
+    #[inline]
     pub(super) fn above(&mut self, now_micros: i64, delay: i64) -> i64 {
         if self.current.is_none() {
             self.began_micros = now_micros;
@@ -93,6 +94,8 @@ pub(super) struct DelayMonitor {
     line: VecDeque<(f64, f64)>,
     /// Time of arrival and delay of the last packets, µs.
     recent: VecDeque<(i64, i64)>,
+    /// The least delay of the last packets, µs.
+    queue: i64,
     last_delay: Option<i64>,
     jitter_ms: f64,
     last_queue_ms: f64,
@@ -102,16 +105,11 @@ pub(super) struct DelayMonitor {
 }
 
 impl DelayMonitor {
-    /// Takes in a packet with its delay above the base, µs.
+    /// Takes in a packet with its delay above the base, µs. After the last of a report comes [`Self::end_report`].
+    #[inline]
     pub(super) fn handle_packet(&mut self, sent_micros: i64, delay_micros: i64) {
-        let arrival = sent_micros + delay_micros;
-        self.recent.push_back((arrival, delay_micros));
-        while self.recent.len() > RECENT_PACKETS_MIN
-            && (self.recent.len() > RECENT_PACKETS_MAX
-                || arrival - self.recent[0].0 > RECENT_MICROS)
-        {
-            self.recent.pop_front();
-        }
+        self.recent
+            .push_back((sent_micros + delay_micros, delay_micros));
         let last = self
             .last_delay
             .replace(delay_micros)
@@ -120,7 +118,26 @@ impl DelayMonitor {
         self.jitter_ms += JITTER_WEIGHT * (difference - self.jitter_ms);
     }
 
+    /// Finds the queue, and how restless it is.
+    pub(super) fn end_report(&mut self) {
+        let newest = self.recent.back().map_or(0, |(arrival, _)| *arrival);
+        while let Some((arrival, _)) = self.recent.front()
+            && self.recent.len() > RECENT_PACKETS_MIN
+            && (self.recent.len() > RECENT_PACKETS_MAX || newest - arrival > RECENT_MICROS)
+        {
+            self.recent.pop_front();
+        }
+        let delays = self.recent.iter().map(|(_, delay)| *delay);
+        self.queue = delays.min().unwrap_or(0);
+        let queue = self.queue_ms();
+        let difference = (queue - self.last_queue_ms).abs().min(JITTER_MS_MAX);
+        self.last_queue_ms = queue;
+        self.unrest_ms += UNREST_WEIGHT * (difference - self.unrest_ms);
+        self.learnt_ms *= LEARNT_KEPT;
+    }
+
     /// Takes a packet into the line. Packets of a probe are left out: their queue is of our making.
+    #[inline]
     pub(super) fn extend_line(&mut self, sent_micros: i64, delay_micros: i64) {
         match &mut self.open {
             Some(open) if sent_micros - open.first_sent <= GROUP_MICROS => {
@@ -156,17 +173,7 @@ impl DelayMonitor {
     /// The queue in front of the bottleneck, ms: the least delay of recent packets. Jitter makes most packets late, but
     /// hardly all of them.
     pub(super) fn queue_ms(&self) -> f64 {
-        let least = self.recent.iter().map(|(_, delay)| *delay).min();
-        least.unwrap_or(0) as f64 / 1000.0
-    }
-
-    /// Takes note that a report is complete.
-    pub(super) fn end_report(&mut self) {
-        let queue = self.queue_ms();
-        let difference = (queue - self.last_queue_ms).abs().min(JITTER_MS_MAX);
-        self.last_queue_ms = queue;
-        self.unrest_ms += UNREST_WEIGHT * (difference - self.unrest_ms);
-        self.learnt_ms *= LEARNT_KEPT;
+        self.queue as f64 / 1000.0
     }
 
     /// By how much [`Self::queue_ms`] may be wrong: paths that hold packets back and release them in clumps, as radio
@@ -223,6 +230,7 @@ impl DelayMonitor {
     pub(super) fn forget(&mut self) {
         self.forget_line();
         self.recent.clear();
+        self.queue = 0;
         self.last_delay = None;
     }
 }

@@ -47,14 +47,13 @@ impl<'a> Feedback<'a> {
             return None;
         }
         let rest = &body[HEADER_LEN..];
-        let (mut chunks_len, mut symbols, mut deltas_len) = (0, 0, 0);
-        while symbols < usize::from(count) {
+        let (mut chunks_len, mut symbols_left, mut deltas_len) = (0, count, 0);
+        while symbols_left > 0 {
             let chunk = Chunk::read(rest.get(chunks_len..)?)?;
             chunks_len += 2;
-            let symbols_left = usize::from(count) - symbols;
             let used = chunk.len().min(symbols_left);
             deltas_len += chunk.deltas_len(used);
-            symbols += used;
+            symbols_left -= used;
         }
         let (chunks, deltas) = rest.split_at(chunks_len);
         Some(Self {
@@ -83,7 +82,8 @@ impl<'a> Feedback<'a> {
             seq: self.base,
             left: self.count,
             chunks: self.chunks,
-            chunk: None,
+            symbols: Chunk(0).symbols(),
+            symbols_left: 0,
             deltas: self.deltas,
             micros: 0,
         }
@@ -111,30 +111,62 @@ impl Chunk {
     }
 
     #[inline]
-    fn len(self) -> usize {
+    fn len(self) -> u16 {
         match self.0 >> 14 {
             0b10 => 14,
             0b11 => 7,
-            _ => usize::from(self.0 & 0x1fff),
+            _ => self.0 & 0x1fff,
         }
     }
 
     /// Bytes that tell when the first `count` packets arrived.
-    fn deltas_len(self, count: usize) -> usize {
+    fn deltas_len(self, count: u16) -> usize {
+        let mut symbols = self.symbols();
         if self.0 >> 15 == 0 {
-            return count * delta_len(self.symbol(0));
+            return usize::from(count) * delta_len(symbols.next());
         }
-        let symbols = (0..count).map(|at| self.symbol(at));
-        symbols.map(delta_len).sum()
+        (0..count).map(|_| delta_len(symbols.next())).sum()
     }
 
     #[inline]
-    fn symbol(self, at: usize) -> u8 {
-        let symbol = match self.0 >> 14 {
-            0b10 => self.0 >> (13 - at) & 1,
-            0b11 => self.0 >> (12 - 2 * at) & 3,
-            _ => self.0 >> 13 & 3,
-        };
+    fn symbols(self) -> Symbols {
+        let bits = u32::from(self.0) << 16;
+        match self.0 >> 14 {
+            0b10 => Symbols {
+                bits: bits << 2,
+                width: 1,
+                step: 1,
+            },
+            0b11 => Symbols {
+                bits: bits << 2,
+                width: 2,
+                step: 2,
+            },
+            _ => Symbols {
+                bits: bits << 1,
+                width: 2,
+                step: 0,
+            },
+        }
+    }
+}
+
+/// The symbols of a chunk, one after the other.
+#[derive(Clone, Copy, Debug)]
+struct Symbols {
+    /// The next is in the highest bits.
+    bits: u32,
+    width: u8,
+    /// Bits to the one after it; 0 if all are the same.
+    step: u8,
+}
+
+impl Symbols {
+    #[inline]
+    fn next(&mut self) -> u8 {
+        let symbol = self.bits >> (32 - u32::from(self.width));
+        self.bits <<= self.step;
+        // Of two bits at most.
         symbol as u8
     }
 }
@@ -145,10 +177,22 @@ pub struct Statuses<'a> {
     seq: Seq,
     left: u16,
     chunks: &'a [u8],
-    /// The chunk in use and the symbols used of it.
-    chunk: Option<(Chunk, usize)>,
+    /// Of the chunk in use, and how many are left of them.
+    symbols: Symbols,
+    symbols_left: u16,
     deltas: &'a [u8],
     micros: i64,
+}
+
+impl Statuses<'_> {
+    fn open_chunk(&mut self) -> Option<()> {
+        while self.symbols_left == 0 {
+            let chunk = Chunk::read(self.chunks)?;
+            self.chunks = &self.chunks[2..];
+            (self.symbols, self.symbols_left) = (chunk.symbols(), chunk.len());
+        }
+        Some(())
+    }
 }
 
 impl Iterator for Statuses<'_> {
@@ -157,25 +201,24 @@ impl Iterator for Statuses<'_> {
     #[inline]
     fn next(&mut self) -> Option<Status> {
         self.left = self.left.checked_sub(1)?;
-        let (chunk, at) = loop {
-            match self.chunk {
-                Some((chunk, at)) if at < chunk.len() => break (chunk, at),
-                _ => {
-                    self.chunk = Some((Chunk::read(self.chunks)?, 0));
-                    self.chunks = &self.chunks[2..];
-                }
+        if self.symbols_left == 0 {
+            self.open_chunk()?;
+        }
+        self.symbols_left -= 1;
+        let ticks = match self.symbols.next() {
+            SMALL_DELTA => {
+                let (ticks, rest) = self.deltas.split_first()?;
+                self.deltas = rest;
+                Some(i64::from(*ticks))
             }
-        };
-        self.chunk = Some((chunk, at + 1));
-        let symbol = chunk.symbol(at);
-        let (delta, rest) = self.deltas.split_at_checked(delta_len(symbol))?;
-        self.deltas = rest;
-        let arrival_micros = match *delta {
-            [ticks] => Some(i64::from(ticks)),
-            [high, low] => Some(i64::from(i16::from_be_bytes([high, low]))),
+            LARGE_DELTA => {
+                let (ticks, rest) = self.deltas.split_first_chunk()?;
+                self.deltas = rest;
+                Some(i64::from(i16::from_be_bytes(*ticks)))
+            }
             _ => None,
         };
-        let arrival_micros = arrival_micros.map(|ticks| {
+        let arrival_micros = ticks.map(|ticks| {
             self.micros += ticks * TICK_MICROS;
             self.micros
         });

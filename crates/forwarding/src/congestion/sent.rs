@@ -86,6 +86,7 @@ impl SentPackets {
     }
 
     /// The packet is said to have arrived: what it was, if that is news.
+    #[inline]
     pub(super) fn arrive(&mut self, seq: Seq) -> Option<Reported> {
         self.report(seq, State::Settled)
     }
@@ -100,6 +101,7 @@ impl SentPackets {
         self.in_flight_bytes
     }
 
+    #[inline]
     fn report(&mut self, seq: Seq, state: State) -> Option<Reported> {
         let back = usize::from(self.latest?.steps_from(seq));
         if back >= self.table.len() {

@@ -37,7 +37,9 @@ struct Arrival {
 }
 
 impl Throughput {
-    /// Takes in a packet with the time of its arrival and its delay above the least, µs.
+    /// Takes in a packet with the time of its arrival and its delay above the least, µs. After the last of a report comes
+    /// [`Self::end_report`].
+    #[inline]
     pub(super) fn handle_arrival(&mut self, micros: i64, delay: i64, bytes: u32) {
         let arrivals = &mut self.arrivals;
         let arrival = Arrival {
@@ -52,15 +54,21 @@ impl Throughput {
             arrivals.insert(place.map_or(0, |place| place + 1), arrival);
         }
         self.bytes += u64::from(bytes);
-        let newest = arrivals.back().map_or(micros, |arrival| arrival.at);
-        while let Some(oldest) = arrivals.front() {
-            let (count, age) = (arrivals.len(), newest - oldest.at);
+    }
+
+    /// Forgets what is too old.
+    pub(super) fn end_report(&mut self) {
+        let Some(newest) = self.arrivals.back().map(|arrival| arrival.at) else {
+            return;
+        };
+        while let Some(oldest) = self.arrivals.front() {
+            let (count, age) = (self.arrivals.len(), newest - oldest.at);
             let is_kept = count <= PACKETS_MIN || age <= WINDOW_MICROS && count <= PACKETS_MAX;
             if is_kept && (count <= 2 || age <= WINDOW_MICROS_MAX) {
                 break;
             }
             self.bytes -= u64::from(oldest.bytes);
-            arrivals.pop_front();
+            self.arrivals.pop_front();
         }
     }
 
@@ -168,11 +176,13 @@ mod tests {
         // A packet each 10 ms, then a key frame that a bottleneck lets through at a packet per ms.
         for packet in 0..30 {
             throughput.handle_arrival(10_000 * packet, 0, 1_000);
+            throughput.end_report();
         }
         assert_eq!(throughput.bottleneck_rate(), throughput.rate());
         for packet in 0..40 {
             throughput.handle_arrival(300_000 + 1_000 * packet, 10_000, 1_000);
         }
+        throughput.end_report();
         let Bitrate(rate) = throughput.rate().unwrap();
         assert!(rate < 2_500_000, "{rate}");
         assert_eq!(throughput.bottleneck_rate(), Some(Bitrate(8_000_000)));

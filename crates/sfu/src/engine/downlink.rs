@@ -304,7 +304,7 @@ impl MediaPath {
         if let Some(Membership { downlink, path }) = self.transports[key.0].downlink {
             let estimator = &mut self.downlinks[downlink.0].estimator;
             estimator.handle_feedback(now, path, feedback);
-            self.follow_estimate(now, downlink);
+            self.follow_estimate(now, downlink, key);
         }
     }
 
@@ -312,11 +312,12 @@ impl MediaPath {
     pub(super) fn handle_remb(&mut self, now: Instant, key: TransportKey, remb: Bitrate) {
         if let Some(Membership { downlink, .. }) = self.transports[key.0].downlink {
             self.downlinks[downlink.0].estimator.handle_remb(remb);
-            self.follow_estimate(now, downlink);
+            self.follow_estimate(now, downlink, key);
         }
     }
 
-    fn follow_estimate(&mut self, now: Instant, key: DownlinkKey) {
+    /// `told_by` has its deadline looked at in any case.
+    fn follow_estimate(&mut self, now: Instant, key: DownlinkKey, told_by: TransportKey) {
         let downlink = &mut self.downlinks[key.0];
         if !downlink.estimator.is_known() {
             return;
@@ -327,7 +328,8 @@ impl MediaPath {
         if is_first || downlink.division_due().is_some_and(|at| at <= now) {
             self.divide(now, key);
         }
-        self.wake(key);
+        let lead = self.downlinks[key.0].lead();
+        self.unarmed.extend(lead.filter(|lead| *lead != told_by));
     }
 
     /// Has the deadline of a downlink looked at again.
