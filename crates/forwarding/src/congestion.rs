@@ -512,16 +512,18 @@ impl SendEstimator {
 
     fn grow(&mut self, now: Instant, elapsed: f64, is_echo: bool, queue: f64) {
         let is_long = queue > self.standing_ms();
-        if !self.loss.is_free() || is_echo || is_long {
+        if !self.loss.is_free() || is_long {
+            return;
+        }
+        let arrives = self.throughput.rate().unwrap_or_default();
+        let used = arrives.min(self.sent_rate.rate(now));
+        // What arrives without a queue is carried: before the first report more was sent than had been estimated.
+        self.set_bitrate(self.bitrate.max(used));
+        if is_echo {
             return;
         }
         let Bitrate(bitrate) = self.bitrate;
         let rate = bitrate as f64;
-        let used = self
-            .throughput
-            .rate()
-            .unwrap_or_default()
-            .min(self.sent_rate.rate(now));
         let is_used = used.0 as f64 >= rate * USED;
         // Less than in proportion to the rate, so that flows that share a bottleneck come together.
         let near = GROWTH_NEAR * (GROWTH_NEAR_AT / rate).sqrt();

@@ -67,6 +67,16 @@ impl Wire {
 }
 
 #[test]
+fn what_arrives_without_a_queue_is_carried() {
+    let mut wire = Wire::new();
+    // Nothing is probed for.
+    wire.estimator.set_demand(Bitrate(0));
+    wire.run(Duration::from_millis(700), kbps(1_500), true);
+    let Bitrate(estimate) = wire.estimator.bitrate();
+    assert!((1_300_000..1_700_000).contains(&estimate), "{estimate}");
+}
+
+#[test]
 fn remb_is_the_estimate_where_no_feedback_comes_and_a_bound_where_it_does() {
     let mut wire = Wire::new();
     assert_eq!(wire.estimator.bitrate(), kbps(300));
