@@ -82,7 +82,9 @@ pub(super) enum Assembled {
     Frame(Frame),
     /// It has no payload.
     Padding,
-    /// It cannot be read, or what lies together does not belong together.
+    /// It cannot be read, or not without what came with another.
+    Unreadable,
+    /// What lies together does not belong together.
     Faulty,
 }
 
@@ -115,13 +117,18 @@ impl Assembly {
             return Assembled::Padding;
         }
         let Some(piece) = self.read(header, payload) else {
-            return Assembled::Faulty;
+            return Assembled::Unreadable;
         };
         self.pieces.insert(seq, piece);
         if self.pieces.len() > PACKETS_MAX {
             self.pieces.pop_first();
         }
         self.complete(now, seq)
+    }
+
+    /// True if a packet waits for others of its frame.
+    pub(super) fn has(&self, seq: u64) -> bool {
+        self.pieces.contains_key(&seq)
     }
 
     fn read(&mut self, header: &Header<'_>, payload: &[u8]) -> Option<Piece> {

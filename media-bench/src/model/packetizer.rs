@@ -186,7 +186,8 @@ impl Packetizer {
         let mut bits = Bits::default();
         bits.push(u32::from(is_first), 1);
         bits.push(u32::from(is_last), 1);
-        bits.push(u32::from(spatial * TEMPLATES_PER_LAYER + kind), 6);
+        let template = self.first_template() + spatial * TEMPLATES_PER_LAYER + kind;
+        bits.push(u32::from(template), 6);
         bits.push(u32::from(self.frame_number), 16);
         let has_structure = frame.is_key && spatial == 0 && is_first;
         for flag in [has_structure, false, true, true, false] {
@@ -223,10 +224,16 @@ impl Packetizer {
         bits.finish()
     }
 
+    /// Structures number their templates differently, so that packets that come late are not read by the wrong one.
+    fn first_template(&self) -> u8 {
+        let fewer = 0..self.spatial_layers;
+        fewer.map(|layers| layers * TEMPLATES_PER_LAYER).sum()
+    }
+
     /// Templates name layers only; what frames refer to, they say themselves.
     fn write_structure(&self, bits: &mut Bits) {
         let layers = self.spatial_layers;
-        bits.push(0, 6);
+        bits.push(u32::from(self.first_template()), 6);
         bits.push(u32::from(layers * TEMPORAL_LAYERS) - 1, 5);
         for spatial in 0..layers {
             bits.push(0, 2);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use forwarding::codec::Codec;
 use forwarding::rtp::{ClockRate, Header, RtpTime};
 
-use super::assembly::{Assembled, Assembly, Frame};
+use super::assembly::{Assembled, Assembly, Frame, Wire};
 use super::references::References;
 use super::truth::FrameId;
 
@@ -85,6 +85,38 @@ struct Picture {
     shown: PictureShown,
 }
 
+/// What pictures may refer to, for all that their numbers tell, and was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    Nothing,
+    /// It came behind the latest picture of the base layer.
+    SinceBase,
+    /// It came before that; a middle layer is known not to refer to it from where it says that it needs the base only.
+    BeforeBase,
+}
+
+impl Missing {
+    /// What it is once a frame was decoded.
+    fn after(self, frame: &Frame) -> Self {
+        match (self, frame.wire) {
+            (_, wire) if wire.is_key() => Self::Nothing,
+            (_, Wire::Vp9 { .. } | Wire::Dependency(_)) if frame.truth.temporal == 0 => {
+                Self::Nothing
+            }
+            (Self::SinceBase, _) if frame.truth.temporal == 0 => Self::BeforeBase,
+            (
+                Self::BeforeBase,
+                Wire::Vp8 {
+                    is_sync: true,
+                    temporal: 1,
+                    ..
+                },
+            ) => Self::Nothing,
+            (missing, _) => missing,
+        }
+    }
+}
+
 /// One video stream as its viewer sees it.
 #[derive(Debug)]
 pub struct Playback {
@@ -102,8 +134,7 @@ pub struct Playback {
     picture: Option<Picture>,
     /// The frames of the picture in progress.
     unfinished: Vec<Frame>,
-    /// Nothing is missing since the latest picture of the base layer.
-    is_whole: bool,
+    missing: Missing,
     needs_key: bool,
     /// When a key frame is asked for, unless something is decoded before.
     ask_at: Instant,
@@ -125,7 +156,7 @@ impl Playback {
             transit_min: None,
             picture: None,
             unfinished: Vec::new(),
-            is_whole: true,
+            missing: Missing::Nothing,
             needs_key: true,
             ask_at: now + KEY_FRAME_WAIT_MAX,
             shown: Vec::new(),
@@ -161,6 +192,11 @@ impl Playback {
         match self.assembly.handle_packet(now, seq, header, payload) {
             Assembled::Waiting => {}
             Assembled::Faulty => self.counters.faulty += 1,
+            // What it is described by may have been lost.
+            Assembled::Unreadable => {
+                let is_fault = self.missing == Missing::Nothing && self.has_all_before(seq);
+                self.counters.faulty += u64::from(is_fault);
+            }
             Assembled::Padding => {
                 self.fillers.insert(seq);
                 if self.fillers.len() > FILLERS_MAX {
@@ -174,6 +210,17 @@ impl Playback {
             }
         }
         self.advance(now);
+    }
+
+    /// True if nothing is missing between what was decoded and a packet.
+    fn has_all_before(&self, seq: u64) -> bool {
+        let has = |it: u64| {
+            let frame = self.waiting.range(..=it).next_back();
+            self.fillers.contains(&it)
+                || self.assembly.has(it)
+                || frame.is_some_and(|(_, frame)| it <= frame.last)
+        };
+        self.next.is_some_and(|next| (next..seq).all(has))
     }
 
     fn transit_micros(&self, frame: &Frame) -> u64 {
@@ -220,6 +267,8 @@ impl Playback {
                 && self.fillers.remove(next)
             {
                 *next += 1;
+                // The publisher's packet was late, so it is not known what of its pictures was left out.
+                self.missing = Missing::SinceBase;
             }
             let Some((&first, frame)) = self.waiting.first_key_value() else {
                 return;
@@ -239,7 +288,9 @@ impl Playback {
                 self.counters.given_up += 1;
             }
             self.next = Some(frame.last + 1);
-            self.is_whole &= follows;
+            if !follows {
+                self.missing = Missing::SinceBase;
+            }
             self.collect(now, frame, follows);
         }
     }
@@ -251,7 +302,7 @@ impl Playback {
             self.counters.unmarked += u64::from(follows);
             self.counters.undecodable += self.unfinished.len() as u64;
             self.unfinished.clear();
-            self.is_whole = false;
+            self.missing = Missing::SinceBase;
         }
         self.unfinished.push(frame);
         if !frame.marker {
@@ -296,7 +347,7 @@ impl Playback {
         match (is_numbered, is_sound) {
             (true, true) => {}
             // Numbers do not say what was lost: a decoder waits for a frame of VP8 that nothing refers to.
-            (false, true) if !self.is_whole => {
+            (false, true) if self.missing != Missing::Nothing && frame.truth.temporal > 0 => {
                 self.counters.undecodable += 1;
                 return;
             }
@@ -312,7 +363,7 @@ impl Playback {
             }
             (false, false) => {
                 self.counters.undecodable += 1;
-                self.is_whole = false;
+                self.missing = Missing::SinceBase;
                 return;
             }
         }
@@ -345,15 +396,16 @@ impl Playback {
                 true => ClockRate::VIDEO.duration(ticks),
                 false => Duration::MAX,
             };
-            let passed = shown.captured_micros.abs_diff(before.shown.captured_micros);
+            // Timestamps cannot step back where a larger picture was late.
+            let passed = shown.captured_micros;
+            let passed = passed.saturating_sub(before.shown.captured_micros);
             let is_jump = stepped.abs_diff(Duration::from_micros(passed)) > TIMESTAMP_STEP_MAX;
             self.counters.timestamp_jumps += u64::from(is_jump);
         }
         if frame.marker {
             self.shown.push(shown);
         }
-        // What is lost of an upper layer matters until the next picture that needs the base only.
-        self.is_whole |= frame.truth.temporal == 0;
+        self.missing = self.missing.after(frame);
         self.picture = Some(Picture {
             timestamp: frame.timestamp,
             shown,
