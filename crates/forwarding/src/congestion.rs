@@ -517,8 +517,11 @@ impl SendEstimator {
         }
         let arrives = self.throughput.rate().unwrap_or_default();
         let used = arrives.min(self.sent_rate.rate(now));
-        // What arrives without a queue is carried: before the first report more was sent than had been estimated.
-        self.set_bitrate(self.bitrate.max(used));
+        // Before the first report more was sent than had been estimated. What arrives of it is carried, if the path was
+        // never full: later it could be what stood in a queue.
+        if self.decreases == 0 {
+            self.set_bitrate(self.bitrate.max(used));
+        }
         if is_echo {
             return;
         }

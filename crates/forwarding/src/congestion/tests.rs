@@ -67,13 +67,20 @@ impl Wire {
 }
 
 #[test]
-fn what_arrives_without_a_queue_is_carried() {
+fn what_arrives_of_a_path_that_was_never_full_is_carried() {
     let mut wire = Wire::new();
     // Nothing is probed for.
     wire.estimator.set_demand(Bitrate(0));
     wire.run(Duration::from_millis(700), kbps(1_500), true);
     let Bitrate(estimate) = wire.estimator.bitrate();
     assert!((1_300_000..1_700_000).contains(&estimate), "{estimate}");
+    let micros = wire.estimator.micros(wire.now);
+    wire.estimator.decrease(micros, 100.0, 0.0);
+    wire.estimator.phase = Phase::Growing;
+    wire.estimator.capacity = Some(600_000.0);
+    wire.estimator.set_bitrate(kbps(500));
+    wire.run(Duration::from_millis(200), kbps(1_500), true);
+    assert!(wire.estimator.bitrate() < kbps(700));
 }
 
 #[test]
