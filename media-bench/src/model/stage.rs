@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use forwarding::rtp::NtpTime;
-use media::{Event, PeerId};
+use media::{Delivery, Event, PeerId};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sfu::engine::clock::Clock;
@@ -196,6 +196,19 @@ impl Stage {
         let client = self.members[self.viewers[viewer.0].1].client;
         self.simulation.release(client);
         self.simulation.vanish(client);
+    }
+
+    /// Has a viewer ask for another quality.
+    ///
+    /// # Panics
+    ///
+    /// If the viewer has left.
+    #[expect(clippy::expect_used, reason = "a scenario that is wrong must fail")]
+    pub fn wish(&mut self, viewer: ViewerId, delivery: Delivery) {
+        let now = self.simulation.now();
+        let element = self.simulation.element(self.client(viewer)).clone();
+        let granted = self.simulation.engine.set_delivery(now, &element, delivery);
+        granted.expect("the viewer has an endpoint");
     }
 
     fn clock(&self) -> Clock {

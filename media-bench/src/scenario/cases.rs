@@ -18,8 +18,8 @@ pub(super) use self::faults::{
     feedback_lost, jitter, loss, loss_both, loss_burst, loss_uplink, reorder,
 };
 pub(super) use self::rates::{
-    bufferbloat, cellular, nine_streams, old_viewer, steady, steady_small, step, switches,
-    two_viewers,
+    bufferbloat, cellular, nine_streams, old_viewer, sizes_chosen, steady, steady_small, step,
+    switches, two_viewers,
 };
 
 /// Of a path that is in nobody's way.

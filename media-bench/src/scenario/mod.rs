@@ -105,6 +105,7 @@ scenarios! {
     "feedback-lost", cases::feedback_lost, "30 % of what the viewer sends is lost";
     "cellular", cases::cellular, "a rate that changes twice a second between 0.4 and 3 Mbit/s";
     "switches", cases::switches, "4 Mbit/s and 700 kbit/s in turns, every ten seconds";
+    "sizes-chosen", cases::sizes_chosen, "a viewer with 5 Mbit/s chooses another size every two seconds";
     "old-viewer", cases::old_viewer, "a viewer with REMB only over 1 Mbit/s";
 }
 
