@@ -145,7 +145,13 @@ impl Server {
         } else {
             self.objects.wires.sounds.insert(sink, sounds);
         }
-        self.routed(vec![route])
+        let answer = self.routed(vec![route]);
+        // What it should hear may have gone while the media server was at it.
+        let routes = &self.objects.wires.routes;
+        if !routes.contains_key(&(sink, MediaKind::Audio)) {
+            self.hear_others(vec![sink]);
+        }
+        answer
     }
 
     /// Ports of mixers hear another source when theirs is gone, if they were connected to more.

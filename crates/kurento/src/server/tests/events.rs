@@ -344,6 +344,30 @@ fn a_mixer_gives_the_last_source_that_is_still_connected() {
 }
 
 #[test]
+fn a_mixer_gives_another_source_when_the_next_one_goes_meanwhile() {
+    let mut mixing = Mixing::new(4);
+    for source in 0..3 {
+        assert_eq!(mixing.ask("connect", source), None);
+    }
+    mixing.desk.holds = true;
+    let parameters =
+        json!({ "media": "AUDIO", "source": mixing.ports[2], "sink": mixing.ports[3] });
+    let request = json!({ "jsonrpc": "2.0", "id": 1000, "method": "invoke", "params": {
+        "object": mixing.hub, "operation": "disconnect", "operationParams": parameters,
+    } });
+    mixing.desk.send(mixing.connection, &request.to_string());
+    // A connection has one request under way.
+    let hub = mixing.connection;
+    mixing.connection = mixing.desk.open();
+    mixing.release(1);
+    mixing.connection = hub;
+    mixing.desk.release_held();
+    let answers = mixing.desk.messages(hub);
+    assert!(answers[0].get("error").is_none(), "{answers:?}");
+    assert_eq!(mixing.heard(), Some(0));
+}
+
+#[test]
 fn what_a_mixer_would_add_up_is_bounded() {
     let mut mixing = Mixing::new(hubs::SOUNDS_PER_SINK_MAX + 2);
     for source in 0..hubs::SOUNDS_PER_SINK_MAX {
