@@ -10,7 +10,8 @@ use media::MediaServer;
 use room::pool::Pool;
 use tertulia::backend::{self, Backend};
 use tertulia::config::{Answers, Arguments, Config, Resolved, unknown_variables};
-use tertulia::{Certificate, Server, TlsError, kms, native, preflight, telemetry};
+use tertulia::preflight::{self, Remark};
+use tertulia::{Certificate, Server, TlsError, kms, native, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -47,7 +48,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             complain(&format!("`{key}` of Kurento has no effect here"));
         }
         for remark in preflight::check(&config)? {
-            complain(&remark);
+            let (Remark::Note(text) | Remark::Warning(text)) = remark;
+            complain(&text);
         }
         return Ok(());
     }
@@ -56,7 +58,10 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         tracing::info!(key, "this setting of Kurento has no effect here");
     }
     for remark in preflight::check(&config)? {
-        tracing::warn!("{remark}");
+        match remark {
+            Remark::Note(text) => tracing::info!("{text}"),
+            Remark::Warning(text) => tracing::warn!("{text}"),
+        }
     }
     files::raise_limit(config.max_connections);
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -45,12 +45,21 @@ fn place(looked_at: &Path, path: &Path) -> String {
     }
 }
 
-/// Looks at the files and directories that a start needs. Returns what somebody should look at, although a start works.
+/// What somebody should know, although a start works.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// As usual.
+    Note(String),
+    /// Something will not work.
+    Warning(String),
+}
+
+/// Looks at the files and directories that a start needs. Returns what somebody should know, although a start works.
 ///
 /// # Errors
 ///
 /// If a start would fail for one of them.
-pub fn check(config: &Config) -> Result<Vec<String>, PreflightError> {
+pub fn check(config: &Config) -> Result<Vec<Remark>, PreflightError> {
     let mut remarks = Vec::new();
     if !config.http || config.kurento_secure.is_some() {
         if Certificate::is_to_be_made(config) {
@@ -62,7 +71,7 @@ pub fn check(config: &Config) -> Result<Vec<String>, PreflightError> {
     if backend::trust(config)?.is_some_and(|roots| roots.is_empty()) {
         let remark =
             "this system trusts no certificate authority: wss:// fails until --kms-ca names one";
-        remarks.push(remark.to_owned());
+        remarks.push(Remark::Warning(remark.to_owned()));
     }
     // Without the media server of this process they are not touched.
     let recordings = config.recordings.as_ref();
@@ -86,7 +95,7 @@ fn check_directory(
     setting: &'static str,
     path: &Path,
     writing: Writing,
-) -> Result<Option<String>, PreflightError> {
+) -> Result<Option<Remark>, PreflightError> {
     let unusable = |looked_at: &Path, source| PreflightError::Directory {
         setting,
         path: path.to_owned(),
@@ -106,16 +115,18 @@ fn check_directory(
     // Not that it can be listed: files are opened by their names.
     access(existing, AccessFlags::X_OK).map_err(looked_at)?;
     let is_missing = existing != absolute;
-    let remark = match access(existing, AccessFlags::W_OK) {
-        Ok(()) if is_missing => "does not exist, the start makes it".to_owned(),
-        Ok(()) => return Ok(None),
+    let named = format!("{} (--{setting})", path.display());
+    Ok(match access(existing, AccessFlags::W_OK) {
+        Ok(()) if is_missing => Some(Remark::Note(format!(
+            "{named} does not exist, the start makes it"
+        ))),
+        Ok(()) => None,
         Err(error) if writing.is_needed(is_missing, error) => return Err(looked_at(error)),
-        Err(error) => format!(
-            "cannot be written ({}): its files can be played, and nothing is recorded",
+        Err(error) => Some(Remark::Warning(format!(
+            "{named} cannot be written ({}): its files can be played, and nothing is recorded",
             error.desc()
-        ),
-    };
-    Ok(Some(format!("{} (--{setting}) {remark}", path.display())))
+        ))),
+    })
 }
 
 impl Writing {
@@ -143,7 +154,9 @@ mod tests {
             found.map_err(|error| error.to_string())
         };
         assert_eq!(check("there"), Ok(None));
-        let remark = check("to/be/made").unwrap().unwrap();
+        let Ok(Some(Remark::Note(remark))) = check("to/be/made") else {
+            panic!("a first start is nothing to warn of");
+        };
         assert!(remark.contains("the start makes it"), "{remark}");
         assert!(!place.join("to").exists());
         for name in ["file", "file/below"] {
@@ -191,7 +204,7 @@ mod tests {
             recordings: Some("/dev/null".into()),
             ..Config::default()
         };
-        assert_eq!(check(&config(None)).unwrap(), Vec::<String>::new());
+        assert_eq!(check(&config(None)).unwrap(), vec![]);
         assert!(check(&config(Some(([127, 0, 0, 1], 0).into()))).is_err());
     }
 }
