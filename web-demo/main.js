@@ -165,7 +165,9 @@ async function capture(kurento, room, media, signal) {
       stream.dispose();
       stream.getParticipant().removeStream(stream);
       const choices = [['again', 'Try again'], ['none', 'Just watch'], ['', 'Cancel']];
-      if (wanted === 'both' && await mayHaveMicrophone()) choices.unshift(['audio', 'Join with audio only']);
+      const mayBeHeard = wanted === 'both' && await mayHaveMicrophone();
+      signal.throwIfAborted();
+      if (mayBeHeard) choices.unshift(['audio', 'Join with audio only']);
       else if (error.name === 'NotFoundError') choices.splice(0, 2, choices[1], choices[0]);
       const answer = await ask('No camera or microphone', explain(error), choices, signal);
       if (answer === '') return null;

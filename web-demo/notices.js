@@ -27,9 +27,10 @@ export function banner(text, actionLabel, action, onclose) {
 
 /**
  * Resolves with the value of the chosen button, `[value, label]`; the first one is the main one. With '' if the user
- * closes it, or `signal` does.
+ * closes it, or `signal` does, or has done.
  */
 export function ask(title, text, buttons, signal) {
+  if (signal?.aborted) return Promise.resolve('');
   const dialog = byId('question');
   if (dialog.open) dialog.close('');
   byId('question-title').textContent = title;
@@ -39,9 +40,13 @@ export function ask(title, text, buttons, signal) {
   }));
   dialog.returnValue = '';
   dialog.showModal();
-  signal?.addEventListener('abort', () => dialog.close(''), { once: true });
+  const answered = new AbortController();
+  signal?.addEventListener('abort', () => dialog.close(''), { once: true, signal: answered.signal });
   return new Promise((resolve) => {
-    dialog.addEventListener('close', () => resolve(dialog.returnValue), { once: true });
+    dialog.addEventListener('close', () => {
+      answered.abort();
+      resolve(dialog.returnValue);
+    }, { once: true });
   });
 }
 

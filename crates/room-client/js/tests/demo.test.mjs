@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { recall, remember } from '../../../../web-demo/memory.js';
-import { explain, explainInterruption, explainMediaError, explainMediaFailure } from '../../../../web-demo/notices.js';
+import { ask, explain, explainInterruption, explainMediaError, explainMediaFailure } from '../../../../web-demo/notices.js';
 import { callHash, isCallHash, readParameters, roomOfHash } from '../../../../web-demo/parameters.js';
 import { describeDelivery } from '../../../../web-demo/quality.js';
 import { summarise } from '../../../../web-demo/statistics.js';
@@ -60,6 +60,41 @@ test('deliveries are told in the words of users', () => {
   assert.equal(describeDelivery({ ...sent, spatialLayer: 0, spatialLayers: 1 }), '360p');
   assert.match(describeDelivery({ paused: 'bandwidth' }), /slow connection/);
   assert.equal(describeDelivery({ paused: 'weather' }), 'Paused');
+});
+
+test('a question is gone with what it was asked for', async (context) => {
+  const node = () => ({ append() {}, replaceChildren() {} });
+  const dialog = Object.assign(new EventTarget(), {
+    open: false,
+    querySelector: node,
+    showModal() {
+      this.open = true;
+    },
+    close(value) {
+      this.open = false;
+      this.returnValue = value;
+      this.dispatchEvent(new Event('close'));
+    },
+  });
+  globalThis.document = { getElementById: (id) => (id === 'question' ? dialog : node()), createElement: node };
+  context.after(() => delete globalThis.document);
+  const stay = new AbortController();
+  const open = (signal) => ask('Title', 'text', [['yes', 'Yes']], signal);
+  const first = open(stay.signal);
+  dialog.close('yes');
+  assert.equal(await first, 'yes');
+  // What the first one was asked for does not close the next one.
+  const second = open();
+  stay.abort();
+  assert.ok(dialog.open);
+  dialog.close('yes');
+  assert.equal(await second, 'yes');
+  assert.equal(await Promise.race([open(stay.signal), null]), '', 'it is over already');
+  assert.ok(!dialog.open);
+  const next = new AbortController();
+  const third = open(next.signal);
+  next.abort();
+  assert.equal(await third, '');
 });
 
 test('errors are told in the words of users', () => {
