@@ -233,8 +233,8 @@ window.addEventListener('hashchange', () => {
   if (room && !stay) login.fill({ room });
 });
 window.addEventListener('pagehide', () => {
-  // A microphone that is off stays off.
-  if (call && choice) remember({ ...choice, media: call.media });
+  // A microphone that is off stays off. A call that was never joined is none to come back to.
+  if (call && location.hash === callHash(choice.room)) remember({ ...choice, media: call.media });
   window.tertulia.kurento?.close();
 });
 

@@ -358,6 +358,20 @@ async fn who_waits_for_the_server_is_told_and_may_stop_waiting() {
     page.evaluate(&fill_and_join("bob", "lab")).await;
     page.wait_for(CONNECTED).await;
     assert_eq!(page.evaluate("tertulia.room.user").await, "bob");
+
+    // Whoever goes away before the call is joined again is not in it, and finds the form later.
+    page.evaluate(close).await;
+    proxy.cut();
+    page.evaluate(&click("#question button.primary")).await;
+    page.wait_for(&format!("{banner}.includes('cannot be reached. Trying')"))
+        .await;
+    proxy.mend();
+    page.wait_for(&format!("{banner}.includes('Your name is still taken')"))
+        .await;
+    page.reload().await;
+    page.wait_for(is_form_ready()).await;
+    let kept = page.evaluate("sessionStorage.getItem('tertulia-call')");
+    assert_eq!(kept.await, serde_json::Value::Null);
 }
 
 #[tokio::test]
