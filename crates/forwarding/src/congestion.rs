@@ -23,6 +23,8 @@
 //!   not drain although less is sent is no queue of ours, and from then on noise of the path.
 //! * **Bursts.** Key frames of several streams fill a queue at any rate. If the bottleneck lets more through than the
 //!   estimate says, that drains by itself; and packets that wait leave no faster than it does ([`SendEstimator::pace`]).
+//! * **A first rate.** Until the first report more may be sent than was estimated. What arrives of it in a whole window
+//!   without a queue is the estimate from then on, as long as the path was never full.
 //! * **Probes.** The draft only grows by factors; a subscriber whose layers differ by three times needs to know whether
 //!   the next fits before it is sent. Also an estimate that is not used up cannot grow by use.
 //! * **Loss without a queue is put on trial.** The draft decreases from 10 % on (section 6); paths that lose this much
@@ -56,6 +58,10 @@ use crate::rtp::Seq;
 /// Connections that share one estimate. Too low → a large call in the old protocol, a connection per stream, has
 /// estimates that fight; too high → a hostile client has us keep state.
 pub const PATHS_MAX: usize = 32;
+
+/// Arrivals of one report that are taken in before old ones are forgotten. Too low → each looks for what is old; too high →
+/// a long report takes memory for good.
+const ARRIVED_CHUNK: usize = 256;
 
 /// Bounds of an estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -382,24 +388,27 @@ impl SendEstimator {
     fn take_in_arrivals(&mut self, now: i64) {
         self.arrived.clear();
         self.paths.take_arrived(now, &mut self.arrived);
-        for arrived in &self.arrived {
-            let Arrived {
-                sent,
-                delay,
-                size_bytes,
-                cluster,
-            } = *arrived;
-            self.throughput
-                .handle_arrival(sent + delay, delay, size_bytes);
-            self.delay.handle_packet(sent, delay);
-            if cluster == 0 {
-                self.delay.extend_line(sent, delay);
-            } else {
-                self.prober
-                    .handle_report(cluster, Some(sent + delay), size_bytes);
+        for some in self.arrived.chunks(ARRIVED_CHUNK) {
+            for arrived in some {
+                let Arrived {
+                    sent,
+                    delay,
+                    size_bytes,
+                    cluster,
+                } = *arrived;
+                self.throughput
+                    .handle_arrival(sent + delay, delay, size_bytes);
+                self.delay.handle_packet(sent, delay);
+                if cluster == 0 {
+                    self.delay.extend_line(sent, delay);
+                } else {
+                    self.prober
+                        .handle_report(cluster, Some(sent + delay), size_bytes);
+                }
             }
+            self.throughput.forget_old();
+            self.delay.forget_old();
         }
-        self.throughput.end_report();
         self.delay.end_report();
     }
 
@@ -515,12 +524,13 @@ impl SendEstimator {
         if !self.loss.is_free() || is_long {
             return;
         }
-        let arrives = self.throughput.rate().unwrap_or_default();
-        let used = arrives.min(self.sent_rate.rate(now));
+        let sent = self.sent_rate.rate(now);
+        let used = self.throughput.rate().unwrap_or_default().min(sent);
         // Before the first report more was sent than had been estimated. What arrives of it is carried, if the path was
         // never full: later it could be what stood in a queue.
         if self.decreases == 0 {
-            self.set_bitrate(self.bitrate.max(used));
+            let carried = self.throughput.sustained_rate().unwrap_or_default();
+            self.set_bitrate(self.bitrate.max(carried.min(sent)));
         }
         if is_echo {
             return;

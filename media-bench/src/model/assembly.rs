@@ -82,9 +82,9 @@ pub(super) enum Assembled {
     Frame(Frame),
     /// It has no payload.
     Padding,
-    /// It cannot be read, or not without what came with another.
+    /// What describes it cannot be read, perhaps for want of what came with another.
     Unreadable,
-    /// What lies together does not belong together.
+    /// It cannot be read, or what lies together does not belong together.
     Faulty,
 }
 
@@ -116,8 +116,18 @@ impl Assembly {
         if payload.is_empty() {
             return Assembled::Padding;
         }
-        let Some(piece) = self.read(header, payload) else {
-            return Assembled::Unreadable;
+        let dependency = match self.codec {
+            Codec::Vp8 | Codec::Vp9 => None,
+            _ => {
+                let descriptor = header.extension(layer_extensions::DEPENDENCY);
+                let Some(dependency) = descriptor.and_then(|it| self.reader.read(it)) else {
+                    return Assembled::Unreadable;
+                };
+                Some(dependency)
+            }
+        };
+        let Some(piece) = self.read(header, payload, dependency) else {
+            return Assembled::Faulty;
         };
         self.pieces.insert(seq, piece);
         if self.pieces.len() > PACKETS_MAX {
@@ -131,7 +141,12 @@ impl Assembly {
         self.pieces.contains_key(&seq)
     }
 
-    fn read(&mut self, header: &Header<'_>, payload: &[u8]) -> Option<Piece> {
+    fn read(
+        &self,
+        header: &Header<'_>,
+        payload: &[u8],
+        dependency: Option<Dependency>,
+    ) -> Option<Piece> {
         let truth = Truth::find(payload)?;
         let info = inspect(self.codec, payload);
         let marker = header.marker();
@@ -159,8 +174,7 @@ impl Assembly {
                 (descriptor.starts_frame, descriptor.ends_frame, wire)
             }
             _ => {
-                let descriptor = header.extension(layer_extensions::DEPENDENCY)?;
-                let dependency = self.reader.read(descriptor)?;
+                let dependency = dependency?;
                 let wire = Wire::Dependency(dependency);
                 (dependency.starts_frame, dependency.ends_frame, wire)
             }

@@ -105,7 +105,7 @@ pub(super) struct DelayMonitor {
 }
 
 impl DelayMonitor {
-    /// Takes in a packet with its delay above the base, µs. After the last of a report comes [`Self::end_report`].
+    /// Takes in a packet with its delay above the base, µs. After a few of them comes [`Self::forget_old`].
     #[inline]
     pub(super) fn handle_packet(&mut self, sent_micros: i64, delay_micros: i64) {
         self.recent
@@ -118,8 +118,8 @@ impl DelayMonitor {
         self.jitter_ms += JITTER_WEIGHT * (difference - self.jitter_ms);
     }
 
-    /// Finds the queue, and how restless it is.
-    pub(super) fn end_report(&mut self) {
+    /// Forgets what is too old or too much.
+    pub(super) fn forget_old(&mut self) {
         let newest = self.recent.back().map_or(0, |(arrival, _)| *arrival);
         while let Some((arrival, _)) = self.recent.front()
             && self.recent.len() > RECENT_PACKETS_MIN
@@ -127,6 +127,10 @@ impl DelayMonitor {
         {
             self.recent.pop_front();
         }
+    }
+
+    /// Finds the queue, and how restless it is.
+    pub(super) fn end_report(&mut self) {
         let delays = self.recent.iter().map(|(_, delay)| *delay);
         self.queue = delays.min().unwrap_or(0);
         let queue = self.queue_ms();

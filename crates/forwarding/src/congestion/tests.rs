@@ -84,6 +84,30 @@ fn what_arrives_of_a_path_that_was_never_full_is_carried() {
 }
 
 #[test]
+fn what_arrives_raises_nothing_if_less_was_sent_or_it_was_a_burst() {
+    let estimate = |interval_ms: u64, arrives_ms: f64, packets: u16| {
+        let mut wire = Wire::new();
+        wire.estimator.set_demand(Bitrate(0));
+        let began_at = wire.now;
+        for seq in 0..packets {
+            let sent_at = began_at + Duration::from_millis(interval_ms * u64::from(seq));
+            let sizes = [1_000];
+            wire.estimator.handle_sent(sent_at, PATH, Seq(seq), &sizes);
+            let after = arrives_ms * f64::from(seq);
+            let arrives_at = began_at + Duration::from_secs_f64(after / 1_000.0);
+            wire.receiver.handle_packet(arrives_at, Seq(seq));
+            wire.now = sent_at;
+        }
+        wire.run(Duration::from_millis(150), Bitrate(0), false);
+        wire.estimator.bitrate()
+    };
+    // A receiver claims that what was sent in a second came within 330 ms; 20 kB came within 60 ms.
+    assert!(estimate(40, 13.0, 25) < kbps(350));
+    assert!(estimate(3, 3.0, 20) < kbps(350));
+    assert!(estimate(4, 4.0, 100) > kbps(1_500), "what is believed");
+}
+
+#[test]
 fn remb_is_the_estimate_where_no_feedback_comes_and_a_bound_where_it_does() {
     let mut wire = Wire::new();
     assert_eq!(wire.estimator.bitrate(), kbps(300));

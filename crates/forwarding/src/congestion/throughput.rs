@@ -37,8 +37,8 @@ struct Arrival {
 }
 
 impl Throughput {
-    /// Takes in a packet with the time of its arrival and its delay above the least, µs. After the last of a report comes
-    /// [`Self::end_report`].
+    /// Takes in a packet with the time of its arrival and its delay above the least, µs. After a few of them comes
+    /// [`Self::forget_old`].
     #[inline]
     pub(super) fn handle_arrival(&mut self, micros: i64, delay: i64, bytes: u32) {
         let arrivals = &mut self.arrivals;
@@ -56,8 +56,8 @@ impl Throughput {
         self.bytes += u64::from(bytes);
     }
 
-    /// Forgets what is too old.
-    pub(super) fn end_report(&mut self) {
+    /// Forgets what is too old or too much.
+    pub(super) fn forget_old(&mut self) {
         let Some(newest) = self.arrivals.back().map(|arrival| arrival.at) else {
             return;
         };
@@ -79,6 +79,12 @@ impl Throughput {
         // The first was on its way before.
         let bytes = self.bytes - u64::from(first.bytes);
         (count >= 4 && span >= WINDOW_MICROS / 6).then(|| rate_of(bytes, span))
+    }
+
+    /// As [`Self::rate`], of a whole window: a shorter one measures a burst.
+    pub(super) fn sustained_rate(&self) -> Option<Bitrate> {
+        let span = self.span(self.arrivals.len());
+        self.rate().filter(|_| span >= WINDOW_MICROS * 9 / 10)
     }
 
     /// Rate of the bottleneck, by the last packets that waited in front of it: what arrives otherwise is what was sent.
@@ -176,13 +182,13 @@ mod tests {
         // A packet each 10 ms, then a key frame that a bottleneck lets through at a packet per ms.
         for packet in 0..30 {
             throughput.handle_arrival(10_000 * packet, 0, 1_000);
-            throughput.end_report();
+            throughput.forget_old();
         }
         assert_eq!(throughput.bottleneck_rate(), throughput.rate());
         for packet in 0..40 {
             throughput.handle_arrival(300_000 + 1_000 * packet, 10_000, 1_000);
         }
-        throughput.end_report();
+        throughput.forget_old();
         let Bitrate(rate) = throughput.rate().unwrap();
         assert!(rate < 2_500_000, "{rate}");
         assert_eq!(throughput.bottleneck_rate(), Some(Bitrate(8_000_000)));

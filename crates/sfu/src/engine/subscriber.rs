@@ -220,12 +220,13 @@ impl Subscriber {
         self.repeats_from = repeats_plainly(&self.section).then_some(next);
     }
 
-    /// True if a packet that was sent under number `sent_as` may be sent again on the SSRC of the media. Two packets of one
-    /// index must be one packet; what follows the last of a frame may have changed its marker, and what came since, how
-    /// a frame is described.
+    /// True if a packet that was sent under number `sent_as` may be sent again on the SSRC of the media: two packets of one
+    /// index must be one packet.
     pub(super) fn may_repeat(&self, sent_as: ExtendedSeq, stored: &Stored<'_>) -> bool {
         let packet = stored.packet;
+        // What follows may have changed its marker.
         let is_open_ended = packet.frame.ends_layer_frame() && !packet.marker;
+        // What came since may have changed how it is described.
         let is_described = self.section.extensions.dependency_descriptor.is_some()
             && !stored.descriptor.is_empty();
         self.repeats_from.is_some_and(|from| sent_as >= from) && !is_open_ended && !is_described

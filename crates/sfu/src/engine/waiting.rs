@@ -2,10 +2,8 @@
 //!
 //! Packets that came in one batch are forwarded together, subscriber by subscriber, so that each gets its
 //! packets of a frame in one run, and its state is touched once. Only what is known about a packet waits
-//! here; its payload is in the history. Audio goes first, so that no video delays it. A single packet of it may still
-//! close the run of video behind it, which is then sent in its place ([`Outbox::join`](super::outbox::Outbox::join)):
-//! `media-bench load` thus counts fewer messages (`fanout-10` and `meeting-5x4` a tenth, `fanout-100` 4 %), each worth
-//! 2.3 µs on loopback.
+//! here; its payload is in the history. Audio goes first. A single packet of it may close the run of video behind it, if
+//! that is short and all fits ([`Outbox::join`](super::outbox::Outbox::join)): fewer messages.
 //! Deliberately absent: time. The queue is emptied whenever it is full, and
 //! before the worker waits for more.
 

@@ -1,6 +1,6 @@
 //! From the engine's outbox to the sockets: as many runs of datagrams as one system call takes.
 //!
-//! Order is kept within a track.
+//! Order of new packets is kept within a track.
 
 use std::ops::Range;
 use std::time::Instant;

@@ -223,7 +223,7 @@ impl UdpPort {
         while let Some((first, others)) = rest.split_first()
             && self.backlog.is_empty()
         {
-            match self.send_batch(outbox, rest, batch, counters) {
+            let refusal = match self.send_batch(outbox, rest, batch, counters) {
                 Ok(sent) if sent > 0 => {
                     rest = &rest[sent.min(rest.len())..];
                     continue;
@@ -233,10 +233,17 @@ impl UdpPort {
                     break;
                 }
                 // Alone it leaves, or tells what is wrong with it.
-                _ => {}
-            }
+                answer => answer.err(),
+            };
+            let refused = counters.udp_refused;
             for part in first.parts() {
                 self.send_one(now, first, outbox.bytes(part), counters);
+            }
+            // Parts that are runs themselves have told.
+            let is_pair = !first.closing.is_empty() && first.range.len() <= first.segment_bytes;
+            let has_left = counters.udp_refused == refused && self.backlog.is_empty();
+            if let Some(refusal) = refusal.filter(|_| is_pair && has_left) {
+                self.note_refused_run(&refusal, counters);
             }
             rest = others;
         }
@@ -419,16 +426,21 @@ impl UdpPort {
             taken += datagram.len();
         }
         if gets_through {
-            counters.udp_runs_refused += 1;
-            if self.offload.gso && is_about_runs(refusal) {
-                self.offload.gso = false;
-                tracing::warn!(
-                    error = %refusal,
-                    "a network device does not cut runs of datagrams (GSO); sending single ones to all peers of this worker"
-                );
-            }
+            self.note_refused_run(refusal, counters);
         }
         taken
+    }
+
+    /// Takes note of a run whose datagrams left one by one.
+    fn note_refused_run(&mut self, refusal: &io::Error, counters: &mut SocketCounters) {
+        counters.udp_runs_refused += 1;
+        if self.offload.gso && is_about_runs(refusal) {
+            self.offload.gso = false;
+            tracing::warn!(
+                error = %refusal,
+                "a network device does not cut runs of datagrams (GSO); sending single ones to all peers of this worker"
+            );
+        }
     }
 
     fn send_once(

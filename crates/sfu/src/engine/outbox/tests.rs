@@ -246,9 +246,9 @@ fn sound_and_picture_that_do_not_fit_leave_where_they_lie() {
     );
     let most = [
         [(1, Sound, 60), (2, Sound, 60)].as_slice(),
-        &[(1, Picture, 100); 63],
+        &[(1, Picture, 90); 63],
     ];
-    check_joined(&most.concat(), &[(1, 6_300, Some(60)), (2, 60, None)]);
+    check_joined(&most.concat(), &[(1, 5_670, Some(60)), (2, 60, None)]);
 }
 
 #[test]
