@@ -239,8 +239,8 @@ impl Server {
             };
             let is_replaced = former.is_some() && source.is_some() && former != *source;
             if *kind == MediaKind::Audio && is_replaced {
-                let what = "cannot add up sounds here: this port gets the last source only";
-                self.complain_about_mixing(*sink, &[&elements::MIXER], what);
+                let instead = ": this port gets the last source only";
+                self.complain_about_mixing(*sink, &[&elements::MIXER], instead);
             }
         }
         if let Some((port, ..)) = routes.first() {

@@ -240,8 +240,7 @@ impl Server {
         }
         if let Some(link) = links.first() {
             let mixers = [&elements::COMPOSITE, &elements::ALPHA_BLENDING];
-            let what = "cannot mix here: its ports get nothing";
-            self.complain_about_mixing(link.sink, &mixers, what);
+            self.complain_about_mixing(link.sink, &mixers, "");
             if flows {
                 self.refresh_flows_around(link.sink);
             }
@@ -249,12 +248,12 @@ impl Server {
         Ok(Outcome::Value(Value::Null))
     }
 
-    /// Tells once that a hub would have to mix, if it is one of these.
+    /// Tells once that a hub would have to mix, if it is one of these, and what happens instead.
     pub(super) fn complain_about_mixing(
         &mut self,
         port: ObjectKey,
         mixers: &[&'static Class],
-        what: &str,
+        instead: &str,
     ) {
         let Some(object) = self.objects.get_mut(port) else {
             return;
@@ -266,7 +265,7 @@ impl Server {
             return;
         }
         let class = hub.map_or("", |hub| hub.class.name);
-        let description = format!("{class} {what}; a Kurento Media Server mixes");
+        let description = format!("{class} mixing requires transcoding, not available{instead}");
         if let Some(object) = self.objects.get_mut(port) {
             object.complained = true;
         }
