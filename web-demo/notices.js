@@ -31,14 +31,16 @@ export function banner(text, actionLabel, action, onclose) {
  */
 export function ask(title, text, buttons, signal) {
   if (signal?.aborted) return Promise.resolve('');
-  const dialog = byId('question');
-  if (dialog.open) dialog.close('');
+  // Browsers tell of the end of a dialog later, perhaps when the next one is open: each question has its own.
+  const former = byId('question');
+  former.close('');
+  const dialog = former.cloneNode(true);
+  former.replaceWith(dialog);
   byId('question-title').textContent = title;
   byId('question-text').textContent = text;
   dialog.querySelector('.buttons').replaceChildren(...buttons.map(([value, label], index) => {
     return make('button', { value, className: index === 0 ? 'primary' : '' }, label);
   }));
-  dialog.returnValue = '';
   dialog.showModal();
   const answered = new AbortController();
   signal?.addEventListener('abort', () => dialog.close(''), { once: true, signal: answered.signal });

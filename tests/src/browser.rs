@@ -38,7 +38,7 @@ pub trait Page: Send + Sync {
     }
 
     /// Waits inside the page until `condition`, an expression that may give a promise, is true-ish,
-    /// and gives its value. What it threw last is part of the message of a failure.
+    /// and gives its value. What it threw last, and what the page shows, are part of the message of a failure.
     async fn wait_for(&self, condition: &str) -> Value {
         self.wait_for_within(condition, PATIENCE).await
     }
@@ -56,7 +56,8 @@ pub trait Page: Send + Sync {
                     }} catch (error) {{ last = error; }}
                     if (performance.now() > end) {{
                         const text = last instanceof Error ? last.stack : JSON.stringify(last);
-                        return reject(new Error('not in time; last: ' + text));
+                        const shown = document.body?.innerText;
+                        return reject(new Error(`not in time; last: ${{text}}; the page shows: ${{shown}}`));
                     }}
                     setTimeout(check, 50);
                 }};

@@ -321,6 +321,24 @@ async fn a_call_that_ends_while_it_is_joined_leaves_the_form() {
 }
 
 #[tokio::test]
+async fn a_question_at_the_heels_of_another_gets_its_own_answer() {
+    let _turn = turn::take().await;
+    let server = Server::start().await;
+    let browser = Chromium::launch().await;
+    let page = browser.open("ana", &server.page("media=none")).await;
+    let answers = "import('./notices.js').then(({ ask }) => {
+        const choose = (title) => {
+            const answer = ask(title, '', [[title, title], ['', 'Close']]);
+            document.querySelector('#question button.primary').click();
+            return answer;
+        };
+        return Promise.all([choose('first'), choose('second')]);
+    })";
+    let answers = page.evaluate(answers).await;
+    assert_eq!(answers, serde_json::json!(["first", "second"]));
+}
+
+#[tokio::test]
 async fn who_waits_for_the_server_is_told_and_may_stop_waiting() {
     let _turn = turn::take().await;
     let server = Server::start().await;
