@@ -62,39 +62,78 @@ test('deliveries are told in the words of users', () => {
   assert.equal(describeDelivery({ paused: 'weather' }), 'Paused');
 });
 
+/** As in browsers: it tells of its end a moment later, and only if it was open. */
+class Dialog extends EventTarget {
+  open = false;
+  returnValue = '';
+
+  constructor(page) {
+    super();
+    this.page = page;
+    page.question = this;
+  }
+
+  cloneNode() {
+    return new Dialog({});
+  }
+
+  replaceWith(other) {
+    other.page = this.page;
+    this.page.question = other;
+  }
+
+  querySelector() {
+    return new Part();
+  }
+
+  showModal() {
+    this.open = true;
+  }
+
+  close(value) {
+    if (!this.open) return;
+    this.open = false;
+    this.returnValue = value;
+    setTimeout(() => this.dispatchEvent(new Event('close')));
+  }
+}
+
+class Part {
+  append() {}
+  replaceChildren() {}
+}
+
 test('a question is gone with what it was asked for', async (context) => {
-  const node = () => ({ append() {}, replaceChildren() {} });
-  const dialog = Object.assign(new EventTarget(), {
-    open: false,
-    querySelector: node,
-    showModal() {
-      this.open = true;
-    },
-    close(value) {
-      this.open = false;
-      this.returnValue = value;
-      this.dispatchEvent(new Event('close'));
-    },
-  });
-  globalThis.document = { getElementById: (id) => (id === 'question' ? dialog : node()), createElement: node };
+  const page = {};
+  new Dialog(page);
+  globalThis.document = { getElementById: (id) => page[id] ?? new Part(), createElement: () => new Part() };
   context.after(() => delete globalThis.document);
   const stay = new AbortController();
   const open = (signal) => ask('Title', 'text', [['yes', 'Yes']], signal);
   const first = open(stay.signal);
-  dialog.close('yes');
+  page.question.close('yes');
   assert.equal(await first, 'yes');
   // What the first one was asked for does not close the next one.
   const second = open();
   stay.abort();
-  assert.ok(dialog.open);
-  dialog.close('yes');
+  assert.ok(page.question.open);
+  page.question.close('yes');
   assert.equal(await second, 'yes');
   assert.equal(await Promise.race([open(stay.signal), null]), '', 'it is over already');
-  assert.ok(!dialog.open);
+  assert.ok(!page.question.open);
   const next = new AbortController();
   const third = open(next.signal);
   next.abort();
   assert.equal(await third, '');
+  // The end of one, told late, is not the end of the next.
+  const replaced = open();
+  const answered = open();
+  page.question.close('yes');
+  const last = open();
+  assert.deepEqual([await replaced, await answered], ['', 'yes']);
+  assert.ok(page.question.open);
+  page.question.close('yes');
+  assert.equal(await last, 'yes');
 });
 
 test('errors are told in the words of users', () => {
